@@ -1,0 +1,71 @@
+# Two commands do everything, environment included:  make demo  and  make test.
+#   PYTHON=python3.12   which Python makes the environment (default: the first of 3.11 to 3.13 that is found)
+#   TORCH=cpu           on Linux without a GPU: PyTorch without its 5 GB of CUDA libraries
+#   DATA=folder:PATH    another data set for the demo (also cifar10, stl10, fashion-mnist, digits)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo lab test lint bench exercises normalise lock clean distclean again
+.DELETE_ON_ERROR:
+
+unexport PYTHONPATH PYTHONHOME
+export DATA LESSON PYTHON TORCH
+
+PY := .venv/bin/python
+READY := .venv/ready
+# An environment whose Python is gone, that was made in another place or with another TORCH is made again.
+STALE := $(shell TORCH='$(TORCH)' sh tools/environment.sh --is-stale && echo again)
+
+help:
+	@echo 'make demo        the main job: pretrain without labels, measure with few (DATA=folder:PATH for your own)'
+	@echo 'make lab         open the course in JupyterLab, at lesson 00 (LESSON=02 for another)'
+	@echo 'make test        every test: style, unit tests, lessons, exercises'
+	@echo 'make lint        style, notebooks and exercises only'
+	@echo 'make bench       speed, as ratios of two things timed side by side'
+	@echo 'make exercises   make exercises/ from solutions/ again'
+	@echo 'make normalise   bring executed notebooks into the form that is committed'
+	@echo 'make lock        pin every package again, in the newest versions that fit'
+	@echo 'make setup       only the environment, .venv (TORCH=cpu: without CUDA libraries)'
+	@echo 'make clean       remove caches; make distclean removes .venv as well'
+
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml tools/environment.sh $(STALE)
+	@sh tools/environment.sh
+
+again:
+
+demo: $(READY)
+	@$(PY) -m sslcourse demo --data "$${DATA:-world}"
+
+lab: $(READY)
+	@$(PY) -m sslcourse lab "$${LESSON:-00}"
+
+test: $(READY)
+	@$(PY) tools/test.py
+
+lint: $(READY)
+	@$(PY) tools/test.py style
+
+bench: .venv/ready-bench
+	@$(PY) -m sslcourse bench
+
+.venv/ready-bench: $(READY) benchmarks/requirements.lock
+	@sh tools/environment.sh benchmarks/requirements.lock
+	@touch $@
+
+exercises: $(READY)
+	@$(PY) tools/make_exercises.py
+
+normalise: $(READY)
+	@$(PY) tools/nbnormalise.py
+
+lock: $(READY)
+	@$(PY) tools/lock.py
+
+clean:
+	@find . -path ./.git -prune -o -path ./.venv -prune -o -type d \( -name __pycache__ -o -name .ipynb_checkpoints \
+	    -o -name .pytest_cache -o -name .ruff_cache -o -name .hypothesis -o -name '*.egg-info' \) \
+	    -prune -exec rm -rf {} +
+
+distclean: clean
+	@rm -rf .venv

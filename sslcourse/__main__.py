@@ -1,0 +1,3 @@
+from sslcourse.cli import main
+
+main()

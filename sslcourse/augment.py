@@ -1,0 +1,225 @@
+"""Augmentations of a whole batch at once, on the device the images are on.
+
+Images are float (N, 3, H, W) in [0, 1] unless a function says otherwise. Nothing here loops over images: geometry
+is two matrix products per image (resampling is linear and separable), colour is one (brightness, contrast,
+saturation, hue and gray are affine maps of RGB). All randomness comes from the generator that is passed in,
+which lives on the images' device.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+LUMA = (
+    0.299,
+    0.587,
+    0.114,
+)  # weights of red, green and blue in gray (ITU-R BT.601), as Pillow and torchvision use
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 images (N, 3, H, W) to float32 in [0, 1]; float images pass through."""
+    return images if images.is_floating_point() else images.float().div_(255)
+
+
+# --- the symmetries of the square: exact, no interpolation -------------------------------------------------------
+
+
+def rotate90(images: Tensor, quarter_turns: Tensor) -> Tensor:
+    """Rotate image i counter-clockwise by quarter_turns[i] * 90 degrees; any dtype, square images (N, C, H, H).
+
+    quarter_turns is int64 (N,), any integer (taken modulo 4). Pixels move and keep their values: no interpolation.
+    """
+    return square_symmetry(images, quarter_turns % 4)
+
+
+def square_symmetry(images: Tensor, elements: Tensor) -> Tensor:
+    """Apply one of the eight symmetries of the square to each image; any dtype, square images (N, C, H, H).
+
+    elements is int64 (N,) in [0, 8): element e mirrors left and right when e >= 4, and then turns counter-clockwise
+    by (e % 4) * 90 degrees.
+    """
+    moved = torch.empty_like(images)
+    for element in range(8):
+        chosen = (elements == element).nonzero().squeeze(1)  # (n_e,)
+        if len(chosen):
+            moved[chosen] = one_symmetry(images[chosen], element)
+    return moved
+
+
+def one_symmetry(images: Tensor, element: int) -> Tensor:
+    """The same symmetry of the square for every image (..., H, H); `element` as in `square_symmetry`."""
+    return torch.rot90(images.flip(-1) if element >= 4 else images, element % 4, dims=(-2, -1))
+
+
+# --- crop, resize, flip, blur: two matrices per image ------------------------------------------------------------
+
+
+def resampling_matrix(start: Tensor, length: Tensor, size: int, out: int) -> Tensor:
+    """Weights that resample, for each image, the stretch [start, start + length) of a row of `size` pixels to `out`.
+
+    start and length are (N,) in pixels; a negative length reads backwards: a mirror. The filter is a triangle, widened
+    when the stretch shrinks, as Pillow's and torchvision's antialiased bilinear resize. Returns (N, out, size), rows
+    summing to 1.
+    """
+    pixel = torch.arange(size, device=start.device) + 0.5  # (size,) centres of the pixels read
+    target = (torch.arange(out, device=start.device) + 0.5) / out  # (out,) centres of the pixels written, in [0, 1]
+    centre = start[:, None] + target * length[:, None]  # (N, out)
+    reach = (length.abs() / out).clamp(min=1.0)[:, None, None]  # (N, 1, 1)
+    low = torch.minimum(start, start + length)[:, None, None]  # the filter must not see outside the crop
+    high = torch.maximum(start, start + length)[:, None, None]
+    weight = (1 - (centre[..., None] - pixel).abs() / reach).clamp(min=0)  # (N, out, size)
+    weight = weight * ((pixel > low) & (pixel < high))
+    return weight / weight.sum(dim=-1, keepdim=True).clamp(min=1e-8)
+
+
+def blur_matrix(sigma: Tensor, size: int) -> Tensor:
+    """Gaussian blur of a row as a matrix: sigma (N,) in pixels, 0 for none; returns (N, size, size), rows summing to 1."""
+    position = torch.arange(size, device=sigma.device, dtype=torch.float32)
+    squared = (position[:, None] - position).square()  # (size, size)
+    weight = torch.exp(-squared / (2 * sigma.clamp(min=1e-3).square()[:, None, None]))  # (N, size, size)
+    return weight / weight.sum(dim=-1, keepdim=True)
+
+
+def resample(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """rows (N, h, H) and columns (N, w, W) applied to images (N, C, H, W): the result is (N, C, h, w)."""
+    count, channels, height, width = images.shape
+    narrowed = images.reshape(count, channels * height, width) @ columns.transpose(1, 2)  # (N, C*H, w)
+    return rows[:, None] @ narrowed.view(count, channels, height, -1)  # (N, C, h, w)
+
+
+def random_boxes(
+    count: int,
+    height: int,
+    width: int,
+    generator: torch.Generator,
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Crop boxes (top, left, height, width), each float (count,) in pixels, inside an image of height x width.
+
+    The area is a share of the image drawn uniformly from `scale`, the aspect ratio (width / height) log-uniformly from
+    `ratio` (Szegedy et al., 2014, 1409.4842); a side that would leave the image is cut to its length.
+    """
+    a, b, c, d = torch.rand(4, count, generator=generator, device=generator.device)  # (count,) each
+    area = height * width * (scale[0] + (scale[1] - scale[0]) * a)
+    aspect = torch.exp(math.log(ratio[0]) + (math.log(ratio[1]) - math.log(ratio[0])) * b)
+    h = (area / aspect).sqrt().clamp(min=1, max=height)
+    w = (area * aspect).sqrt().clamp(min=1, max=width)
+    return (height - h) * c, (width - w) * d, h, w
+
+
+def random_resized_crop(
+    images: Tensor,
+    generator: torch.Generator,
+    size: int | None = None,
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    flip: float = 0.5,
+    blur: float = 0.0,
+    sigma: tuple[float, float] = (0.1, 2.0),
+) -> Tensor:
+    """A random crop of each image, resized to size x size (default: the images' height), mirrored with probability
+    `flip` and blurred with probability `blur` by a Gaussian of `sigma` pixels. (N, C, H, W) -> (N, C, size, size).
+    """
+    count, _, height, width = images.shape
+    out = size or height
+    top, left, h, w = random_boxes(count, height, width, generator, scale, ratio)
+    mirrored = _chance(count, flip, generator)
+    columns = resampling_matrix(torch.where(mirrored, left + w, left), torch.where(mirrored, -w, w), width, out)
+    rows = resampling_matrix(top, h, height, out)
+    if blur > 0:
+        strength = _uniform(count, sigma, generator) * _chance(count, blur, generator)  # (N,), 0 where not blurred
+        smooth = blur_matrix(strength, out)
+        rows, columns = smooth @ rows, smooth @ columns
+    return resample(images, rows, columns)
+
+
+def random_flip(images: Tensor, generator: torch.Generator, probability: float = 0.5) -> Tensor:
+    """Mirror each image left and right with the given probability."""
+    mirrored = _chance(len(images), probability, generator)
+    return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+
+
+def random_shift(images: Tensor, generator: torch.Generator, pixels: int = 4) -> Tensor:
+    """Move each image by up to `pixels` whole pixels each way; what comes in from outside repeats the border."""
+    count, _, height, width = images.shape
+    padded = torch.nn.functional.pad(images, (pixels,) * 4, mode="replicate")  # (N, C, H + 2p, W + 2p)
+    top, left = torch.randint(2 * pixels + 1, (2, count), generator=generator, device=images.device)  # (N,) each
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (N, C, 2p + 1, 2p + 1, H, W): views, nothing is copied
+    return windows[torch.arange(count, device=images.device), :, top, left]  # (N, C, H, W)
+
+
+# --- colour: one affine map of RGB per image ---------------------------------------------------------------------
+
+
+def color_matrix(brightness: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:
+    """The product of hue rotation, saturation and brightness as one map of RGB: inputs (N,), output (N, 3, 3).
+
+    brightness and saturation are factors (1 changes nothing), as in torchvision. hue is in turns, in [-0.5, 0.5], and
+    rotates the chroma plane of YIQ: unlike a hue shift in HSV it is linear, and it keeps the gray value exactly.
+    """
+    luma = torch.tensor(LUMA, device=hue.device)
+    to_yiq = torch.stack(
+        [
+            luma,
+            luma.new_tensor([0.595716, -0.274453, -0.321263]),
+            luma.new_tensor([0.211456, -0.522591, 0.311135]),
+        ]
+    )  # (3, 3)
+    angle = 2 * math.pi * hue
+    cos, sin, one, zero = angle.cos(), angle.sin(), torch.ones_like(hue), torch.zeros_like(hue)
+    turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], dim=1).view(-1, 3, 3)  # (N, 3, 3)
+    rotate = torch.linalg.inv(to_yiq) @ turn @ to_yiq  # (N, 3, 3)
+    identity, gray = torch.eye(3, device=hue.device), luma.expand(3, 3)
+    saturate = saturation[:, None, None] * identity + (1 - saturation)[:, None, None] * gray  # (N, 3, 3)
+    return brightness[:, None, None] * (saturate @ rotate)
+
+
+def color_jitter(
+    images: Tensor,
+    generator: torch.Generator,
+    brightness: float = 0.4,
+    contrast: float = 0.4,
+    saturation: float = 0.4,
+    hue: float = 0.1,
+    probability: float = 0.8,
+    gray: float = 0.2,
+) -> Tensor:
+    """Colour jitter with `probability`, then gray with probability `gray`; the result is clipped to [0, 1].
+
+    Factors are drawn uniformly from [max(0, 1 - s), 1 + s], hue from [-hue, hue] turns, for each image. Everything is
+    one affine map per image in a fixed order (torchvision shuffles the order and clips in between).
+    """
+    count = len(images)
+    on = _chance(count, probability, generator)
+    bright, contrasted, saturated = (
+        torch.where(on, _uniform(count, (max(0.0, 1 - s), 1 + s), generator), torch.ones((), device=images.device))
+        for s in (brightness, contrast, saturation)
+    )  # (N,) each
+    turned = _uniform(count, (-hue, hue), generator) * on
+    saturated = torch.where(_chance(count, gray, generator), torch.zeros_like(saturated), saturated)
+    matrix = color_matrix(bright, saturated, turned)  # (N, 3, 3)
+    flat = images.flatten(2)  # (N, 3, H*W)
+    luma = torch.tensor(LUMA, device=images.device)
+    mean = bright * (luma @ flat.mean(dim=2).T)  # (N,) mean gray after brightness: hue and saturation keep it
+    matrix = contrasted[:, None, None] * matrix
+    offset = ((1 - contrasted) * mean)[:, None, None].expand(-1, 3, 1)  # (N, 3, 1)
+    return torch.baddbmm(offset, matrix, flat).clamp_(0, 1).view_as(images)
+
+
+def solarize(images: Tensor, generator: torch.Generator, probability: float = 0.2, threshold: float = 0.5) -> Tensor:
+    """Invert the values above `threshold`, for each image with the given probability."""
+    on = _chance(len(images), probability, generator)[:, None, None, None]
+    return torch.where(on & (images >= threshold), 1 - images, images)
+
+
+def _uniform(count: int, bounds: tuple[float, float], generator: torch.Generator) -> Tensor:
+    return bounds[0] + (bounds[1] - bounds[0]) * torch.rand(count, generator=generator, device=generator.device)
+
+
+def _chance(count: int, probability: float, generator: torch.Generator) -> Tensor:
+    return torch.rand(count, generator=generator, device=generator.device) < probability

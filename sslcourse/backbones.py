@@ -1,0 +1,163 @@
+"""Backbones: images in, features out. A backbone carries its own preprocessing, so it can't be fed the wrong one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from sslcourse.errors import CourseError, suggest
+from sslcourse.files import write_atomically
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+# name: (residual block, blocks per stage, channels per stage, stem for small images)
+ARCHITECTURES: dict[str, tuple] = {
+    "resnet-tiny": (BasicBlock, (1, 1, 1, 1), (16, 32, 64, 128), "tiny"),
+    "resnet18": (BasicBlock, (2, 2, 2, 2), (64, 128, 256, 512), "small"),
+    "resnet34": (BasicBlock, (3, 4, 6, 3), (64, 128, 256, 512), "small"),
+    "resnet50": (Bottleneck, (3, 4, 6, 3), (64, 128, 256, 512), "small"),
+}
+# name: (kernel size, stride, max-pooling afterwards)
+STEMS = {"imagenet": (7, 2, True), "small": (3, 1, False), "tiny": (3, 2, False)}
+FORMAT = "sslcourse backbone 1"
+SMALL_IMAGE = 64  # pixels; up to here the ImageNet stem, which divides each side by 4, throws away too much
+
+
+class ResNet(nn.Module):
+    """A residual network without its classifier (He et al., 2015, 1512.03385); parameter names are torchvision's.
+
+    `forward` gives the maps of the four stages: (N, C_s, H_s, W_s) for s = 1..4.
+    """
+
+    def __init__(self, block: type, blocks: tuple[int, ...], channels: tuple[int, ...], stem: str):
+        super().__init__()
+        kernel, stride, pool = STEMS[stem]
+        self.conv1 = nn.Conv2d(3, channels[0], kernel, stride, padding=kernel // 2, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels[0])
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, 2, padding=1) if pool else nn.Identity()
+        width = channels[0]
+        for stage, (count, channel) in enumerate(zip(blocks, channels, strict=True), start=1):
+            layers = []
+            for i in range(count):
+                step = 2 if stage > 1 and i == 0 else 1
+                layers.append(block(width, channel, step, downsample=_shortcut(width, channel * block.expansion, step)))
+                width = channel * block.expansion
+            setattr(self, f"layer{stage}", nn.Sequential(*layers))
+        self.dim = width
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        maps = []
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+
+def _shortcut(width: int, out: int, stride: int) -> nn.Module | None:
+    if stride == 1 and width == out:
+        return None
+    return nn.Sequential(nn.Conv2d(width, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+
+
+class Backbone(nn.Module):
+    """f_theta: preprocessing (mean and std, kept in the state_dict) and a trunk.
+
+    Takes float images (N, 3, H, W) in [0, 1]; gives features (N, dim), the average of the last map over positions.
+    """
+
+    def __init__(self, trunk: nn.Module, arch: str, stem: str, mean=IMAGENET_MEAN, std=IMAGENET_STD):
+        super().__init__()
+        self.trunk, self.arch, self.stem, self.dim = trunk, arch, stem, trunk.dim
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        """The map after each stage, (N, C_s, H_s, W_s), coarse last: for dense tasks and for probing layer by layer."""
+        if not images.is_floating_point() or images.dim() != 4 or images.shape[1] != 3:
+            raise CourseError(
+                f"a backbone takes float images (N, 3, H, W) in [0, 1], and got {images.dtype} {tuple(images.shape)}; "
+                "sslcourse.augment.to_float converts uint8 images."
+            )
+        return self.trunk((images - self.mean) / self.std)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.stages(images)[-1].mean(dim=(2, 3))  # (N, dim)
+
+
+def build(arch: str = "resnet-tiny", *, stem: str | None = None, image_size: int = 32, seed: int = 0) -> Backbone:
+    """A backbone with random weights that depend on `seed` alone.
+
+    `stem` is one of STEMS; by default images of up to 64 pixels a side get the small one, larger ones ImageNet's.
+    Raises CourseError for an unknown architecture or stem.
+    """
+    refuse_unknown(arch)
+    block, blocks, channels, small = ARCHITECTURES[arch]
+    stem = stem or (small if image_size <= SMALL_IMAGE else "imagenet")
+    if stem not in STEMS:
+        raise CourseError(f"stem {stem!r} is unknown{suggest(stem, STEMS)}; choose one of {', '.join(STEMS)}.")
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # modules draw their weights from the global generator: borrow it, give it back
+        torch.manual_seed(seed)
+        return Backbone(ResNet(block, blocks, channels, stem), arch, stem)
+
+
+def refuse_unknown(arch: str) -> None:
+    """CourseError, with the nearest name, for an architecture that isn't one of ARCHITECTURES."""
+    if arch not in ARCHITECTURES:
+        raise CourseError(
+            f"backbone {arch!r} is unknown{suggest(arch, ARCHITECTURES)}; choose one of {', '.join(ARCHITECTURES)}."
+        )
+
+
+def save(backbone: Backbone, path: str | Path, **notes: str | int | float) -> None:
+    """Write weights and preprocessing to one safetensors file, atomically; `notes` (task, data, steps) go along."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.state_dict().items()}
+    about = {"format": FORMAT, "arch": backbone.arch, "stem": backbone.stem, "notes": notes}
+    # one key alone: safetensors writes several in an order that changes from run to run, and equal runs give equal files
+    write_atomically(Path(path), safetensors.torch.save(weights, metadata={"sslcourse": json.dumps(about)}))
+
+
+def load(path: str | Path) -> Backbone:
+    """Read a backbone that `save` wrote: a file, or a run's folder that holds `backbone.safetensors`.
+
+    Nothing in such a file is ever executed. Raises CourseError when the file is missing, damaged or another format.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "backbone.safetensors"
+    if not path.is_file():
+        raise CourseError(f"there is no backbone at {path}; `sslcourse pretrain TASK --out DIR` writes one to DIR.")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get("sslcourse", "{}"))
+            weights = {name: file.get_tensor(name) for name in file.keys()}
+    except (safetensors.SafetensorError, OSError) as error:
+        raise CourseError(
+            f"{path} is not a readable safetensors file ({error}); pretrain again, or give the file that pretraining wrote."
+        ) from None
+    if about.get("format") != FORMAT:
+        raise CourseError(
+            f"{path} holds weights, but not in the layout of a backbone of this course (no architecture is named in it); "
+            "give a backbone.safetensors that `sslcourse pretrain` wrote."
+        )
+    backbone = build(about["arch"], stem=about["stem"])
+    try:
+        backbone.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CourseError(
+            f"{path} says it is a {about['arch']}, but its weights don't fit: {str(error).splitlines()[-1].strip()}"
+        ) from None
+    backbone.notes = about["notes"]
+    return backbone

@@ -1,0 +1,255 @@
+"""Speed, as ratios of two things timed side by side: absolute times depend on the machine, ratios much less.
+
+Two sides take turns in short rounds, so that a machine that slows down slows both; a ratio is the median over rounds.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from sslcourse import augment, backbones, losses, pretext, train
+from sslcourse import device as devices
+from sslcourse.data import world
+from sslcourse.pretext.base import PretextTask
+
+BATCH = 256
+ROUNDS = 7
+
+
+class TwoViews(PretextTask):
+    """Two augmented views of each image, pulled together against the rest of the batch: the load of a SimCLR step.
+
+    Kept here for the clock alone: its views are those of SimCLR on small images (Chen et al., 2020, 2002.05709).
+    """
+
+    name = "two-views"
+
+    def views(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        images = augment.to_float(images)
+        crops = (augment.random_resized_crop(images, generator) for _ in range(2))
+        return tuple(augment.color_jitter(crop, generator, 0.8, 0.8, 0.8, 0.2) for crop in crops)
+
+    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        z = nn.functional.normalize(self.backbone(torch.cat([first, second])), dim=1)  # (2N, d)
+        a, b = z.chunk(2)  # (N, d) each
+        return losses.cross_entropy(a @ b.T / 0.5, torch.arange(len(a), device=a.device)), {}
+
+
+def run(*, seconds: float = 4.0, device: str = "auto") -> dict[str, Any]:
+    """Every measurement; `seconds` is the time for each side of each comparison."""
+    where = devices.pick_device(device)
+    images = world.draw("unlabeled", 4096).images
+    tasks: dict[str, Callable[[], PretextTask]] = {
+        name: (lambda name=name: pretext.build(name, backbones.build())) for name in pretext.tasks()
+    }
+    tasks["rotation, one drawn"] = lambda: pretext.build("rotation", backbones.build(), all_rotations=False)
+    tasks["two views"] = lambda: TwoViews(backbones.build())
+    results: dict[str, Any] = {"machine": devices.report(where), "batch": BATCH, "rounds": ROUNDS}
+    with tqdm(total=len(tasks) + 3, desc="bench", leave=False, file=sys.stderr) as bar:
+        results["loop / bare step"] = {}
+        for name, make in tasks.items():
+            results["loop / bare step"][name] = loop_against_bare_step(make, images, where, seconds)
+            bar.update()
+        results["against lightly"] = against_lightly(images, where, seconds)
+        bar.update()
+        results["pocket world, 14,000 images"] = world_times()
+        bar.update()
+        results["import"] = import_times()
+        bar.update()
+    return results
+
+
+def loop_against_bare_step(
+    make: Callable[[], PretextTask], images: Tensor, where: torch.device, seconds: float
+) -> dict[str, float]:
+    """Images per second of `train.pretrain` over those of forward, backward and step on views that are ready."""
+    task, bare = make(), make()
+    config = train.TrainConfig(steps=1, batch_size=BATCH, log_every=10**6)
+    bare.to(where, memory_format=devices.memory_format(where)).train()
+    ready = bare.views(images[:BATCH].to(where), devices.generator(0, where))
+    optimizer = train.make_optimizer(bare, config)
+
+    def bare_step() -> None:
+        with devices.autocast(where):
+            loss, _ = bare(*ready)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    def loop(steps: int) -> None:
+        few = train.TrainConfig(steps=steps, batch_size=BATCH, log_every=10**6)
+        train.pretrain(task, images, few, device=where, progress=False)
+
+    return _side_by_side(loop, lambda steps: [bare_step() for _ in range(steps)], where, seconds, BATCH)
+
+
+def against_lightly(images: Tensor, where: torch.device, seconds: float) -> dict[str, Any]:
+    """Our two views, and the loop on them, against lightly's SimCLRTransform in a DataLoader with two workers."""
+    try:
+        from lightly.transforms import SimCLRTransform
+    except ImportError:
+        return {"not measured": "lightly is not installed; `make bench` installs it, or pip install 'sslcourse[bench]'"}
+    from torchvision.transforms.functional import to_pil_image
+
+    pictures = [to_pil_image(image) for image in images]
+    transform = SimCLRTransform(input_size=images.shape[-1], gaussian_blur=0.0, normalize=None)
+    dataset = _Transformed(pictures, transform)
+    loader = torch.utils.data.DataLoader(
+        dataset, BATCH, shuffle=True, num_workers=2, drop_last=True, persistent_workers=True
+    )
+    stream = _endless(loader)
+    task = TwoViews(backbones.build()).to(where, memory_format=devices.memory_format(where)).train()
+    optimizer = train.make_optimizer(task, train.TrainConfig(steps=1))
+    dice = devices.generator(0, where)
+    resident = images.to(where)
+
+    def ours(steps: int) -> None:
+        for _ in range(steps):
+            task.views(resident[torch.randint(len(resident), (BATCH,))], dice)
+
+    def theirs(steps: int) -> None:
+        for _ in range(steps):
+            next(stream)
+
+    def their_loop(steps: int) -> None:
+        for _ in range(steps):
+            first, second = next(stream)
+            with devices.autocast(where):
+                loss, _ = task(first.to(where), second.to(where))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+
+    def our_loop(steps: int) -> None:
+        config = train.TrainConfig(steps=steps, batch_size=BATCH, log_every=10**6)
+        train.pretrain(task, images, config, device=where, progress=False)
+
+    theirs(2)
+    alone = _one_after_the_other(ours, theirs, where, seconds)
+    loops = _one_after_the_other(our_loop, their_loop, where, seconds)
+    return {"two views alone": alone, "training loop": loops}
+
+
+class _Transformed(torch.utils.data.Dataset):
+    def __init__(self, pictures: list, transform: Callable):
+        self.pictures, self.transform = pictures, transform
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, i: int) -> list[Tensor]:
+        return self.transform(self.pictures[i])
+
+
+def _endless(loader: torch.utils.data.DataLoader):
+    while True:
+        yield from loader
+
+
+def _one_after_the_other(ours: Callable, theirs: Callable, where: torch.device, seconds: float) -> dict[str, float]:
+    """For a side with worker processes, which work ahead while the other side runs: each side runs alone, long enough
+    for what was ready to be used up (two workers hold four batches)."""
+    rates = []
+    for side in (theirs, ours):
+        side(6)
+        devices.synchronize(where)
+        begin, steps = time.perf_counter(), 0
+        while time.perf_counter() - begin < 2 * seconds or steps < 10:
+            side(4)
+            devices.synchronize(where)
+            steps += 4
+        rates.append(BATCH * steps / (time.perf_counter() - begin))
+    return {"ratio": rates[1] / rates[0], "ours, images/s": rates[1], "theirs, images/s": rates[0]}
+
+
+def _side_by_side(
+    ours: Callable[[int], Any], theirs: Callable[[int], Any], where: torch.device, seconds: float, images: int
+) -> dict[str, float]:
+    """Ratio of speeds, ours over theirs, each a function that takes a number of steps; the median over ROUNDS."""
+
+    def clock(side: Callable[[int], Any], steps: int) -> float:
+        devices.synchronize(where)
+        begin = time.perf_counter()
+        side(steps)
+        devices.synchronize(where)
+        return (time.perf_counter() - begin) / steps
+
+    ours(3), theirs(3)
+    steps = max(5, round(seconds / ROUNDS / clock(theirs, 3)))
+    pairs = [(clock(ours, steps), clock(theirs, steps)) for _ in range(ROUNDS)]
+    return {
+        "ratio": statistics.median(t / o for o, t in pairs),
+        "ours, images/s": images / statistics.median(o for o, _ in pairs),
+        "bare, images/s": images / statistics.median(t for _, t in pairs),
+    }
+
+
+def world_times() -> dict[str, float]:
+    """Seconds to draw 14,000 images of 32x32 from nothing, and to read them from the cache."""
+    counts = {"unlabeled": 10_000, "train": 2_000, "val": 1_000, "test": 1_000}
+    with tempfile.TemporaryDirectory() as folder:
+        before = os.environ.get("SSLCOURSE_CACHE")
+        os.environ["SSLCOURSE_CACHE"] = folder
+        try:
+            times = []
+            for _ in range(2):
+                begin = time.perf_counter()
+                for name, count in counts.items():
+                    world.split(name, count)
+                times.append(time.perf_counter() - begin)
+        finally:
+            if before is None:
+                del os.environ["SSLCOURSE_CACHE"]
+            else:
+                os.environ["SSLCOURSE_CACHE"] = before
+    return {"drawn, s": times[0], "from the cache, s": times[1]}
+
+
+def import_times() -> dict[str, float]:
+    """Seconds that importing the package adds to `import torch, torchvision`, each in a fresh process, median of five."""
+
+    def cost(statement: str) -> float:
+        code = f"import time, torch, torchvision; t = time.perf_counter(); {statement}; print(time.perf_counter() - t)"
+        runs = [
+            float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+            for _ in range(5)
+        ]
+        return statistics.median(runs)
+
+    return {
+        "import sslcourse, s": cost("import sslcourse"),
+        "and all that training needs, s": cost("from sslcourse import pretrain, load"),
+        "and all that measuring needs, s": cost("import sslcourse.evaluate"),
+    }
+
+
+def text(results: dict[str, Any]) -> str:
+    """The measurements as lines to read, with what the design asks for."""
+    lines = [results["machine"], "", f"pretraining loop / bare step, batch {results['batch']} (at least 0.95):"]
+    for name, row in results["loop / bare step"].items():
+        lines.append(
+            f"  {name:<22} {row['ratio']:.2f}   ({row['ours, images/s']:.0f} of {row['bare, images/s']:.0f} images/s)"
+        )
+    lines.append("against lightly's SimCLRTransform in a DataLoader with two workers (alone 15, in the loop 3):")
+    for name, row in results["against lightly"].items():
+        if name == "not measured":
+            lines.append(f"  not measured: {row}")
+        else:
+            lines.append(
+                f"  {name:<22} {row['ratio']:.1f}x  ({row['ours, images/s']:.0f} to {row['theirs, images/s']:.0f} images/s)"
+            )
+    for title, asked in (("pocket world, 14,000 images", "12 and 0.5"), ("import", "0.5")):
+        lines.append(f"{title} (under {asked} s):")
+        lines += [f"  {name:<34} {value:.2f}" for name, value in results[title].items()]
+    return "\n".join(lines)

@@ -1,0 +1,206 @@
+"""Image files of any kind in, square uint8 RGB arrays out, and a reason for every file that can't be read.
+
+What becomes of which file: EXIF orientation is applied; gray, palette and CMYK become RGB; 16 bits are scaled to 8, not
+clipped; what is transparent is laid on white; of an animation the first frame counts. The centre square is cut out and
+resized with antialiasing. Only the formats of FORMATS are opened, whatever a file is called.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from tqdm.auto import tqdm
+
+from sslcourse.errors import CourseError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+NATIVE = 96  # pixels; images that share one square size up to here keep it
+DEFAULT = 64  # pixels; the size of all others
+SMALL = 8  # pixels; an image with a shorter side holds less than one patch
+BIG = 16_000_000  # pixels; images above are decoded one at a time, since each takes hundreds of megabytes
+ORIENTATION = 0x0112  # the EXIF tag, and what makes an image upright again for each of its values but 1
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+_one_big_image = threading.Lock()
+
+
+class Unreadable(Exception):
+    """Why a file can't be read, in a few words."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """images: uint8 (N, 3, size, size); files: int64 (N,), the file of each; skipped: (file, reason); small: files."""
+
+    images: np.ndarray
+    files: np.ndarray
+    skipped: list[tuple[int, str]]
+    small: list[int]
+
+
+def decode(paths: Sequence[Path | str], size: int, progress: bool = True) -> Decoded:
+    """All images that can be read, in the given order. Raises CourseError when they would not fit into memory."""
+    require_memory(len(paths), size)
+    images = np.empty((len(paths), 3, size, size), np.uint8)
+    reasons: dict[int, str] = {}
+    small: list[int] = []
+
+    def read(part: range) -> int:
+        for i in part:
+            try:
+                images[i], short_side = read_image(paths[i], size)
+            except Unreadable as reason:
+                reasons[i] = str(reason)
+            else:
+                if short_side < SMALL:
+                    small.append(i)
+        return len(part)
+
+    parts = [range(i, min(i + 64, len(paths))) for i in range(0, len(paths), 64)]
+    bar = tqdm(
+        total=len(paths), desc="reading images", disable=not progress, leave=False, delay=1.0, file=sys.stderr
+    )  # fmt: skip
+    pool = ThreadPoolExecutor(_workers(paths))
+    with bar, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of what is converted, or named as skipped, anyway
+        try:
+            for done in pool.map(read, parts):
+                bar.update(done)
+        finally:
+            pool.shutdown(cancel_futures=True)  # Ctrl-C doesn't wait for all the rest
+    kept = np.array([i for i in range(len(paths)) if i not in reasons], np.int64)
+    images = images if len(kept) == len(paths) else images[kept]
+    return Decoded(images, kept, sorted(reasons.items()), sorted(small))
+
+
+def _workers(paths: Sequence[Path | str]) -> int:
+    """One thread for small files, where Python is most of the work; otherwise one per core, up to eight."""
+    sample = [os.path.getsize(path) for path in paths[:: max(1, len(paths) // 20)] if os.path.exists(path)]
+    return 1 if not sample or np.median(sample) < 20_000 else min(8, os.cpu_count() or 1)
+
+
+def read_image(path: Path | str, size: int) -> tuple[np.ndarray, int]:
+    """One image as uint8 (3, size, size), and the length of the shorter side in the file. Raises Unreadable."""
+    try:
+        with open(path, "rb") as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                raise Unreadable("empty file")
+            image = Image.open(file, formats=FORMATS)
+            short_side = min(image.size)
+            big = image.width * image.height > BIG
+            image.draft(None, (2 * size, 2 * size))  # JPEG: decode a half, quarter or eighth, where that is enough
+            with _one_big_image if big else contextlib.nullcontext():
+                square = _centre_square(_rgb(image), size)
+            square = _upright(image, square)
+    except Unreadable:
+        raise
+    except Exception as error:  # decoders raise whatever they stumble over
+        raise Unreadable(_reason(error)) from None
+    return np.asarray(square).transpose(2, 0, 1), short_side
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case PermissionError():
+            return "no permission to read it"
+        case FileNotFoundError():
+            return "a link to nothing"
+        case UnidentifiedImageError():
+            return f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image"
+        case Image.DecompressionBombError():
+            return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6} million pixels"
+        case MemoryError():
+            return "too large for memory"
+    return f"damaged ({str(error).splitlines()[0][:60]})" if str(error) else "damaged"
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Any mode as 8-bit RGB."""
+    if image.mode.startswith("I;16"):
+        return _from_16_bits(np.asarray(image))
+    if image.mode == "I":
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise Unreadable("32-bit values outside 0..65535, whose range is unknown")
+        return _from_16_bits(values)
+    if image.mode == "F":
+        values = np.asarray(image)
+        if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
+            raise Unreadable("float values outside [0, 1], whose range is unknown")
+        return Image.fromarray((values * 255).round().astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_16_bits(values: np.ndarray) -> Image.Image:
+    """Gray values 0..65535 as 8-bit RGB: 65535 becomes 255."""
+    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")
+
+
+def _centre_square(image: Image.Image, size: int) -> Image.Image:
+    """The largest square in the middle, resized to size x size (bilinear, antialiased)."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    box = (left, top, left + side, top + side)
+    return image.crop(box) if side == size else image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+
+
+def _upright(image: Image.Image, square: Image.Image) -> Image.Image:
+    """`square`, turned as the EXIF orientation of `image` says; a damaged EXIF block says nothing."""
+    with contextlib.suppress(Exception):  # no such tag, no such value
+        return square.transpose(UPRIGHT[image.getexif()[ORIENTATION]])
+    return square
+
+
+def common_size(paths: Sequence[Path | str]) -> int:
+    """The size to use where none is asked for: the images' own, when all are square, equally large and at most NATIVE
+    pixels wide, and DEFAULT otherwise. Of many files, some two hundred evenly spaced ones are looked at.
+    """
+    seen = set()
+    for path in paths[:: max(1, len(paths) // 200)]:
+        with contextlib.suppress(Exception), open(path, "rb") as file:
+            seen.add(Image.open(file, formats=FORMATS).size)
+    width, height = seen.pop() if len(seen) == 1 else (0, 0)
+    return width if width == height and SMALL <= width <= NATIVE else DEFAULT
+
+
+def require_memory(count: int, size: int) -> None:
+    """Raise CourseError when `count` images, and the copy that splitting them makes, exceed the available memory."""
+    needed, available = 2 * count * 3 * size**2, available_memory()
+    if available is not None and needed > available:
+        raise CourseError(
+            f"{count:,} images at {size}x{size} pixels take {needed / 1e9:.1f} GB of memory, and {available / 1e9:.1f} GB "
+            "are available; choose a smaller size or fewer images."
+        )
+
+
+def available_memory() -> int | None:
+    """Bytes that can still be had: what Linux reports as available, elsewhere half of what is built in, if known."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return None

@@ -1,0 +1,344 @@
+"""ImageSet: images and everything that is known about them, checked once at the border and never changed afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sslcourse import device as devices
+from sslcourse.errors import CourseError
+
+PER_IMAGE = ("images", "labels", "boxes", "box_labels", "instances")  # tensors whose first dimension is the image
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ImageSet:
+    """N images with what is known about them; what isn't known is None (or empty). Every wrong input is a CourseError.
+
+    images         uint8 (N, 3, H, W), RGB
+    labels         int64 (N,) in [0, len(classes)), or None
+    classes        names of the classes
+    name           what the set is called in tables and messages
+    factors        how each image was made: name -> (N,), int64 for a category and float32 for a quantity
+    factor_values  names of a factor's categories: factors["colour"][i] == 2 means factor_values["colour"][2]
+    boxes          float32 (N, K, 4): left, top, right, bottom of each object in pixels; [0, 0, 0, 0] where there is none
+    box_labels     int64 (N, K): the object's class, -1 where there is none
+    instances      uint8 (N, H, W): k where object k-1 of the boxes is seen, 0 elsewhere
+    captions       one sentence per image
+
+    NumPy arrays are taken as well. Anything integer becomes int64 where int64 is promised.
+    """
+
+    images: Tensor
+    labels: Tensor | None = None
+    classes: tuple[str, ...] = ()
+    name: str = "images"
+    factors: dict[str, Tensor] = field(default_factory=dict)
+    factor_values: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    boxes: Tensor | None = None
+    box_labels: Tensor | None = None
+    instances: Tensor | None = None
+    captions: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        def put(name: str, value: Any) -> None:
+            object.__setattr__(self, name, value)
+
+        put("images", _checked_images(self.images))
+        put("classes", _checked_names(self.classes, "class names"))
+        if self.labels is not None:
+            put("labels", self._categories(self.labels, "labels", len(self.classes)))
+        put("factor_values", {k: _checked_names(v, f"values of {k!r}") for k, v in self.factor_values.items()})
+        put("factors", {name: self._checked_factor(name, values) for name, values in self.factors.items()})
+        self._refuse_values_without_factor()
+        if self.captions is not None:
+            put("captions", self._checked_captions(self.captions))
+        if self.instances is not None:
+            put("instances", self._checked_instances(_tensor(self.instances, "instances")))
+        if (self.boxes is None) != (self.box_labels is None):
+            given, missing = ("box_labels", "boxes") if self.boxes is None else ("boxes", "box_labels")
+            raise CourseError(f"{given} were given without {missing}; give both or neither.")
+        if self.boxes is not None:
+            boxes, box_labels = _tensor(self.boxes, "boxes"), _tensor(self.box_labels, "box_labels")
+            put("boxes", self._checked_boxes(boxes))
+            put("box_labels", self._checked_box_labels(box_labels))
+
+    # --- reading -----------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int | None]:
+        """(image uint8 (3, H, W), label or None). For more than one image use `select`."""
+        if not isinstance(index, int | np.integer):
+            raise CourseError(f"s[i] takes one whole number, and got {index!r}; s.select(...) takes many.")
+        if not -len(self) <= index < len(self):
+            raise IndexError(
+                f"image {index} was asked for, but there are {len(self)}."
+            )  # lets `for image, label in s` end
+        return self.images[index], None if self.labels is None else int(self.labels[index])
+
+    def __iter__(self) -> Iterator[tuple[Tensor, int | None]]:
+        return (self[i] for i in range(len(self)))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return tuple(self.images.shape[-2:])
+
+    @property
+    def device(self) -> torch.device:
+        return self.images.device
+
+    def require_labels(self) -> Tensor:
+        """labels, int64 (N,); CourseError where the set has none. Everything that needs labels asks here."""
+        if self.labels is None:
+            raise CourseError(
+                f"{self.name} has no labels: pretraining must not see any; use the train, val or test split for what needs them."
+            )
+        return self.labels
+
+    def counts(self) -> dict[str, int]:
+        """How many images each class has, by name."""
+        counted = torch.bincount(self.require_labels(), minlength=len(self.classes)).tolist()
+        return dict(zip(self.classes, counted, strict=True))
+
+    # --- other sets made of this one ---------------------------------------------------------------------------
+
+    def select(self, indices: Tensor | np.ndarray | Sequence[int] | slice) -> ImageSet:
+        """The images at `indices`, in that order: whole numbers (negative ones count from the end), a mask or a slice."""
+        chosen = self._indices(indices)
+        changes: dict[str, Any] = {
+            name: getattr(self, name)[chosen] for name in PER_IMAGE if getattr(self, name) is not None
+        }
+        changes["factors"] = {name: values[chosen] for name, values in self.factors.items()}
+        if self.captions is not None:
+            changes["captions"] = tuple(self.captions[i] for i in chosen.tolist())
+        return replace(self, **changes)
+
+    def without_labels(self) -> ImageSet:
+        """The images alone: labels, factors, boxes, masks and captions are gone, and the class names stay."""
+        return ImageSet(self.images, classes=self.classes, name=self.name)
+
+    def to(self, device: str | torch.device) -> ImageSet:
+        """The same set with every tensor on `device`."""
+        changes: dict[str, Any] = {
+            name: getattr(self, name).to(device) for name in PER_IMAGE if getattr(self, name) is not None
+        }
+        return replace(self, **changes, factors={name: values.to(device) for name, values in self.factors.items()})
+
+    def sample_per_class(self, k: int, seed: int = 0) -> ImageSet:
+        """k images of every class, drawn by `seed`, class after class. A larger k adds to what a smaller one drew.
+
+        Raises CourseError where a class has fewer than k.
+        """
+        return self.select(self.indices_per_class(k, seed))
+
+    few = sample_per_class
+
+    def indices_per_class(self, k: int, seed: int = 0) -> Tensor:
+        """Which images `sample_per_class` takes: int64 (C * k,), on the CPU."""
+        labels = self.require_labels().cpu()
+        if not isinstance(k, int) or k < 1:
+            raise CourseError(f"images per class must be a whole number of at least 1, and {k!r} was asked for.")
+        chosen = []
+        for c, name in enumerate(self.classes):
+            members = (labels == c).nonzero().squeeze(1)
+            if len(members) < k:
+                raise CourseError(
+                    f"{k} images per class were asked for, but class {name!r} of {self.name} has {len(members)}; "
+                    f"ask for at most {min(self.counts().values())}."
+                )
+            dice = devices.generator(devices.derive_seed(seed, "few", c))
+            chosen.append(members[torch.randperm(len(members), generator=dice)[:k]])
+        return torch.cat(chosen) if chosen else torch.empty(0, dtype=torch.int64)
+
+    @classmethod
+    def from_floats(cls, images: Tensor | np.ndarray, labels: Any = None, **rest: Any) -> ImageSet:
+        """Float images (N, 3, H, W) in [0, 1], rounded to the nearest of 256 steps; other arguments as ImageSet's.
+
+        Raises CourseError for anything outside [0, 1], NaN included.
+        """
+        images = _tensor(images, "images")
+        if not images.is_floating_point():
+            raise CourseError(
+                f"from_floats takes float images, and got {_said(images)}; ImageSet(...) takes uint8 itself."
+            )
+        if images.numel():
+            if not torch.isfinite(images).all():
+                raise CourseError("float images hold NaN or infinity; replace those values before making an ImageSet.")
+            low, high = images.min().item(), images.max().item()
+            if low < 0 or high > 1:
+                hint = "divide them by 255" if low >= 0 and high <= 255 else "scale or clamp them"
+                raise CourseError(
+                    f"float images must lie in [0, 1], and these lie in [{low:.4g}, {high:.4g}]; {hint} first."
+                )
+        return cls((images.double() * 255).round().to(torch.uint8), labels, **rest)
+
+    # --- telling -----------------------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        known = f"{len(self.classes)} classes" if self.labels is not None else "no labels"
+        return f"ImageSet({self.name!r}, {len(self):,} images of {width}x{height}, {known})"
+
+    def describe(self) -> str:
+        """What the set holds, in a few lines of text."""
+        lines = [
+            repr(self),
+            f"  images     uint8 {tuple(self.images.shape)} on {self.device}, {self.images.nbytes / 1e6:.1f} MB",
+        ]
+        if self.labels is not None:
+            lines.append("  labels     " + ", ".join(f"{name} {n}" for name, n in self.counts().items()))
+        for name, values in self.factors.items():
+            told = ", ".join(self.factor_values.get(name, ()))
+            if not told and len(self):
+                told = f"{values.min().item():.3g} to {values.max().item():.3g}"
+            lines.append(f"  {name:<10} {told}")
+        if self.boxes is not None:
+            lines.append(
+                f"  boxes      {int((self.box_labels >= 0).sum()):,} objects, at most {self.boxes.shape[1]} per image"
+            )
+        if self.instances is not None:
+            lines.append("  instances  the visible pixels of every object")
+        if self.captions:
+            lines.append(f"  captions   such as {self.captions[0]!r}")
+        return "\n".join(lines)
+
+    # --- checks ------------------------------------------------------------------------------------------------
+
+    def _refuse_count(self, name: str, count: int) -> None:
+        if count != len(self.images):
+            raise CourseError(f"there are {len(self.images)} images and {count} {name}; give one per image.")
+
+    def _categories(self, values: Any, name: str, count: int) -> Tensor:
+        values = _tensor(values, name)
+        if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool or values.dim() != 1:
+            raise CourseError(f"{name} must be whole numbers (N,), and got {_said(values)}; convert them first.")
+        self._refuse_count(name, len(values))
+        if len(values) and (values.min() < 0 or values.max() >= count):
+            raise CourseError(
+                f"{name} must lie in 0..{count - 1} for {count} names, and these lie in "
+                f"{values.min().item()}..{values.max().item()}; give a name for each, or count from 0."
+                if count
+                else f"{name} were given without names for them; give one name per class."
+            )
+        return values.long()
+
+    def _checked_factor(self, name: str, values: Any) -> Tensor:
+        if name in self.factor_values:
+            return self._categories(values, f"factor {name!r}", len(self.factor_values[name]))
+        values = _tensor(values, f"factor {name!r}")
+        if values.dim() != 1 or values.is_complex():
+            raise CourseError(
+                f"factor {name!r} must be numbers (N,), and got {_said(values)}; give one number per image."
+            )
+        self._refuse_count(f"values of {name!r}", len(values))
+        return values.float() if values.is_floating_point() else values.long()
+
+    def _refuse_values_without_factor(self) -> None:
+        for name in self.factor_values:
+            if name not in self.factors:
+                raise CourseError(f"factor_values names {name!r}, but factors has none; give both or neither.")
+
+    def _checked_captions(self, captions: Any) -> tuple[str, ...]:
+        if isinstance(captions, str) or not all(isinstance(caption, str) for caption in captions):
+            raise CourseError("captions must be a sequence of strings, one per image.")
+        self._refuse_count("captions", len(captions))
+        return tuple(captions)
+
+    def _checked_instances(self, instances: Tensor) -> Tensor:
+        expected = (len(self.images), *self.size)
+        if instances.dtype != torch.uint8 or tuple(instances.shape) != expected:
+            raise CourseError(f"instances must be uint8 {expected}, as the images are, and got {_said(instances)}.")
+        return instances
+
+    def _checked_boxes(self, boxes: Tensor) -> Tensor:
+        if boxes.dim() != 3 or boxes.shape[0] != len(self.images) or boxes.shape[2] != 4 or boxes.is_complex():
+            raise CourseError(f"boxes must be ({len(self.images)}, K, 4): K boxes for each image; got {_said(boxes)}.")
+        boxes = boxes.float()
+        height, width = self.size
+        left, top, right, bottom = boxes.unbind(2)
+        inside = (left >= 0) & (top >= 0) & (right <= width) & (bottom <= height) & (left <= right) & (top <= bottom)
+        if not inside.all():
+            i, k = (~inside).nonzero()[0].tolist()
+            raise CourseError(
+                f"a box is [left, top, right, bottom] in pixels inside the {width}x{height} image, and box {k} of image {i} "
+                f"is {[round(x, 2) for x in boxes[i, k].tolist()]}; clip it, or put its numbers in this order."
+            )
+        return boxes
+
+    def _checked_box_labels(self, box_labels: Tensor) -> Tensor:
+        expected = tuple(self.boxes.shape[:2])
+        if tuple(box_labels.shape) != expected or box_labels.is_floating_point() or box_labels.is_complex():
+            raise CourseError(f"box_labels must be whole numbers {expected}, one per box, and got {_said(box_labels)}.")
+        if box_labels.numel() and (box_labels.min() < -1 or box_labels.max() >= len(self.classes)):
+            raise CourseError(
+                f"box_labels must lie in -1..{len(self.classes) - 1} (-1: no object), and these lie in "
+                f"{box_labels.min().item()}..{box_labels.max().item()}; give a name for each class."
+            )
+        return box_labels.long()
+
+    def _indices(self, indices: Any) -> Tensor:
+        if isinstance(indices, slice):
+            return torch.tensor(range(len(self))[indices], dtype=torch.int64)
+        chosen = _tensor(indices, "indices").cpu()
+        if chosen.numel() == 0 and chosen.dim() == 1:
+            return torch.empty(0, dtype=torch.int64)
+        if chosen.dtype == torch.bool and tuple(chosen.shape) == (len(self),):
+            return chosen.nonzero().squeeze(1)
+        if chosen.dim() != 1 or chosen.is_floating_point() or chosen.dtype == torch.bool:
+            raise CourseError(
+                f"select takes whole numbers (M,), a mask ({len(self)},) or a slice, and got {_said(chosen)}."
+            )
+        if len(chosen) and (chosen.min() < -len(self) or chosen.max() >= len(self)):
+            worst = chosen.max().item() if chosen.max() >= len(self) else chosen.min().item()
+            raise CourseError(
+                f"image {worst} was asked for, but {self.name} has {len(self)} images, 0..{len(self) - 1}."
+            )
+        return chosen.long()
+
+
+def _said(values: Tensor) -> str:
+    return f"{str(values.dtype).removeprefix('torch.')} {tuple(values.shape)}"
+
+
+def _tensor(values: Any, name: str) -> Tensor:
+    if isinstance(values, Tensor):
+        return values
+    try:
+        return torch.as_tensor(np.asarray(values))
+    except (TypeError, ValueError, RuntimeError):
+        raise CourseError(f"{name} must be a tensor or an array of numbers, and got {type(values).__name__}.") from None
+
+
+def _checked_names(names: Any, what: str) -> tuple[str, ...]:
+    if isinstance(names, str | Mapping) or not all(isinstance(name, str) and name for name in names):
+        raise CourseError(f"{what} must be a sequence of words, and got {names!r}.")
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if list(names).count(name) > 1)
+        raise CourseError(f"{what} must differ, and {twice!r} is there twice.")
+    return tuple(names)
+
+
+def _checked_images(images: Any) -> Tensor:
+    images = _tensor(images, "images")
+    if images.dim() == 4 and images.shape[1] == 3 and images.dtype == torch.uint8 and min(images.shape[2:]) > 0:
+        return images
+    way_out = "convert them first."
+    if images.is_floating_point():
+        way_out = "ImageSet.from_floats converts float images in [0, 1]."
+    elif images.dim() == 3:
+        way_out = "for one image use image[None], for gray ones images[:, None].repeat(1, 3, 1, 1)."
+    elif images.dim() == 4 and images.shape[3] == 3:
+        way_out = "the colour channel comes second: images.permute(0, 3, 1, 2)."
+    elif images.dim() == 4 and images.shape[1] == 1:
+        way_out = "images.repeat(1, 3, 1, 1) gives gray images three channels."
+    elif images.dim() == 4 and images.shape[1] == 4:
+        way_out = "images[:, :3] drops the transparency."
+    raise CourseError(f"images must be uint8 (N, 3, H, W), and got {_said(images)}; {way_out}")

@@ -1,0 +1,156 @@
+"""Data sets by name: `load("world")`, `load("cifar10")`, `load("folder:photos")`.
+
+world                pocket world, drawn on this machine; with a mode, a domain and a size in any order, such as
+                     world:scenes, world:crowd,night or world:sketch,64
+digits               scikit-learn's digits; with a size, such as digits:64
+cifar10, stl10, fashion-mnist
+                     downloaded on first use; with a size, such as stl10:64
+folder:PATH          your own images (see sslcourse/data/folder.py)
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sslcourse.data import sources, world
+from sslcourse.data.cache import say
+from sslcourse.data.folder import load_folder
+from sslcourse.data.splits import Splits
+from sslcourse.errors import CourseError, suggest
+
+SPECS = ("world", "digits", "cifar10", "stl10", "fashion-mnist", "folder:PATH")
+KINDS = tuple(spec.partition(":")[0] for spec in SPECS)
+SIZES = (8, 512)  # pixels, the smallest and the largest that is accepted
+
+__all__ = ["KINDS", "SPECS", "Spec", "Splits", "load", "parse"]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A data specification, taken apart. `mode` and `domain` are pocket world's; `path` is a folder's."""
+
+    kind: str
+    size: int | None = None
+    mode: str = "objects"
+    domain: str = "photo"
+    path: str = ""
+
+
+def load(
+    spec: str | os.PathLike, *, size: int | None = None, seed: int = 0, cache: bool = True, progress: bool = True
+) -> Splits:
+    """The four splits of a data set: unlabeled, train, val and test.
+
+    spec   see above
+    size   height and width of the images in pixels, where `spec` doesn't say; by default each source's own
+    seed   decides what pocket world shows, and which images become val or test where a source doesn't say
+    cache  keep drawn and decoded images in the user's cache folder
+
+    What went wrong on the way (files skipped, images dropped) is said on standard error and stays in `warnings`.
+    Raises CourseError for an unknown spec, and for whatever is wrong with what it names.
+    """
+    parsed = parse(spec)
+    size = _agreed_size(spec, parsed.size, size)
+    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise CourseError(f"the seed must be a whole number from 0 to 2**63 - 1, and is {seed!r}.")
+    if parsed.kind == "folder":
+        splits = load_folder(parsed.path, size=size, seed=seed, cache=cache, progress=progress)
+    elif parsed.kind == "world":
+        splits = _load_world(parsed, size, seed, cache, progress)
+    elif parsed.kind == "digits":
+        splits = sources.load_digits(size=size, seed=seed)
+    else:
+        splits = sources.load_download(parsed.kind, size=size, seed=seed)
+    for line in splits.warnings:
+        say(f"{splits.name}: {line}")
+    return splits
+
+
+def parse(spec: str | os.PathLike) -> Spec:
+    """Take a specification apart. Raises CourseError for one that can't be understood, with the nearest that can."""
+    if isinstance(spec, os.PathLike):
+        return Spec("folder", path=os.fspath(spec))
+    if not isinstance(spec, str):
+        raise CourseError(
+            f"a data set is named by a word such as 'world', and {spec!r} was given; use {_listed(SPECS)}."
+        )
+    if spec.strip().lower().startswith("folder:"):
+        path = spec.strip()[len("folder:") :].strip()
+        if not path:
+            raise CourseError("folder: needs the path of a folder of images, such as folder:photos.")
+        return Spec("folder", path=path)
+    first, *words = (word.strip().lower() for word in re.split("[:,]", spec))
+    kind = _kind(spec, first)
+    if kind == "world":
+        return _world(spec, words)
+    sizes = [int(word) for word in words if _is_number(word)]
+    if len(sizes) < len(words) or len(words) > 1:
+        raise CourseError(f"{spec!r} can't be understood; after {kind} there can only be a size, such as {kind}:64.")
+    return Spec(kind, *sizes)
+
+
+def _kind(spec: str, word: str) -> str:
+    plain = {kind.replace("-", ""): kind for kind in KINDS}
+    found = plain.get(re.sub("[-_ ]", "", word))
+    if found == "folder":
+        raise CourseError("folder: needs the path of a folder of images, such as folder:photos.")
+    if found:
+        return found
+    near = f" (did you mean folder:{spec}?)" if word and Path(spec).expanduser().is_dir() else suggest(word, KINDS)
+    raise CourseError(f"data {spec!r} is unknown{near}; use {_listed(SPECS)}.")
+
+
+def _world(spec: str, words: list[str]) -> Spec:
+    chosen: dict[str, str | int] = {}
+    for word in words:
+        name = (
+            "size"
+            if _is_number(word)
+            else "mode"
+            if word in world.MODES
+            else "domain"
+            if word in world.DOMAINS
+            else None
+        )
+        if name is None:
+            known = [*world.MODES, *world.DOMAINS]
+            raise CourseError(
+                f"{word!r} in data {spec!r} is unknown{suggest(word, known)}; "
+                f"after world can come {_listed(known)}, and a size such as 64."
+            )
+        if name in chosen:
+            raise CourseError(f"{spec!r} asks for two values of {name}, {chosen[name]} and {word}; keep one.")
+        chosen[name] = int(word) if name == "size" else word
+    return Spec("world", **chosen)
+
+
+def _is_number(word: str) -> bool:
+    return word.isascii() and word.isdigit()
+
+
+def _agreed_size(spec: object, inside: int | None, beside: int | None) -> int | None:
+    """The size that was asked for, within the specification or beside it."""
+    if inside is not None and beside is not None and inside != beside:
+        raise CourseError(f"{spec!r} asks for size {inside}, and size {beside} was asked for beside it; keep one.")
+    size = beside if inside is None else inside
+    low, high = SIZES
+    if size is not None and not (isinstance(size, int) and low <= size <= high):
+        raise CourseError(f"the size must be a whole number from {low} to {high} pixels, and {size!r} was asked for.")
+    return size
+
+
+def _listed(words: Iterable[object]) -> str:
+    *head, last = map(str, words)
+    return f"{', '.join(head)} or {last}"
+
+
+def _load_world(spec: Spec, size: int | None, seed: int, cache: bool, progress: bool) -> Splits:
+    usual = {"mode": "objects", "domain": "photo", "size": world.SIZES[0]}
+    chosen = {"mode": spec.mode, "domain": spec.domain, "size": size or usual["size"]}
+    words = [str(chosen[name]) for name in usual if chosen[name] != usual[name]]
+    sets = world.load(**chosen, seed=seed, cache=cache, progress=progress)
+    return Splits(**sets, name=f"world:{','.join(words)}" if words else "world")

@@ -1,0 +1,102 @@
+"""Which device, which precision, which memory layout, which random numbers: asked once, answered here."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+
+import torch
+
+from sslcourse.errors import CourseError, suggest
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def pick_device(name: str | torch.device = "auto") -> torch.device:
+    """The device to compute on: CUDA, then Apple's MPS, then the CPU, or the one that is named.
+
+    Raises CourseError when the named device isn't one of DEVICES or isn't on this machine.
+    """
+    name = str(name)
+    kind = name.partition(":")[0]
+    if kind not in DEVICES:
+        raise CourseError(f"device {name!r} is unknown{suggest(name, DEVICES)}; choose one of {', '.join(DEVICES)}.")
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if kind == "auto":
+        return torch.device(next(k for k in ("cuda", "mps", "cpu") if available[k]))
+    if not available[kind]:
+        found = ", ".join(k for k, there in available.items() if there)
+        raise CourseError(f"device {name!r} was asked for, but this machine offers only {found}; use --device auto.")
+    return torch.device(name)
+
+
+def supports_bf16(device: torch.device) -> bool:
+    """True where bfloat16 is native, so that autocast gains speed and loses no range."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def autocast(device: torch.device, enabled: bool = True) -> contextlib.AbstractContextManager:
+    """bfloat16 autocast on a CUDA device that has it; elsewhere full float32 precision."""
+    if enabled and supports_bf16(device):
+        return torch.autocast("cuda", dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """channels_last where convolutions run faster in it (tensor cores, oneDNN); MPS keeps the default."""
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last
+
+
+def fits(nbytes: int, device: torch.device) -> bool:
+    """True when a data set of `nbytes` may live on the device and leave half of the free memory to training."""
+    if device.type == "cuda":
+        return nbytes < torch.cuda.mem_get_info(device)[0] // 2
+    if device.type == "mps":
+        return nbytes < torch.mps.recommended_max_memory() // 4
+    return True  # on the CPU the images are in memory already
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A 63-bit seed that depends on every part and their order, the same on every machine and in every process."""
+    text = "/".join(map(str, parts)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+
+
+def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A fresh source of random numbers on `device`, set to `seed`."""
+    return torch.Generator(device=device).manual_seed(seed)
+
+
+@contextlib.contextmanager
+def reproducible(device: torch.device) -> Iterator[None]:
+    """Within it, convolutions on CUDA use algorithms that give the same bits every time."""
+    if device.type != "cuda":
+        yield
+        return
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=True):
+        yield
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has finished what it was given (for clocks; on the CPU there is nothing to wait for)."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def report(device: torch.device | str = "auto") -> str:
+    """One line: what was found and how it will be used."""
+    device = pick_device(device)
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        precision = "bfloat16 autocast" if supports_bf16(device) else "float32"
+        found = f"{torch.cuda.get_device_name(device)}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB free, {precision}"
+    elif device.type == "mps":
+        found = f"Apple GPU, up to {torch.mps.recommended_max_memory() / 2**30:.0f} GiB, float32"
+    else:
+        found = f"{torch.get_num_threads()} of {os.cpu_count()} cores, float32"
+    layout = "channels_last" if memory_format(device) == torch.channels_last else "contiguous"
+    return f"{device.type}: {found}, {layout}, torch {torch.__version__}"

@@ -1,0 +1,145 @@
+"""Figures for the lessons: a colour-blind-safe palette, labelled axes, and a text alternative for every picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from sslcourse.evaluate import Summary
+    from sslcourse.train import History
+
+# Okabe and Ito's palette: distinguishable with every common form of colour blindness
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # so that no line is told from another by colour alone
+
+STYLE = {
+    "axes.prop_cycle": plt.cycler(color=PALETTE),
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": "medium",
+    "axes.titleweight": "bold",
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "figure.dpi": 90,
+    "savefig.dpi": 90,
+    "figure.constrained_layout.use": True,
+}
+
+
+def use_style() -> None:
+    """Set the course's look for every figure that follows."""
+    plt.rcParams.update(STYLE)
+
+
+def show(figure: Figure, alt: str) -> None:
+    """Display a figure in a notebook with `alt` as its text alternative (read aloud, and shown where it can't load).
+
+    Outside a notebook this does nothing but close the figure.
+    """
+    from IPython import get_ipython
+    from IPython.display import display
+
+    if get_ipython() is not None:
+        display(figure, metadata={"image/png": {"alt": alt}})
+    plt.close(figure)
+
+
+def to_picture(image: Tensor) -> np.ndarray:
+    """One image (3, H, W), uint8 or float in [0, 1], to an array (H, W, 3) that matplotlib draws."""
+    array = image.detach().cpu().movedim(0, -1).numpy()
+    return array if array.dtype == np.uint8 else array.clip(0, 1)
+
+
+def grid(
+    images: Tensor | Sequence[Tensor],
+    titles: Sequence[str] | None = None,
+    *,
+    columns: int = 8,
+    size: float = 1.1,
+    title: str | None = None,
+    rows: Sequence[str] | None = None,
+    colors: Sequence[str] | None = None,
+) -> Figure:
+    """Images (N, 3, H, W) in rows of `columns`, each `size` inches wide, with titles over them and names of rows beside.
+
+    `colors` gives each title its colour.
+    """
+    count = len(images)
+    lines = -(-count // columns)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            lines,
+            columns,
+            squeeze=False,
+            figsize=(columns * size, lines * (size + (0.22 if titles else 0)) + 0.35),
+        )
+        for i, axis in enumerate(axes.flat):
+            axis.set(xticks=[], yticks=[])
+            axis.grid(False)
+            for spine in axis.spines.values():
+                spine.set_visible(False)
+            if i < count:
+                axis.imshow(to_picture(images[i]), interpolation="nearest")
+                if titles is not None:
+                    axis.set_title(titles[i], fontsize=8, fontweight="normal", color=colors[i] if colors else "black")
+            if rows is not None and i % columns == 0 and i // columns < len(rows):
+                axis.set_ylabel(rows[i // columns], rotation=0, ha="right", va="center", fontsize=9)
+        if title:
+            figure.suptitle(title, fontsize=11, fontweight="bold")
+    return figure
+
+
+def history(runs: Mapping[str, History], quantity: str = "loss", *, axis: Axes | None = None, unit: str = "") -> Axes:
+    """A logged quantity against the step, a line per run."""
+    axis = axis or _axes()
+    for i, (name, run) in enumerate(runs.items()):
+        axis.plot(run.column("step"), run.column(quantity), label=name, color=PALETTE[i % len(PALETTE)])
+    axis.set(xlabel="step", ylabel=f"{quantity}{f' ({unit})' if unit else ''}")
+    axis.legend(frameon=False)
+    return axis
+
+
+def label_efficiency(curves: Mapping[str, Mapping[int, Summary]], *, axis: Axes | None = None) -> Axes:
+    """Test accuracy against labels per class: the mean over seeds as a line, its 95% interval as a band."""
+    axis = axis or _axes()
+    for i, (name, curve) in enumerate(curves.items()):
+        budgets = sorted(curve)
+        means = np.array([curve[b].mean for b in budgets])
+        half = np.nan_to_num(np.array([curve[b].half_width for b in budgets]))
+        color = PALETTE[i % len(PALETTE)]
+        axis.plot(budgets, means, marker=MARKERS[i % len(MARKERS)], color=color, label=name)
+        axis.fill_between(budgets, means - half, means + half, color=color, alpha=0.15, linewidth=0)
+    axis.set_xscale("log")
+    ticks = sorted({b for curve in curves.values() for b in curve})
+    axis.set_xticks(ticks, [str(b) for b in ticks])
+    axis.minorticks_off()
+    axis.set(xlabel="labels per class", ylabel="test accuracy", ylim=(0, 1))
+    axis.legend(frameon=False)
+    return axis
+
+
+def bars(values: Mapping[str, Summary], *, axis: Axes | None = None, chance: float | None = None) -> Axes:
+    """A horizontal bar per name, as long as the mean over seeds, with its 95% interval and its seeds as dots."""
+    axis = axis or _axes()
+    for i, (name, summary) in enumerate(values.items()):
+        half = np.nan_to_num(summary.half_width)
+        axis.barh(name, summary.mean, xerr=half, color=PALETTE[i % len(PALETTE)], alpha=0.85, capsize=3)
+        axis.plot(summary.values, [i] * len(summary.values), "k.", markersize=4, alpha=0.6)
+    axis.invert_yaxis()
+    if chance is not None:
+        axis.axvline(chance, color="black", linestyle=":", linewidth=1)
+        axis.text(chance, -0.6, " chance", fontsize=8, va="center")
+    axis.set(xlabel="test accuracy", xlim=(0, 1))
+    return axis
+
+
+def _axes() -> Axes:
+    with plt.rc_context(STYLE):
+        return plt.subplots(figsize=(6.4, 3.8))[1]

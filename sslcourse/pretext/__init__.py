@@ -1,0 +1,51 @@
+"""Pretext tasks: one file each, found by looking into this folder, so that there is no list to keep."""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+from importlib import import_module
+from typing import Any
+
+from sslcourse.backbones import Backbone
+from sslcourse.errors import CourseError, suggest
+from sslcourse.pretext.base import PretextTask
+
+__all__ = ["PretextTask", "build", "find", "option_defaults", "tasks"]
+
+
+def tasks() -> dict[str, type[PretextTask]]:
+    """Every pretext task of the package by name, in alphabetical order."""
+    found = {}
+    for module in pkgutil.iter_modules(__path__):
+        for member in vars(import_module(f"{__name__}.{module.name}")).values():
+            if inspect.isclass(member) and issubclass(member, PretextTask) and "name" in vars(member):
+                found[member.name] = member
+    return dict(sorted(found.items()))
+
+
+def find(name: str) -> type[PretextTask]:
+    """The class of the task called `name`; CourseError, with the nearest name, where there is none."""
+    known = tasks()
+    if name not in known:
+        raise CourseError(f"task {name!r} is unknown{suggest(name, known)}; choose one of {', '.join(known)}.")
+    return known[name]
+
+
+def build(name: str, backbone: Backbone, **options: Any) -> PretextTask:
+    """The task called `name` on `backbone`. Raises CourseError for a name or an option that it doesn't have."""
+    task = find(name)
+    allowed = option_defaults(task)
+    for option in options:
+        if option not in allowed:
+            choices = ", ".join(allowed) or "none"
+            raise CourseError(
+                f"task {name!r} has no option {option!r}{suggest(option, allowed)}; its options are: {choices}."
+            )
+    return task(backbone, **options)
+
+
+def option_defaults(task: type[PretextTask]) -> dict[str, Any]:
+    """The keyword options of a task class with their defaults."""
+    parameters = inspect.signature(task.__init__).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}

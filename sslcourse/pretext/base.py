@@ -1,0 +1,48 @@
+"""The one abstraction of this package: a supervised problem made out of unlabeled images."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from sslcourse.backbones import Backbone
+
+
+class PretextTask(nn.Module):
+    """A backbone, the heads that pretraining throws away, and everything the task must remember.
+
+    A new task is one new file in `sslcourse/pretext/` with one subclass of this class: it sets `name`, takes the
+    backbone as its first argument and any further options with defaults as keywords, and writes `views` and `forward`.
+    The loop in `train.pretrain` runs every task the same way:
+
+        loss, metrics = task(*task.views(images, generator)); loss.backward(); optimizer.step(); task.after_step(progress)
+
+    State lives with its owner: whatever a task must remember from step to step is a persistent buffer of the task,
+    so that a checkpoint holds it.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, backbone: Backbone):
+        super().__init__()
+        self.backbone = backbone
+
+    def views(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """uint8 images (N, 3, H, W) to the tensors that `forward` takes, on the same device, without gradient.
+
+        All randomness comes from `generator`. Labels never get here: a pretext task sees pixels and nothing else.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define views(images, generator)")
+
+    def forward(self, *views: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The views to the loss (a scalar) and metrics (detached scalars)."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward(*views)")
+
+    def after_step(self, progress: float) -> None:
+        """Called after each optimizer step with the share of training that is done, in (0, 1]: teachers move here."""
+
+    def options(self) -> dict[str, Any]:
+        """The keyword options this task was built with (numbers, strings, booleans): a checkpoint records them."""
+        return {}

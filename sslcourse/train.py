@@ -1,0 +1,359 @@
+"""The one loop: pretraining, fine-tuning, and going on after a kill as if nothing had happened.
+
+Everything random in step s is a function of (seed, s), and every schedule is a function of s / steps. So the state of
+training is the weights, the optimizer and the number s, and nothing else has to be saved to resume exactly.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from sslcourse import augment, backbones, checkpoint, heads, losses, schedules
+from sslcourse import device as devices
+from sslcourse.backbones import Backbone
+from sslcourse.data.imageset import ImageSet
+from sslcourse.errors import CourseError, suggest
+from sslcourse.pretext.base import PretextTask
+
+Batch = tuple[Tensor, ...]
+
+OPTIMIZERS: dict[str, Callable] = {
+    "adamw": lambda groups, rate: torch.optim.AdamW(groups, lr=rate),
+    "sgd": lambda groups, rate: torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True),
+}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """All that determines a run, beside the task and the images.
+
+    steps            optimizer steps
+    batch_size       images drawn from the data set for one step (a task may show each of them several times)
+    learning_rate    its peak; it rises over the share `warmup` of the steps and falls along a cosine to zero
+    weight_decay     for weights with more than one dimension; biases and norms have none
+    optimizer        "adamw" or "sgd" (momentum 0.9, Nesterov)
+    seed             decides weights, order and views
+    log_every        steps between two records of the history
+    checkpoint_every steps between two checkpoints (only with a folder to write to)
+    mixed_precision  bfloat16 autocast where the device has it
+    compile          torch.compile the forward pass: a slow first step, faster ones after it
+    """
+
+    steps: int = 600
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    optimizer: str = "adamw"
+    seed: int = 0
+    log_every: int = 20
+    checkpoint_every: int = 100
+    mixed_precision: bool = True
+    compile: bool = False
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "log_every", "checkpoint_every"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise CourseError(f"{name} must be a whole number of at least 1, and is {getattr(self, name)!r}.")
+        for name in ("learning_rate", "weight_decay"):
+            value = getattr(self, name)
+            if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
+                raise CourseError(f"{name} must be a finite number of at least 0, and is {value!r}.")
+        if not 0 <= self.warmup < 1:
+            raise CourseError(f"warmup is a share of the steps, in [0, 1), and is {self.warmup!r}.")
+        if self.optimizer not in OPTIMIZERS:
+            raise CourseError(
+                f"optimizer {self.optimizer!r} is unknown{suggest(self.optimizer, OPTIMIZERS)}; "
+                f"choose one of {', '.join(OPTIMIZERS)}."
+            )
+
+
+FINETUNE = TrainConfig(steps=200, batch_size=64, learning_rate=1e-3, log_every=20)
+
+
+@dataclass
+class History:
+    """What was logged: one record (a dict with `step`, `loss`, `learning_rate` and the task's metrics) per logged step."""
+
+    records: list[dict[str, float]] = field(default_factory=list)
+
+    def column(self, name: str) -> list[float]:
+        """All values of one quantity, in order: history.column("loss")."""
+        if self.records and name not in self.records[-1]:
+            known = ", ".join(self.records[-1])
+            raise CourseError(
+                f"nothing called {name!r} was logged{suggest(name, self.records[-1])}; there is: {known}."
+            )
+        return [record[name] for record in self.records]
+
+    @property
+    def last(self) -> dict[str, float]:
+        return self.records[-1]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+
+def pretrain(
+    task: PretextTask,
+    images: ImageSet | Tensor,
+    config: TrainConfig | None = None,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    device: str | torch.device = "auto",
+    progress: bool = True,
+    on_log: Callable[[dict[str, float]], None] | None = None,
+) -> History:
+    """Train `task` on images alone: whatever labels the set has are taken off before the task sees anything.
+
+    images    an ImageSet, or uint8 images (N, 3, H, W)
+    out       a folder to write `checkpoint.pt`, `history.jsonl` and at the end `backbone.safetensors` to
+    resume    go on from the checkpoint in `out`; final weights are bit-identical to those of an uninterrupted run on
+              the same machine. Where there is no checkpoint yet, training starts from the beginning
+    on_log    called with each record, for live plots
+
+    The task is trained in place and left on the device. Raises CourseError when the batch is larger than the data,
+    when `out` already holds another run, and when the loss stops being a number (the last good checkpoint stays).
+    """
+    config = config or TrainConfig()
+    pixels = images.images if isinstance(images, ImageSet) else images
+    if pixels.dtype != torch.uint8 or pixels.dim() != 4 or pixels.shape[1] != 3:
+        raise CourseError(
+            f"pretrain takes uint8 images (N, 3, H, W), and got {pixels.dtype} {tuple(pixels.shape)}; "
+            "ImageSet.from_floats converts float images."
+        )
+    if config.batch_size > len(pixels):
+        raise CourseError(
+            f"the batch size is {config.batch_size}, but there are only {len(pixels)} images; "
+            f"choose a batch size of at most {len(pixels)}."
+        )
+    device = devices.pick_device(device)
+    pixels = pixels.to(device) if devices.fits(pixels.nbytes, device) else pixels
+    dice = devices.generator(0, device)
+
+    def batch(step: int) -> Batch:
+        chosen = pixels[batch_indices(step, len(pixels), config).to(pixels.device)].to(device, non_blocking=True)
+        dice.manual_seed(devices.derive_seed(config.seed, "views", step))
+        return task.views(chosen, dice)
+
+    store = checkpoint.Store(out, task, config, pixels, resume=resume) if out is not None else None
+    history = fit(
+        task, batch, config, device=device, store=store, after_step=task.after_step, progress=progress, on_log=on_log,
+        label=task.name,
+    )  # fmt: skip
+    if store is not None:
+        name = images.name if isinstance(images, ImageSet) else "images"
+        backbones.save(
+            task.backbone, store.folder / "backbone.safetensors",
+            task=task.name, data=name, image_size=pixels.shape[-1], steps=config.steps, seed=config.seed,
+        )  # fmt: skip
+    return history
+
+
+def fit(
+    model: nn.Module,
+    batch: Callable[[int], Batch],
+    config: TrainConfig,
+    *,
+    device: torch.device,
+    store: checkpoint.Store | None = None,
+    after_step: Callable[[float], None] = lambda progress: None,
+    progress: bool = True,
+    on_log: Callable[[dict[str, float]], None] | None = None,
+    label: str = "",
+) -> History:
+    """The loop. `model(*batch(step))` gives (loss, metrics); the model is trained in place.
+
+    Raises CourseError at the first loss that isn't finite, and names the step.
+    """
+    model.to(device, memory_format=devices.memory_format(device)).train()
+    optimizer = make_optimizer(model, config)
+    history, start = History(), 0
+    if store is not None:
+        history.records, start = store.restore(model, optimizer)
+    forward = torch.compile(model) if config.compile else model
+    first_bad = torch.full((), -1, device=device)  # first step with a loss that isn't finite; -1: none so far
+
+    with devices.reproducible(device), progress_bar(config.steps, start, progress, label) as bar:
+        for step in range(start, config.steps):
+            rate = config.learning_rate * schedules.warmup_cosine((step + 1) / config.steps, config.warmup)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            with torch.no_grad():
+                views = batch(step)
+            with devices.autocast(device, config.mixed_precision):
+                loss, metrics = forward(*views)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            done = step + 1
+            after_step(done / config.steps)
+
+            with torch.no_grad():  # stays on the device: asking for its value would make a GPU wait at every step
+                first_bad = torch.where((first_bad < 0) & ~torch.isfinite(loss), step, first_bad)
+            logged = done % config.log_every == 0 or done == config.steps
+            saved = store is not None and (done % config.checkpoint_every == 0 or done == config.steps)
+            if device.type == "cpu" or logged or saved:
+                refuse_bad_loss(int(first_bad), store)
+            if logged:
+                record = {"step": done, "loss": loss.item(), "learning_rate": rate}
+                record |= {name: float(value) for name, value in metrics.items()}
+                history.records.append(record)
+                bar.set_postfix(loss=f"{record['loss']:.3f}", refresh=False)
+                if on_log is not None:
+                    on_log(record)
+            if saved:
+                store.save(model, optimizer, done, history.records)
+            bar.update()
+    return history
+
+
+def refuse_bad_loss(step: int, store: checkpoint.Store | None) -> None:
+    """Stop, with the step, when a loss wasn't finite (step >= 0)."""
+    if step >= 0:
+        kept = f" The last good checkpoint, of step {store.last_saved}, is in {store.folder}." if (
+            store is not None and store.last_saved
+        ) else ""  # fmt: skip
+        raise CourseError(
+            f"the loss was not a finite number at step {step + 1}, and training has stopped; "
+            f"a lower learning rate is the usual way out.{kept}"
+        )
+
+
+def batch_indices(step: int, count: int, config: TrainConfig) -> Tensor:
+    """Which images step `step` takes: int64 (batch_size,). Each epoch is a new shuffle; a last, partial batch is left out."""
+    epoch, place = divmod(step, count // config.batch_size)
+    order = _shuffled(count, devices.derive_seed(config.seed, "order", epoch))
+    return order[place * config.batch_size : (place + 1) * config.batch_size]
+
+
+_last_shuffle: dict[tuple[int, int], Tensor] = {}
+
+
+def _shuffled(count: int, seed: int) -> Tensor:
+    """A permutation of range(count), int64 (count,). The last one is kept, since an epoch asks for it at every step."""
+    if (count, seed) not in _last_shuffle:
+        _last_shuffle.clear()
+        _last_shuffle[count, seed] = torch.randperm(count, generator=devices.generator(seed))
+    return _last_shuffle[count, seed]
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """The optimizer over what requires a gradient, weight decay on matrices and filters alone (teachers are frozen)."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.dim() > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    return OPTIMIZERS[config.optimizer](groups, config.learning_rate)
+
+
+def progress_bar(steps: int, start: int, show: bool, label: str) -> tqdm:
+    """A bar on standard error, gone when done, shown once training has taken a second."""
+    return tqdm(total=steps, initial=start, desc=label, disable=not show, leave=False, delay=1.0, file=sys.stderr)
+
+
+class Classifier(nn.Module):
+    """A backbone with a linear classifier on top: what fine-tuning gives. Float images (N, 3, H, W) -> logits (N, C)."""
+
+    def __init__(self, backbone: Backbone, classes: int):
+        super().__init__()
+        self.backbone = backbone
+        self.head = heads.linear(backbone.dim, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.backbone(images))
+
+    @torch.no_grad()
+    def predict(self, images: ImageSet | Tensor, batch_size: int = 512) -> Tensor:
+        """The most likely class of each uint8 image: int64 (N,), on the CPU. Leaves the classifier as it was."""
+        pixels = images.images if isinstance(images, ImageSet) else images
+        place, mode = next(self.parameters()).device, self.training
+        self.eval()
+        chosen = [self(augment.to_float(part.to(place))).argmax(dim=1).cpu() for part in pixels.split(batch_size)]
+        self.train(mode)
+        return torch.cat(chosen)
+
+
+class _Supervised(nn.Module):
+    """A classifier with its loss, in the form that the loop takes."""
+
+    def __init__(self, classifier: Classifier):
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        logits = self.classifier(images)
+        return losses.cross_entropy(logits, labels), {"accuracy": losses.accuracy(logits, labels).detach()}
+
+
+def standard_augment(images: Tensor, generator: torch.Generator) -> Tensor:
+    """What fine-tuning does to float images (N, 3, H, W): a shift by up to an eighth of the height, and a mirror."""
+    shifted = augment.random_shift(images, generator, pixels=max(1, images.shape[-1] // 8))
+    return augment.random_flip(shifted, generator)
+
+
+def finetune(
+    backbone: Backbone,
+    train: ImageSet,
+    config: TrainConfig = FINETUNE,
+    *,
+    augmentation: Callable[[Tensor, torch.Generator], Tensor] | None = standard_augment,
+    device: str | torch.device = "auto",
+    progress: bool = True,
+    on_log: Callable[[dict[str, float]], None] | None = None,
+) -> tuple[Classifier, History]:
+    """Train backbone and a fresh linear head together on labelled images; the given backbone is copied, not changed.
+
+    A batch larger than the set is cut to the set. `augmentation` takes float images and a generator.
+    From-scratch training is the same call with a backbone of random weights.
+    """
+    labels = train.require_labels()
+    config = dataclasses.replace(config, batch_size=min(config.batch_size, len(train)))
+    device = devices.pick_device(device)
+    classifier = Classifier(copy.deepcopy(backbone), len(train.classes))
+    pixels, labels = train.images.to(device), labels.to(device)
+    dice = devices.generator(0, device)
+
+    def batch(step: int) -> Batch:
+        chosen = batch_indices(step, len(train), config).to(device)
+        images = augment.to_float(pixels[chosen])
+        if augmentation is not None:
+            images = augmentation(images, dice.manual_seed(devices.derive_seed(config.seed, "views", step)))
+        return images, labels[chosen]
+
+    history = fit(
+        _Supervised(classifier),
+        batch,
+        config,
+        device=device,
+        progress=progress,
+        on_log=on_log,
+        label="fine-tuning",
+    )
+    return classifier.eval(), history
+
+
+def throughput(step: Callable[[], Any], images: int, device: torch.device, seconds: float = 2.0) -> float:
+    """Images per second of calling `step` (which handles `images` images) for about `seconds`, after two warm-up calls."""
+    step(), step()
+    devices.synchronize(device)
+    begin, calls = time.perf_counter(), 0
+    while time.perf_counter() - begin < seconds:
+        step()
+        devices.synchronize(device)
+        calls += 1
+    return images * calls / (time.perf_counter() - begin)

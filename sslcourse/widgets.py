@@ -1,0 +1,128 @@
+"""Widgets: a lesson's figures to play with. Each adds to a lesson and is never needed; it says nothing a figure doesn't.
+
+A widget is a slider or two above a picture (PNG bytes in an Image widget), drawn anew when a slider moves.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import ipywidgets as widgets
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from sslcourse import augment, plots
+from sslcourse.errors import CourseError
+from sslcourse.pretext.transformation import ELEMENT_NAMES
+
+if TYPE_CHECKING:
+    from sslcourse.evaluate import Summary
+    from sslcourse.pretext.rotation import Rotation
+
+
+def explorer(draw: Callable[..., Figure], controls: Mapping[str, widgets.Widget], alt: str) -> widgets.VBox:
+    """Controls above a picture: `draw(**values)` gives the figure for the controls' values, whenever one changes."""
+    picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%"))
+    picture.alt = alt
+
+    def update(_: object = None) -> None:
+        figure = draw(**{name: control.value for name, control in controls.items()})
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        plt.close(figure)
+        picture.value = buffer.getvalue()
+
+    for control in controls.values():
+        control.observe(update, names="value")
+    update()
+    return widgets.VBox([widgets.HBox(list(controls.values())), picture])
+
+
+def rotation_slider(task: Rotation, images: Tensor, classes: Sequence[str] | None = None) -> widgets.VBox:
+    """Turn a picture, and see what the network answers: `images` are uint8 (N, 3, H, H), `task` a trained Rotation."""
+    if len(images) == 0:
+        raise CourseError("rotation_slider needs at least one image.")
+    place = next(task.parameters()).device
+
+    @torch.no_grad()
+    def draw(picture: int, turn: int) -> Figure:
+        mode = task.training
+        task.eval()
+        turned = torch.rot90(augment.to_float(images[picture]), turn // 90, dims=(-2, -1))  # (3, H, H)
+        share = task.head(task.backbone(turned[None].to(place))).softmax(dim=1)[0].cpu()  # (4,)
+        task.train(mode)
+        return answer_figure(turned, share, turn)
+
+    return explorer(
+        draw,
+        {
+            "picture": widgets.IntSlider(0, 0, len(images) - 1, description="picture", continuous_update=False),
+            "turn": widgets.SelectionSlider(options=[0, 90, 180, 270], value=0, description="turn (°)"),
+        },
+        "a turned picture beside the network's probability for each of the four rotations",
+    )
+
+
+def answer_figure(turned: Tensor, share: Tensor, turn: int) -> Figure:
+    """A turned picture (3, H, H) beside the probabilities (4,) of the four rotations; the true one is marked."""
+    with plt.rc_context(plots.STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(5.6, 2.5), width_ratios=(1, 1.5))
+        left.imshow(plots.to_picture(turned), interpolation="nearest")
+        left.axis("off")
+        left.set_title(f"turned by {turn}°")
+        colors = [plots.PALETTE[2] if 90 * t == turn else plots.PALETTE[0] for t in range(4)]
+        names = [f"{90 * t}°" + (" (true)" if 90 * t == turn else "") for t in range(4)]
+        right.barh(names, share, color=colors)
+        right.invert_yaxis()
+        right.set(xlim=(0, 1), xlabel="probability", title="the network's answer")
+    return figure
+
+
+def label_budget_slider(curves: Mapping[str, Mapping[int, Summary]]) -> widgets.VBox:
+    """Move the number of labels per class, and compare the methods there; `curves` as `plots.label_efficiency` takes."""
+    budgets = sorted(set.intersection(*(set(curve) for curve in curves.values())))
+    if not budgets:
+        raise CourseError("label_budget_slider needs a number of labels that every curve has.")
+
+    def draw(budget: int) -> Figure:
+        with plt.rc_context(plots.STYLE):
+            figure, axis = plt.subplots(figsize=(6.4, 0.8 + 0.5 * len(curves)))
+            plots.bars({name: curve[budget] for name, curve in curves.items()}, axis=axis)
+            axis.set_title(f"{budget} labels per class")
+        return figure
+
+    middle = budgets[len(budgets) // 2]
+    slider = widgets.SelectionSlider(options=budgets, value=middle, description="labels", continuous_update=False)
+    return explorer(draw, {"budget": slider}, "test accuracy of each method at the chosen number of labels per class")
+
+
+def symmetry_picker(image: Tensor) -> widgets.VBox:
+    """Pick two symmetries of the square: see the image (3, H, H) after the first, after both, and what both are together."""
+    options = [(name, element) for element, name in enumerate(ELEMENT_NAMES)]
+
+    def draw(first: int, second: int) -> Figure:
+        once = augment.one_symmetry(image, first)
+        twice = augment.one_symmetry(once, second)
+        together = ELEMENT_NAMES[compose(first, second)]
+        titles = ["original", ELEMENT_NAMES[first], f"then {ELEMENT_NAMES[second]}\n= {together}"]
+        return plots.grid([image, once, twice], titles, columns=3, size=1.7)
+
+    return explorer(
+        draw,
+        {
+            "first": widgets.Dropdown(options=options, value=1, description="first"),
+            "second": widgets.Dropdown(options=options, value=4, description="then"),
+        },
+        "a picture, the picture after one symmetry, and after a second one",
+    )
+
+
+def compose(first: int, second: int) -> int:
+    """The symmetry of the square that equals `first` and then `second`, found by moving a picture with no symmetry."""
+    probe = torch.arange(9).view(1, 3, 3)
+    moved = augment.one_symmetry(augment.one_symmetry(probe, first), second)
+    return next(e for e in range(8) if torch.equal(augment.one_symmetry(probe, e), moved))

@@ -1,0 +1,555 @@
+"""Every check in sslcourse.checks names the mistake, and the framework they are built on does what it says."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import pkgutil
+import random
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import sslcourse.checks
+from sslcourse.checks import Check, CheckFailed, Mistake, NotSolvedYet, ValueCheck, Wrong, value_and_gradients
+from sslcourse.checks.compare import Closeness, equal
+
+# -- a check to try the framework on: every image of a batch minus its own mean -----------------------------------------
+
+
+def centre(images: Tensor, scale: float = 1.0) -> Tensor:
+    return (images - images.mean((1, 2, 3), keepdim=True)) * scale
+
+
+def centre_in_loop(images, scale):
+    return torch.stack([(image - image.mean()) * scale for image in images])
+
+
+def centre_flat(images, scale):
+    rows = images.flatten(1)
+    return scale * (rows - rows.sum(1, keepdim=True) / rows.shape[1]).view_as(images)
+
+
+def batch_mean(images, scale):
+    return (images - images.mean()) * scale
+
+
+def channel_mean(images, scale):
+    return (images - images.mean((2, 3), keepdim=True)) * scale
+
+
+def no_scale(images, scale):
+    return centre(images)
+
+
+def scale_first(images, scale):
+    return images * scale - images.mean((1, 2, 3), keepdim=True)
+
+
+def detached(images, scale):
+    return centre(images, scale).detach()
+
+
+def draw_batches(generator):
+    sizes = [(2, 1, 2, 3), (3, 2, 5, 4), (5, 3, 4, 7)]
+    return [(torch.rand(s, generator=generator), 2.0 + index) for index, s in enumerate(sizes)]
+
+
+WRONGS = (
+    Wrong("mean of the batch", batch_mean, "You take one mean of the whole batch; every image has its own."),
+    Wrong("mean of a channel", channel_mean, "You take one mean per channel; it is one per image."),
+    Wrong("no scale", no_scale, "You forget `scale`.", also=(lambda images, scale: centre(images, 1.0),)),
+    Wrong("scale too early", scale_first, "You scale before you subtract the mean; subtract first."),
+)
+CUT = Mistake(
+    "gradient cut off",
+    lambda answer, cases: not answer(cases[0][0].requires_grad_(), cases[0][1]).requires_grad,
+    "The gradient can't flow through your result: leave out .detach() and .item().",
+    detached,
+)
+example = Check(
+    name="0.0 centre a batch",
+    reference=centre,
+    cases=draw_batches,
+    rights=(centre_in_loop, centre_flat),
+    wrongs=WRONGS,
+    mistakes=(CUT,),
+    hints=("A nudge.", "The way.", "Nearly the answer."),
+)
+example_value = ValueCheck(
+    name="0.1 log 4",
+    reference=1.3863,
+    rights=(lambda: torch.tensor(4.0).log(), np.log(4)),
+    wrongs=(
+        Wrong("base 2", 2.0, "That is the logarithm to base 2; the natural one is meant."),
+        Wrong("base 10", 0.6021, "That is the logarithm to base 10; the natural one is meant."),
+        Wrong("not the logarithm", 4, "That is the number of classes; take its logarithm."),
+        Wrong("a quarter", 0.25, "That is the probability of a class; take minus its logarithm."),
+    ),
+    hints=("A nudge.", "The way.", "Nearly the answer."),
+    close=Closeness(rtol=0, atol=0.005),
+)
+
+
+class Scale(nn.Module):
+    def __init__(self, factor: float):
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(factor))
+
+    def forward(self, x):
+        return self.factor * x
+
+
+class ScaleTwice(Scale):
+    def forward(self, x):
+        return super().forward(super().forward(x))
+
+
+class NotLearned(nn.Module):
+    def __init__(self, factor: float):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x):
+        return self.factor * x
+
+
+class NoInit(nn.Module):
+    def __init__(self, factor):
+        self.factor = nn.Parameter(torch.tensor(factor))
+
+
+def use_scale(answer, case):
+    factor, x = case
+    module = answer(factor)
+    return {"output": module(x), "parameters": sorted(name for name, _ in module.named_parameters())}
+
+
+example_class = Check(
+    name="0.2 a module",
+    kind="class",
+    reference=Scale,
+    cases=lambda generator: [(float(n), torch.rand(n, generator=generator)) for n in (2, 3)],
+    run=use_scale,
+    wrongs=(
+        Wrong("twice", ScaleTwice, "You scale twice."),
+        Wrong("not learned", NotLearned, "Your factor is no nn.Parameter, so no optimizer sees it."),
+        Wrong("no super", NoInit, "Call super().__init__() before you assign a parameter."),
+    ),
+)
+
+
+def failure(check: Check, answer) -> CheckFailed:
+    with pytest.raises(CheckFailed) as caught:
+        check(answer)
+    return caught.value
+
+
+def message(answer, check: Check = example) -> str:
+    """What an answer that no Wrong explains is told."""
+    error = failure(check, answer)
+    assert error.mistake is None, error
+    assert_kind(error)
+    return str(error)
+
+
+def assert_kind(error: Exception) -> None:
+    """Nothing of a traceback, no line of this package, and no chain of exceptions behind it."""
+    text = str(error)
+    assert not re.search(r"Traceback|framework\.py|diagnose\.py|compare\.py|File \"", text), text
+    assert error.__cause__ is None and error.__suppress_context__
+    assert error._render_traceback_() == text.splitlines()
+    assert len(text) < 1500
+
+
+# -- every check of every lesson ------------------------------------------------------------------------------------------
+
+
+def given(check: Check, answer):
+    """An answer as a learner would give it: the known answers to a ValueCheck may be functions that make the value."""
+    return answer() if check.kind == "value" and inspect.isfunction(answer) else answer
+
+
+def lesson_checks() -> dict[str, Check]:
+    found = {}
+    for module in pkgutil.iter_modules(sslcourse.checks.__path__):
+        if module.name.startswith("lesson"):
+            members = vars(importlib.import_module(f"sslcourse.checks.{module.name}")).items()
+            found |= {f"{module.name}.{name}": check for name, check in members if isinstance(check, Check)}
+    return found
+
+
+CHECKS = lesson_checks() | {"example": example, "example_value": example_value}
+every_check = pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS.keys())
+
+
+def essence(answer) -> object:
+    """What is the same for two answers that are written the same way."""
+    if isinstance(answer, functools.partial):
+        return essence(answer.func), repr(answer.args), repr(answer.keywords)
+    if inspect.isclass(answer):
+        return inspect.getsource(answer).split("\n", 1)[1]
+    if inspect.isfunction(answer):
+        code = answer.__code__
+        return code.co_code, code.co_names, repr([c for c in code.co_consts if isinstance(c, int | float | str)])
+    return f"{type(answer)} {answer!r}"
+
+
+@every_check
+def test_right_answers_pass(check, capsys):
+    assert check(given(check, check.reference)) is None
+    assert capsys.readouterr().out.startswith(f"{check.name}: passed")
+    assert len(check.rights) >= 2
+    for seed in (0, 1):
+        for right in check.rights:
+            check(given(check, right), seed=seed)
+    written = [essence(answer) for answer in (check.reference, *check.rights)]
+    if check.kind != "value":
+        assert len({repr(w) for w in written}) == len(written), "two of the right answers are written the same way"
+
+
+@every_check
+def test_wrong_answers_get_their_own_hint(check):
+    known = [(w.name, w.hint, answer) for w in check.wrongs for answer in (w.answer, *w.also)]
+    known += [(m.name, m.hint, m.example) for m in check.mistakes]
+    names, hints = {name for name, _, _ in known}, {hint for _, hint, _ in known}
+    assert len(check.wrongs) + len(check.mistakes) == len(names) == len(hints), "names and hints must differ"
+    assert len(names) >= 4
+    for seed in (0, 1):
+        for name, hint, answer in known:
+            with pytest.raises(CheckFailed) as caught:
+                check(given(check, answer), seed=seed)
+            assert caught.value.mistake == name, f"{name!r} is taken for {caught.value.mistake!r}: {caught.value}"
+            assert hint in str(caught.value)
+            assert not [other for other in hints - {hint} if other in str(caught.value)]
+            assert_kind(caught.value)
+
+
+def explode(*args, **kwargs):
+    raise ZeroDivisionError("a mishap")
+
+
+def garbage_for(check: Check) -> dict[str, object]:
+    """Answers that are wrong in ways that have nothing to do with the exercise."""
+    if check.kind == "value":
+        return {"None": None, "shape": torch.zeros(3, 1, 7), "dtype": torch.zeros((), dtype=torch.bool), "type": {1, 2}}
+    if check.kind == "class":
+        return {"None": None, "5": 5, "exception": type("Mine", (), {"__init__": explode}), "object": object}
+    return {
+        "None": None,
+        "5": 5,
+        "returns None": lambda *args, **kwargs: None,
+        "wrong shape": lambda *args, **kwargs: torch.zeros(3, 1, 7),
+        "wrong dtype": lambda *args, **kwargs: torch.zeros((), dtype=torch.bool),
+        "wrong type": lambda *args, **kwargs: object(),
+        "exception": explode,
+        "no arguments": lambda: 0,
+        "a class": dict,
+    }
+
+
+@every_check
+def test_garbage_fails_kindly(check):
+    for name, answer in garbage_for(check).items():
+        with pytest.raises(CheckFailed) as caught:
+            check(answer)
+        assert_kind(caught.value)
+        if name == "exception":
+            assert "ZeroDivisionError: a mishap" in str(caught.value)
+            assert "line " in str(caught.value) and "test_checks.py" in str(caught.value)
+        if name in ("None", "returns None"):
+            assert "None" in str(caught.value)
+
+
+@every_check
+def test_stubs_are_not_mistakes(check):
+    def stub(*args, **kwargs):
+        raise NotImplementedError("Not solved yet")
+
+    answer = {"function": stub, "value": ..., "class": type("Mine", (), {"__init__": stub})}[check.kind]
+    with pytest.raises(NotSolvedYet, match="rite your answer in place of") as caught:
+        check(answer)
+    assert_kind(caught.value)
+
+
+@every_check
+def test_three_hints(check, capsys):
+    printed = []
+    for step in (1, 2, 3):
+        check.hint(step)
+        printed.append(capsys.readouterr().out)
+        assert printed[-1].startswith(f"Hint {step} of 3: ")
+    assert len(set(printed)) == 3
+
+
+@every_check
+def test_a_check_leaves_global_randomness_alone(check):
+    torch.manual_seed(3)
+    random.seed(3)
+    expected = torch.rand(1), random.random()
+    torch.manual_seed(3)
+    random.seed(3)
+    check(given(check, check.reference))
+    assert (torch.rand(1), random.random()) == expected
+
+
+def test_a_flawed_check_is_caught():
+    """The proofs above can fail: for wrong answers that aren't, that are too like, and for one right answer twice."""
+
+    def flawed(**changes):
+        fields = {f: getattr(example, f) for f in ("name", "reference", "cases", "rights", "wrongs", "hints")}
+        return Check(**fields | changes)
+
+    not_wrong = Wrong("none", centre_in_loop, "You aren't wrong.")
+    shadowed = Wrong("again", lambda images, scale: batch_mean(images, scale), "The same as the first.")
+    for check in (flawed(wrongs=(*WRONGS, not_wrong)), flawed(wrongs=(*WRONGS, shadowed)), flawed(wrongs=WRONGS[:3])):
+        with pytest.raises((AssertionError, pytest.fail.Exception)):
+            test_wrong_answers_get_their_own_hint(check)
+    for rights in ((batch_mean, centre_flat), (centre_flat,), (centre_flat, centre_flat)):
+        with pytest.raises(AssertionError):
+            test_right_answers_pass(flawed(rights=rights), None_capsys())
+
+
+class None_capsys:
+    def readouterr(self):
+        return type("Out", (), {"out": f"{example.name}: passed"})
+
+
+# -- what the framework says when no Wrong fits -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda right, x: None, "returned nothing.*did you forget `return`"),
+        (lambda right, x: right.numpy(), "is a NumPy array of shape"),
+        (lambda right, x: right.tolist(), "is a list of 2, but a float32 tensor"),
+        (lambda right, x: list(right), "torch.stack joins"),
+        (lambda right, x: (right, x), "is a tuple of 2, but a float32 tensor"),
+        (lambda right, x: right.mean().item(), "is the number"),
+        (lambda right, x: centre, "is the function centre.*forget to call it"),
+        (lambda right, x: right.permute(0, 2, 3, 1), r"has the shape \(2, 2, 3, 1\).*in another order: see permute"),
+        (lambda right, x: right[:, None], "a dimension of 1 too many"),
+        (lambda right, x: right[0], "shape"),
+        (lambda right, x: right.flatten(1), "number of elements is right"),
+        (lambda right, x: right.mean(), "reduce over too many dimensions"),
+        (lambda right, x: right.long(), "dtype int64, but float32 is needed"),
+        (lambda right, x: right.to("meta"), "is on the device meta"),
+        (lambda right, x: right / 0 * 0, "contains NaN"),
+        (lambda right, x: right / 0, "contains infinity"),
+        (lambda right, x: -right, "negative of what is needed"),
+        (lambda right, x: right * len(x), "exactly 2 times too large: is a sum taken where a mean is meant"),
+        (lambda right, x: right / len(x), "exactly 2 times too small: is a mean taken where a sum is meant"),
+        (lambda right, x: right * 3.5, "is 3.5 times what is needed, in every case"),
+        (lambda right, x: right / 7.5, "divided by 7.5, in every case"),
+        (lambda right, x: right + 0.25, "0.25 too large everywhere"),
+        (lambda right, x: right - 1, "is 1 too small everywhere"),
+        (lambda right, x: right.exp(), "is the exponential of what"),
+        (lambda right, x: right.square(), "is the square of what"),
+        (lambda right, x: right.abs(), "is the absolute value of what"),
+        (lambda right, x: 1 - right, r"is the complement \(1 - x\) of what"),
+        (lambda right, x: right[torch.arange(len(x)).roll(2)], "in another order|shifted|passed"),
+        (lambda right, x: right.flip(2), "is mirrored along dimension 2"),
+        (lambda right, x: right.roll(1, 3), "is shifted by one along dimension 3"),
+        (lambda right, x: right + 1e-2 * (right == right.max()), "1 of 12 elements of it differ from.*by up to 0.01"),
+        (lambda right, x: right + x**2, "every element of it differs .*by up to .*yours is .*needed is"),
+        (lambda right, x: right + torch.rand_like(right), "draws from global randomness"),
+        (lambda right, x: right @ right, "stopped with RuntimeError: .*\nIt arose in line .* of test_checks.py:  "),
+    ],
+)
+def test_generic_diagnoses(change, words):
+    assert re.search(words, message(lambda images, scale: change(centre(images, scale), images)), re.S)
+
+
+def test_diagnoses_of_rows_and_transposes():
+    square = Check(
+        name="-", reference=lambda x: x @ x.T, cases=lambda g: [(torch.rand(n, n + 1, generator=g),) for n in (3, 4)]
+    )
+    plain = Check(
+        name="-", reference=lambda x: x + 0, cases=lambda g: [(torch.rand(n, n, generator=g),) for n in (3, 5)]
+    )
+    assert "transpose" in message(lambda x: x.T.clone(), plain)
+    assert "in another order" in message(lambda x: x[torch.tensor([1, 0, *range(2, len(x))])], plain)
+    assert "has the shape" in message(lambda x: x.T @ x, square)
+    rows = Check(
+        name="-", reference=lambda x: x.mean(), cases=lambda g: [(torch.rand(n, 3, generator=g),) for n in (2, 5)]
+    )
+    assert "One number is needed for the whole batch" in message(lambda x: x.mean(1), rows)
+    assert "6 is the number of all elements of `x`" in message(lambda x: x.sum(), rows)
+    assert "Leave out .item()" in message(lambda x: x.mean().item(), rows)
+    assert re.search(r"is 0\.\d+, but 0\.\d+ is needed", message(lambda x: x.mean() + x[0, 0] ** 2, rows))
+
+
+def test_diagnoses_of_structures():
+    both = Check(
+        name="-",
+        reference=lambda x: (x.sum(), {"mean": x.mean(), "count": len(x), "name": "mean"}),
+        cases=lambda g: [(torch.rand(n, generator=g),) for n in (2, 3)],
+    )
+    right = both.reference
+    both(lambda x: list(right(x)))  # a list will do for a tuple
+    assert "has 1 parts, but 2 are needed" in message(lambda x: (x.sum(),), both)
+    assert "result[0] has the right size and the wrong sign" in message(lambda x: (-x.sum(), right(x)[1]), both)
+    assert "result[1]['mean'] is " in message(lambda x: (x.sum(), right(x)[1] | {"mean": x.max() ** 3}), both)
+    assert "lacks 'name'" in message(lambda x: (x.sum(), {"mean": x.mean(), "count": len(x)}), both)
+    assert "has too much: 'extra'" in message(lambda x: (x.sum(), right(x)[1] | {"extra": 1}), both)
+    assert "['name'] is the text 'max'" in message(lambda x: (x.sum(), right(x)[1] | {"name": "max"}), both)
+    assert "['count'] is 1 too large everywhere" in message(
+        lambda x: (x.sum(), right(x)[1] | {"count": len(x) + 1}), both
+    )
+
+
+def test_messages_show_a_small_case_and_how_many_are_wrong():
+    text = message(lambda images, scale: centre(images, scale) if images.shape[1] < 3 else images)
+    assert "(1 of 3 cases are wrong): images: a float32 tensor of shape (5, 3, 4, 7), scale: the number 4" in text
+    text = message(lambda images, scale: images)
+    assert "(every case is wrong): images: a float32 tensor of shape (2, 1, 2, 3) = [[[[0." in text
+
+
+def test_calls_that_cannot_be():
+    assert "called as centre(images, scale), but it is defined with the arguments (images)" in message(
+        lambda images: images
+    )
+    assert "without parentheses" in message(centre(torch.rand(2, 3, 4, 5), 1.0))
+    assert "was given the number 5" in message(5)
+    assert "call it, and pass what it returns" in message(lambda: 1.38, example_value)
+    assert "needs your class itself" in message(Scale(1.0), example_class)
+
+
+def test_changed_arguments_are_named():
+    def in_place(images, scale):
+        images -= images.mean((1, 2, 3), keepdim=True)
+        return images * scale
+
+    assert "changes its argument `images` in place" in message(in_place)
+    example_may = Check(name="-", reference=centre, cases=draw_batches, may_change_arguments=True)
+    example_may(in_place)
+
+
+def test_mistakes_are_seen_in_right_results():
+    assert failure(example, detached).mistake == "gradient cut off"
+    assert failure(example, lambda images, scale: no_scale(images, scale).detach()).mistake == "no scale"  # that first
+
+
+def test_a_wrong_answer_with_another_dtype_is_still_named():
+    assert "dtype int64" in message(lambda images, scale: batch_mean(images, scale).long())  # other numbers, too
+    strict = Check(name="-", reference=centre, cases=draw_batches, wrongs=WRONGS, close=Closeness(dtype="exact"))
+    assert failure(strict, lambda images, scale: batch_mean(images, scale).double()).mistake == "mean of the batch"
+    assert "The numbers are right" in message(lambda images, scale: centre(images, scale).double(), strict)
+
+
+def test_an_answer_right_in_some_cases_is_no_known_mistake():
+    """A wrong answer is recognized only by all of its results: half a resemblance would name the wrong mistake."""
+    message(lambda images, scale: batch_mean(images, scale) if len(images) < 5 else channel_mean(images, scale))
+    text = message(lambda images, scale: centre(images, scale) if len(images) < 5 else explode())
+    assert "It happened in 1 of 3 cases" in text
+
+
+def test_wrong_answers_that_raise_are_recognized():
+    assert failure(example_class, NoInit).mistake == "no super"
+    assert failure(example_class, NotLearned).mistake == "not learned"
+    example_class(type("Other", (Scale,), {}))
+
+
+def test_gradients_are_compared():
+    check = Check(
+        name="-",
+        reference=lambda x: (x**2).sum(),
+        run=value_and_gradients,
+        cases=lambda g: [(torch.rand(n, generator=g),) for n in (2, 3)],
+    )
+    check(lambda x: (x * x).sum())
+    assert "cut the graph" in message(lambda x: (x**2).sum().detach(), check)
+    assert "gradient of argument 1" in message(lambda x: (x * x.detach()).sum(), check)
+    assert "did you forget `return`" in message(lambda x: None, check) or "is None" in message(lambda x: None, check)
+
+
+def test_errors_of_pytorch_are_no_stubs():
+    assert "NotImplementedError: " in message(lambda images, scale: images.to("meta").cpu())
+
+
+def test_results_are_kept_apart_when_an_answer_uses_its_memory_again():
+    memory = torch.empty(3)
+    check = Check(name="-", reference=lambda x: x + 1, cases=lambda g: [(torch.rand(3, generator=g),) for _ in "abc"])
+    check(lambda x: torch.add(x, 1, out=memory))
+
+
+def test_generators_and_modules_among_the_arguments_start_alike():
+    check = Check(
+        name="-",
+        reference=lambda linear, generator: linear.weight + torch.rand(3, 2, generator=generator),
+        cases=lambda g: [(nn.Linear(2, 3), torch.Generator().manual_seed(s)) for s in (1, 2)],
+    )
+    check(lambda linear, generator: torch.rand(3, 2, generator=generator) + linear.weight)
+    assert "global randomness" in message(lambda linear, generator: torch.rand(3, 2) + linear.weight, check)
+
+
+def test_prints_of_the_learner_are_shown_once(capsys):
+    def printing(images, scale):
+        print("here")
+        return centre(images, scale)
+
+    example(printing)
+    assert capsys.readouterr().out.count("here") == 1
+
+
+def test_equality():
+    exact, kind, loose = (Closeness(dtype=d) for d in ("exact", "kind", "any"))
+    one = torch.ones(2)
+    assert equal(one, one.clone(), exact) and equal(one.double(), one, kind) and equal(one.long(), one, loose)
+    assert not equal(one.double(), one, exact) and not equal(one.long(), one, kind)
+    assert equal(1, torch.tensor(1), kind) is False and equal(torch.tensor(1.0), 1.0, kind)  # number given for tensor
+    assert not equal(torch.tensor([10001]), torch.tensor([10000]), kind)  # integers exactly
+    assert equal(torch.tensor([101]), torch.tensor([100]), Closeness(atol=1))
+    assert equal([], (), kind) and not equal((), {}, kind) and not equal([1], [], kind)
+    assert not equal(True, 1, kind) and not equal(1, True, kind) and equal(np.bool_(True), True, kind)
+    assert equal(float("nan"), float("nan"), kind) and not equal(float("nan"), 1.0, kind)
+    assert equal("a", "a", kind) and not equal("a", "b", kind) and not equal(None, 0, kind)
+
+
+def test_a_check_must_be_well_made():
+    with pytest.raises(ValueError, match="three are needed"):
+        Check(name="-", reference=centre, hints=("one",))
+    with pytest.raises(ValueError, match="needs run"):
+        Check(name="-", reference=Scale, kind="class")
+    assert "exercise 0.0" in repr(example)
+
+
+# -- how it looks ---------------------------------------------------------------------------------------------------------
+
+SCRIPT = """
+from sslcourse.checks import Check
+import torch
+check = Check(name="1.1 double", reference=lambda x: 2 * x, cases=lambda g: [(torch.rand(2, generator=g),)])
+def double(x):
+    y = x.no_such_method()
+    return y
+check(double)
+"""
+
+
+def test_in_plain_python_the_traceback_is_short():
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
+    assert done.returncode == 1 and "AttributeError" in done.stderr
+    assert done.stderr.count("Traceback") == 1 and done.stderr.count('  File "') <= 2, done.stderr
+
+
+@pytest.mark.notebooks
+def test_in_a_kernel_only_the_message_is_shown(tmp_path):
+    from course_notebooks import code, error_of, notebook_of, run
+
+    done = run(
+        notebook_of(code("a", SCRIPT), code("b", "check(lambda x: None)"), code("c", "check(lambda x: x + x)")),
+        tmp_path,
+    )
+    error = error_of(done.cells[0])
+    assert error.ename == "CheckFailed" and "\n".join(error.traceback) == error.evalue
+    assert "line 5 of your cell:  y = x.no_such_method()" in error.evalue
+    assert "did you forget `return`" in error_of(done.cells[1]).evalue
+    assert done.cells[2].outputs[0].text == "1.1 double: passed.\n"

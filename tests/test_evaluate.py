@@ -1,0 +1,188 @@
+"""Evaluation against brute force and against the mathematics; what is measured is left as it was."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from sslcourse import backbones, evaluate, train
+from sslcourse.data.imageset import ImageSet
+from sslcourse.data.splits import Splits
+from sslcourse.device import generator
+from sslcourse.errors import CourseError
+
+
+def toy(n, seed, classes=3, factors=True):
+    """Colour tells the class; a factor `warmth` is how red it is."""
+    dice = generator(seed)
+    labels = torch.arange(n) % classes
+    images = torch.randint(0, 60, (n, 3, 8, 8), dtype=torch.uint8, generator=dice)
+    warmth = torch.rand(n, generator=dice)
+    images[:, 0] += (warmth * 150).to(torch.uint8)[:, None, None]
+    for c in range(classes):
+        images[labels == c, 1] += 50 * c
+    known = {"class": labels, "warmth": warmth} if factors else {}
+    return ImageSet(images, labels, tuple("abc"[:classes]), f"toy {seed}", factors=known)
+
+
+@pytest.fixture(scope="module")
+def splits():
+    train_set = toy(60, 0)
+    return Splits(train_set.without_labels(), train_set, toy(30, 1), toy(45, 2), "toy")
+
+
+def test_knn_equals_a_double_loop():
+    dice = generator(0)
+    bank, queries = torch.randn(13, 5, generator=dice), torch.randn(4, 5, generator=dice)
+    labels = torch.randint(3, (13,), generator=dice)
+    fast = evaluate.knn_scores(bank, labels, queries, classes=3, k=6, temperature=0.2)
+    for q, query in enumerate(queries):
+        pairs = []
+        for b, other in enumerate(bank):
+            cosine = float(query @ other / (query.norm() * other.norm()))
+            pairs.append((cosine, int(labels[b])))
+        pairs.sort(reverse=True)
+        votes = [0.0] * 3
+        for cosine, label in pairs[:6]:
+            votes[label] += math.exp(cosine / 0.2)
+        slow = torch.tensor(votes)
+        torch.testing.assert_close(fast[q] / fast[q].sum(), slow / slow.sum())
+
+
+def test_the_nearest_neighbour_of_a_training_image_is_itself():
+    features = torch.randn(40, 6, generator=generator(0))
+    labels = torch.arange(40) % 4
+    assert torch.equal(evaluate.knn_scores(features, labels, features, classes=4, k=1).argmax(1), labels)
+
+
+def test_knn_ignores_the_length_of_features_and_survives_tiny_temperatures():
+    dice = generator(0)
+    bank, queries, labels = torch.randn(9, 4, generator=dice), torch.randn(5, 4, generator=dice), torch.arange(9) % 3
+    a = evaluate.knn_scores(bank, labels, queries, classes=3, k=5)
+    torch.testing.assert_close(a, evaluate.knn_scores(bank * 7, labels, queries / 3, classes=3, k=5))
+    assert torch.isfinite(evaluate.knn_scores(bank, labels, queries, classes=3, k=50, temperature=1e-4)).all()
+
+
+def test_features_do_not_depend_on_the_batch_and_leave_the_backbone_alone(splits):
+    backbone = backbones.build().train()
+    before = {k: v.clone() for k, v in backbone.state_dict().items()}
+    a, b = (evaluate.extract(backbone, splits.train, batch_size=n) for n in (7, 512))
+    torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+    assert a.shape == (60, 128) and backbone.training
+    evaluate.evaluate(backbone, splits, labels_per_class=3, seeds=2)
+    evaluate.evaluate(backbone, splits, protocol="knn", labels_per_class=3, seeds=2)
+    evaluate.evaluate(
+        backbone, splits, protocol="finetune", labels_per_class=3, seeds=1, config=train.TrainConfig(steps=2)
+    )
+    assert all(torch.equal(before[k], v) for k, v in backbone.state_dict().items())
+
+
+def test_stages_are_averages_of_their_maps(splits):
+    backbone = backbones.build().eval()
+    with torch.no_grad():
+        maps = backbone.stages(splits.test.images.float() / 255)
+    for stage in (1, 2, 3, 4):
+        found = evaluate.extract(backbone, splits.test, stage=stage)
+        torch.testing.assert_close(found, maps[stage - 1].mean((2, 3)), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(evaluate.extract(backbone, splits.test), found)
+
+
+def test_protocols_find_what_is_easy(splits):
+    for protocol in ("linear", "knn"):
+        summary = evaluate.evaluate(backbones.build(), splits, protocol=protocol, labels_per_class=10, seeds=3)
+        assert summary.mean > 0.65, protocol  # chance is 0.33
+    config = train.TrainConfig(steps=60, batch_size=32, learning_rate=3e-3)
+    summary = evaluate.evaluate(
+        lambda seed: backbones.build(seed=seed),
+        splits,
+        protocol="finetune",
+        labels_per_class=10,
+        seeds=1,
+        config=config,
+    )
+    assert summary.mean > 0.8
+
+
+def test_shuffled_labels_are_at_chance(splits):
+    """The control: a protocol that leaked would be above it."""
+    wrong = [
+        ImageSet(s.images, s.labels[torch.randperm(len(s), generator=generator(i))], s.classes, s.name)
+        for i, s in enumerate((splits.train, splits.val, splits.test))
+    ]
+    summary = evaluate.evaluate(backbones.build(), Splits(splits.unlabeled, *wrong), labels_per_class=15, seeds=5)
+    assert abs(summary.mean - 1 / 3) < 0.15
+
+
+def test_the_test_split_decides_nothing(splits, monkeypatch):
+    """Other test labels must not change the predictions, only the score."""
+    fits = []
+    original = evaluate.LinearProbe.fit
+
+    def spy(self, *tensors):
+        fits.append(tuple(t.clone() for t in tensors))
+        return original(self, *tensors)
+
+    monkeypatch.setattr(evaluate.LinearProbe, "fit", spy)
+    features = evaluate.Features.of(backbones.build(), splits)
+    evaluate.probe_accuracy(features, splits, 5, 0)
+    seen = fits[0]
+    assert len(seen[0]) == 15 and torch.equal(seen[2], features.val) and torch.equal(seen[3], splits.val.labels)
+
+
+def test_larger_budgets_contain_smaller_ones():
+    labelled = toy(60, 0)
+    for seed in range(3):
+        small, large = (set(labelled.indices_per_class(k, seed).tolist()) for k in (2, 9))
+        assert small < large and len(small) == 6
+        assert labelled.sample_per_class(2, seed).counts() == {"a": 2, "b": 2, "c": 2}
+    assert labelled.indices_per_class(5, 0).tolist() != labelled.indices_per_class(5, 1).tolist()
+
+
+def test_summary_equals_scipy():
+    values = (0.5, 0.7, 0.6, 0.65)
+    summary = evaluate.Summary(values)
+    low, high = stats.t.interval(0.95, 3, loc=np.mean(values), scale=stats.sem(values))
+    assert summary.interval == pytest.approx((low, high)) and summary.std == pytest.approx(np.std(values, ddof=1))
+    assert str(summary) == "0.612 ± 0.085"
+    assert math.isnan(evaluate.Summary((0.5,)).half_width) and str(evaluate.Summary((0.5,))) == "0.500"
+
+
+def test_paired_differences_cancel_common_luck():
+    luck = np.array([0.1, 0.5, 0.3, 0.9])
+    gain = evaluate.paired_difference(luck + 0.1, luck)
+    assert gain.mean == pytest.approx(0.1) and gain.half_width == pytest.approx(0, abs=1e-12)
+    with pytest.raises(CourseError, match="got 2 and 3"):
+        evaluate.paired_difference((1, 2), (1, 2, 3))
+
+
+def test_factor_probe_reads_what_is_there_and_not_what_is_not(splits):
+    kept = evaluate.factor_probe(evaluate.Features.of(backbones.build(), splits), splits)
+    assert kept["class"]["score"] > 0.8 and kept["class"]["chance"] == pytest.approx(1 / 3)
+    assert kept["warmth"]["score"] > 0.5
+    noise = evaluate.Features(*(torch.randn(n, 4, generator=generator(n)) for n in (60, 30, 45)))
+    lost = evaluate.factor_probe(noise, splits)
+    assert lost["class"]["score"] < 0.6 and lost["warmth"]["score"] < 0.2
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"protocol": "liner"}, "protocol 'liner' is unknown.*did you mean 'linear'"),
+        ({"labels_per_class": 21}, "21 images per class were asked for, but class 'a'.*has 20; ask for at most 20"),
+        ({"labels_per_class": 0}, "at least 1, and 0"),
+        ({"seeds": 0}, "at least one seed"),
+    ],
+)
+def test_bad_requests_get_a_sentence(splits, options, sentence):
+    with pytest.raises(CourseError, match=sentence):
+        evaluate.evaluate(backbones.build(), splits, **options)
+
+
+def test_unlabelled_sets_are_refused(splits):
+    bare = Splits(splits.unlabeled, splits.train, splits.val, splits.test.without_labels())
+    with pytest.raises(CourseError, match="test has none"):
+        evaluate.evaluate(backbones.build(), bare)
+    with pytest.raises(CourseError, match="no images to take features from"):
+        evaluate.extract(backbones.build(), torch.zeros(0, 3, 8, 8, dtype=torch.uint8))

@@ -1,0 +1,225 @@
+"""ImageSet refuses what is wrong with one sentence that says what to do, and keeps what is right together."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sslcourse.data.imageset import ImageSet
+from sslcourse.errors import CourseError, suggest
+
+CLASSES = ("cat", "dog", "owl")
+
+
+def full(n: int = 12, side: int = 8) -> ImageSet:
+    """A set with everything in it, where every tensor tells which image it belongs to."""
+    number = torch.arange(n)
+    boxes = torch.zeros(n, 2, 4)
+    boxes[:, 0] = torch.stack([number * 0, number * 0, number % side + 1, number % side + 1], 1).float()
+    box_labels = torch.full((n, 2), -1)
+    box_labels[:, 0] = number % 3
+    return ImageSet(
+        images=number.to(torch.uint8)[:, None, None, None].repeat(1, 3, side, side),
+        labels=number % 3,
+        classes=CLASSES,
+        name="pets",
+        factors={"number": number, "colour": number % 2, "x": number / 10},
+        factor_values={"colour": ("red", "blue")},
+        boxes=boxes,
+        box_labels=box_labels,
+        instances=number.to(torch.uint8)[:, None, None].repeat(1, side, side),
+        captions=tuple(f"picture {i}" for i in range(n)),
+    )
+
+
+IMAGES = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
+LABELS = torch.tensor([0, 1, 2, 0])
+
+
+@pytest.mark.parametrize(
+    ("images", "hint"),
+    [
+        (torch.zeros(4, 3, 8, 8), "from_floats"),
+        (torch.zeros(4, 8, 8, 3, dtype=torch.uint8), r"permute\(0, 3, 1, 2\)"),
+        (torch.zeros(3, 8, 8, dtype=torch.uint8), r"image\[None\]"),
+        (torch.zeros(4, 1, 8, 8, dtype=torch.uint8), "repeat"),
+        (torch.zeros(4, 4, 8, 8, dtype=torch.uint8), "transparency"),
+        (torch.zeros(4, 3, 8, 8, dtype=torch.int64), "convert"),
+        (torch.zeros(4, 3, 0, 8, dtype=torch.uint8), "uint8"),
+        (object(), "tensor or an array"),
+    ],
+)
+def test_wrong_images_are_refused_with_a_way_out(images, hint):
+    with pytest.raises(CourseError, match=hint):
+        ImageSet(images)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        (dict(labels=torch.tensor([0, 1, 2])), "4 images and 3 labels"),
+        (dict(labels=torch.tensor([0, 1, 2, 3])), r"0\.\.2"),
+        (dict(labels=torch.tensor([0, 1, 2, -1])), r"-1\.\.2"),
+        (dict(labels=torch.tensor([0.0, 1, 2, 0])), "whole numbers"),
+        (dict(labels=LABELS[:, None]), "whole numbers"),
+        (dict(labels=LABELS, classes=()), "without names"),
+        (dict(classes=("cat", "cat")), "twice"),
+        (dict(classes="cat"), "sequence of words"),
+        (dict(factors={"x": torch.zeros(3)}), "4 images and 3"),
+        (dict(factors={"c": torch.tensor([0, 1, 2, 0])}, factor_values={"c": ("a", "b")}), "factor 'c'"),
+        (dict(factor_values={"c": ("a", "b")}), "factors has none"),
+        (dict(boxes=torch.zeros(4, 1, 4)), "without box_labels"),
+        (dict(box_labels=torch.zeros(4, 1).long()), "without boxes"),
+        (dict(boxes=torch.zeros(4, 4), box_labels=torch.zeros(4, 1).long()), r"\(4, K, 4\)"),
+        (dict(boxes=torch.tensor([0, 0, 9.0, 4]).expand(4, 1, 4), box_labels=torch.zeros(4, 1).long()), "inside"),
+        (dict(boxes=torch.tensor([5, 0, 4.0, 4]).expand(4, 1, 4), box_labels=torch.zeros(4, 1).long()), "inside"),
+        (dict(boxes=torch.full((4, 1, 4), torch.nan), box_labels=torch.zeros(4, 1).long()), "inside"),
+        (dict(boxes=torch.zeros(4, 1, 4), box_labels=torch.full((4, 1), 3)), r"-1\.\.2"),
+        (dict(boxes=torch.zeros(4, 1, 4), box_labels=torch.zeros(4, 2).long()), "one per box"),
+        (dict(instances=torch.zeros(4, 8, 8)), "instances must be uint8"),
+        (dict(instances=torch.zeros(4, 8, 7, dtype=torch.uint8)), "instances must be uint8"),
+        (dict(captions=("one",)), "4 images and 1 captions"),
+        (dict(captions="four"), "sequence of strings"),
+    ],
+)
+def test_whatever_does_not_fit_the_images_is_refused(wrong, hint):
+    with pytest.raises(CourseError, match=hint):
+        ImageSet(IMAGES, **{"classes": CLASSES, **wrong})
+
+
+def test_numpy_arrays_and_other_integers_become_what_the_fields_promise():
+    s = ImageSet(
+        np.zeros((4, 3, 8, 8), np.uint8), np.array([0, 1, 2, 0], np.int32), list(CLASSES), factors={"x": np.zeros(4)}
+    )
+    assert s.images.dtype == torch.uint8 and s.labels.dtype == torch.int64
+    assert s.classes == CLASSES and s.factors["x"].dtype == torch.float32
+
+
+def test_a_set_does_not_change():
+    with pytest.raises(AttributeError):
+        full().labels = None
+
+
+@given(st.lists(st.integers(-12, 11), max_size=30))
+@settings(max_examples=50, deadline=None)
+def test_select_keeps_everything_about_an_image_together(indices):
+    chosen = full().select(indices)
+    number = [i % 12 for i in indices]
+    assert len(chosen) == len(number)
+    assert chosen.images[:, 0, 0, 0].tolist() == number
+    assert chosen.labels.tolist() == [i % 3 for i in number]
+    assert chosen.factors["number"].tolist() == number
+    assert chosen.factors["colour"].tolist() == [i % 2 for i in number]
+    assert chosen.boxes[:, 0, 2].tolist() == [i % 8 + 1 for i in number]
+    assert chosen.box_labels[:, 0].tolist() == [i % 3 for i in number]
+    assert chosen.instances[:, 0, 0].tolist() == number
+    assert chosen.captions == tuple(f"picture {i}" for i in number)
+    assert (chosen.name, chosen.classes, chosen.factor_values) == ("pets", CLASSES, {"colour": ("red", "blue")})
+
+
+@given(st.slices(12))
+@settings(max_examples=50, deadline=None)
+def test_select_takes_slices_as_lists_do(part):
+    assert full().select(part).factors["number"].tolist() == list(range(12))[part]
+
+
+@given(st.lists(st.booleans(), min_size=12, max_size=12))
+@settings(max_examples=30, deadline=None)
+def test_select_takes_masks(mask):
+    assert full().select(torch.tensor(mask)).factors["number"].tolist() == [i for i in range(12) if mask[i]]
+
+
+@pytest.mark.parametrize("wrong", [[12], [-13], torch.tensor([0.5]), torch.tensor([True]), torch.zeros(2, 2).long()])
+def test_select_refuses_what_is_not_there(wrong):
+    with pytest.raises(CourseError):
+        full().select(wrong)
+
+
+def test_items_and_iteration():
+    s = full()
+    image, label = s[-1]
+    assert image.shape == (3, 8, 8) and label == 2
+    assert [label for _, label in s] == s.labels.tolist()
+    with pytest.raises(IndexError):
+        s[12]
+    with pytest.raises(CourseError, match="select"):
+        s[1:3]
+
+
+def test_without_labels_nothing_tells_the_class():
+    bare = full().without_labels()
+    assert torch.equal(bare.images, full().images) and bare.classes == CLASSES
+    assert bare.labels is None and bare.boxes is None and bare.box_labels is None
+    assert bare.instances is None and bare.captions is None and bare.factors == {}
+    assert bare[0][1] is None
+    for needs_labels in (bare.require_labels, bare.counts, lambda: bare.few(1)):
+        with pytest.raises(CourseError, match="no labels"):
+            needs_labels()
+
+
+@given(st.integers(1, 4), st.integers(0, 5))
+@settings(max_examples=30, deadline=None)
+def test_few_takes_as_many_of_each_class_and_grows(k, seed):
+    s = full()
+    few = s.few(k, seed)
+    assert few.counts() == dict.fromkeys(CLASSES, k)
+    numbers = few.factors["number"].tolist()
+    assert len(set(numbers)) == 3 * k
+    assert numbers == s.sample_per_class(k, seed).factors["number"].tolist()
+    assert set(numbers) <= set(s.few(4, seed).factors["number"].tolist())
+
+
+def test_few_depends_on_the_seed_and_says_which_class_has_too_few():
+    assert len({tuple(full().few(2, seed).factors["number"].tolist()) for seed in range(8)}) > 1
+    with pytest.raises(CourseError, match="class 'cat' of pets has 4; ask for at most 4"):
+        full().few(5)
+    with pytest.raises(CourseError, match="at least 1"):
+        full().few(0)
+
+
+@given(st.lists(st.floats(0, 1, width=32), min_size=3, max_size=3))
+@settings(max_examples=50, deadline=None)
+def test_from_floats_rounds_to_the_nearest_step(colour):
+    s = ImageSet.from_floats(torch.tensor(colour)[None, :, None, None])
+    assert s.images.flatten().tolist() == [round(float(np.float64(np.float32(c)) * 255)) for c in colour]
+
+
+@given(st.integers(0, 255))
+@settings(max_examples=30, deadline=None)
+def test_from_floats_undoes_division_by_255(value):
+    images = torch.full((1, 3, 2, 2), value, dtype=torch.uint8)
+    assert torch.equal(ImageSet.from_floats(images.float() / 255).images, images)
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        (1.01, "scale or clamp|divide"),
+        (-0.01, "scale or clamp"),
+        (200.0, "divide them by 255"),
+        (torch.nan, "NaN"),
+        (torch.inf, "NaN"),
+    ],
+)
+def test_from_floats_refuses_what_is_outside(value, hint):
+    images = torch.full((2, 3, 4, 4), 0.5)
+    images[1, 2, 3, 3] = value
+    with pytest.raises(CourseError, match=hint):
+        ImageSet.from_floats(images)
+    with pytest.raises(CourseError, match="takes uint8 itself"):
+        ImageSet.from_floats(images.to(torch.uint8))
+
+
+def test_a_set_tells_what_it_holds():
+    assert repr(full()) == "ImageSet('pets', 12 images of 8x8, 3 classes)"
+    told = full().describe()
+    for word in ("cat 4", "red, blue", "12 objects", "picture 0", "0 to 1.1"):
+        assert word in told
+    assert "no labels" in repr(full().without_labels())
+    ImageSet(IMAGES[:0]).describe()
+
+
+def test_suggest_names_the_nearest_option():
+    assert "'sketch'" in suggest("skecth", ("photo", "sketch", "night"))
+    assert suggest("zzz", ("photo", "sketch")) == ""

@@ -1,0 +1,241 @@
+"""kill -9 at any moment, then --resume: the final weights are bit-identical. Nothing that was saved is ever lost."""
+
+import dataclasses
+import errno
+import multiprocessing
+import os
+import pickle
+import random
+import signal
+
+import pytest
+import torch
+
+from sslcourse import backbones, checkpoint, files, pretext, train
+from sslcourse.device import generator
+from sslcourse.errors import CourseError
+
+CONFIG = train.TrainConfig(steps=30, batch_size=8, log_every=5, checkpoint_every=3, seed=4)
+MOMENTS = ("half-written", "written", "between the two moves", "moved", *(f"after {i} steps" for i in range(6)))
+
+
+def pictures(n=20):
+    return torch.randint(0, 256, (n, 3, 16, 16), dtype=torch.uint8, generator=generator(0))
+
+
+def task(name="rotation", **options):
+    return pretext.build(name, backbones.build(image_size=16, seed=1), **options)
+
+
+def run(out, name="rotation", resume=True, config=CONFIG):
+    return train.pretrain(task(name), pictures(), config, out=out, resume=resume, device="cpu", progress=False)
+
+
+def run_and_die(out, name, moment, seed):
+    """In a process of its own: train, and be killed as the moment says, at a place drawn from the seed."""
+    torch.set_num_threads(1)
+    dice = random.Random(seed)
+    die = lambda: os.kill(os.getpid(), signal.SIGKILL)  # noqa: E731
+    count = dice.randint(1, 9)  # which write, of two per checkpoint
+    calls = {"sync": 0, "move": 0}
+    sync, move = os.fsync, os.replace
+
+    def fsync(handle):
+        calls["sync"] += 1
+        if calls["sync"] >= count and moment == "half-written":
+            os.truncate(handle, os.fstat(handle).st_size // 2)
+            die()
+        sync(handle)
+        if calls["sync"] >= count and moment == "written":
+            die()
+
+    def replace(a, b):
+        move(a, b)
+        calls["move"] += 1
+        to_previous = str(b).endswith("previous.pt")
+        if calls["move"] >= count and moment == ("between the two moves" if to_previous else "moved"):
+            die()
+
+    files.os.fsync, files.os.replace = fsync, replace
+    model = task(name)
+    if moment.startswith("after"):
+        steps, original = dice.randint(1, 12), model.after_step
+        done = [0]
+
+        def after_step(progress):
+            original(progress)
+            done[0] += 1
+            if done[0] == steps:
+                die()
+
+        model.after_step = after_step
+    train.pretrain(model, pictures(), CONFIG, out=out, resume=True, device="cpu", progress=False)
+
+
+@pytest.mark.parametrize("name", list(pretext.tasks()))
+def test_killed_ten_times_and_resumed_the_weights_are_the_same_bits(tmp_path, name):
+    torch.set_num_threads(1)
+    run(tmp_path / "whole", name, resume=False)
+    start = multiprocessing.get_context("forkserver")
+    start.set_forkserver_preload(["sslcourse.train", "sslcourse.pretext.rotation", "sslcourse.pretext.transformation"])
+    kills = 0
+    moments = list(MOMENTS)
+    random.Random(name).shuffle(moments)
+    for seed, moment in enumerate(moments):
+        process = start.Process(target=run_and_die, args=(tmp_path / "killed", name, moment, seed))
+        process.start()
+        process.join(120)
+        kills += process.exitcode == -signal.SIGKILL
+    assert kills >= 4  # a run may reach its end before the last moments come
+    run(tmp_path / "killed", name)
+    for file in ("backbone.safetensors", "history.jsonl"):
+        assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), file
+    a, b = (checkpoint.read(tmp_path / d / "checkpoint.pt") for d in ("whole", "killed"))
+    assert all(torch.equal(a["model"][k], b["model"][k]) for k in a["model"])
+    assert not [p for p in (tmp_path / "killed").iterdir() if p.name.startswith(".")]  # nothing half-written stays
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3, 7, 29])
+def test_resume_at_any_step_is_exact(tmp_path, stop):
+    whole = run(tmp_path / "whole", resume=False)
+
+    class Stop(Exception):
+        pass
+
+    model, seen = task(), []
+
+    def after_step(progress):
+        seen.append(progress)
+        if len(seen) == stop:
+            raise Stop
+
+    model.after_step = after_step
+    with pytest.raises(Stop):
+        train.pretrain(model, pictures(), CONFIG, out=tmp_path / "cut", device="cpu", progress=False)
+    assert run(tmp_path / "cut").records == whole.records
+    assert (tmp_path / "cut/backbone.safetensors").read_bytes() == (
+        tmp_path / "whole/backbone.safetensors"
+    ).read_bytes()
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path):
+    run(tmp_path, resume=False)
+    before = (tmp_path / "backbone.safetensors").read_bytes()
+    run(tmp_path)
+    assert (tmp_path / "backbone.safetensors").read_bytes() == before
+
+
+def test_a_folder_with_a_run_is_not_overwritten(tmp_path):
+    run(tmp_path, resume=False)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    with pytest.raises(CourseError, match="already holds a run"):
+        run(tmp_path, resume=False)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "named"), [({"steps": 60}, "config.steps 30"), ({"learning_rate": 1e-3}, "config.learning_rate 0.002")]
+)
+def test_another_run_is_not_continued(tmp_path, change, named):
+    run(tmp_path, resume=False)
+    with pytest.raises(CourseError, match=named):
+        run(tmp_path, config=dataclasses.replace(CONFIG, **change))
+    with pytest.raises(CourseError, match="has task 'rotation', and this one 'transformation'|options"):
+        run(tmp_path, "transformation")
+    with pytest.raises(CourseError, match="has images"):
+        train.pretrain(task(), pictures(21), CONFIG, out=tmp_path, resume=True, progress=False)
+
+
+def test_what_is_logged_may_change_when_resuming(tmp_path):
+    run(tmp_path, resume=False)
+    run(tmp_path, config=dataclasses.replace(CONFIG, log_every=7, checkpoint_every=2))
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_a_truncated_checkpoint_falls_back_to_the_one_before(tmp_path, capfd):
+    run(tmp_path / "whole", resume=False)
+    run(tmp_path / "cut", resume=False)
+    cut(tmp_path / "cut" / "checkpoint.pt")
+    run(tmp_path / "cut")
+    assert "is damaged or not a checkpoint" in capfd.readouterr().err
+    assert (tmp_path / "cut/backbone.safetensors").read_bytes() == (
+        tmp_path / "whole/backbone.safetensors"
+    ).read_bytes()
+
+
+def test_a_flipped_bit_is_noticed(tmp_path):
+    run(tmp_path, resume=False)
+    path = tmp_path / "checkpoint.pt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CourseError, match="is damaged"):
+        checkpoint.read(path)
+
+
+def test_when_both_are_damaged_nothing_is_overwritten(tmp_path):
+    run(tmp_path, resume=False)
+    for name in ("checkpoint.pt", "checkpoint.previous.pt"):
+        cut(tmp_path / name)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    with pytest.raises(CourseError, match="Nothing was overwritten"):
+        run(tmp_path)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+class Evil:
+    def __reduce__(self):
+        return (os.system, ("touch executed",))
+
+
+@pytest.mark.parametrize("how", ["torch.save", "pickle", "text", "empty", "a tensor"])
+def test_foreign_and_malicious_checkpoints_are_refused_and_never_run(tmp_path, monkeypatch, how):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "run" / "checkpoint.pt"
+    path.parent.mkdir()
+    if how == "torch.save":
+        torch.save({"format": checkpoint.FORMAT, "evil": Evil()}, path)
+    elif how == "pickle":
+        path.write_bytes(pickle.dumps(Evil()))
+    elif how == "a tensor":
+        torch.save(torch.zeros(3), path)
+    else:
+        path.write_bytes(b"hello" if how == "text" else b"")
+    before = path.read_bytes()
+    with pytest.raises(CourseError, match="refused|damaged or not a checkpoint|not a checkpoint that this version"):
+        run(path.parent)
+    assert not (tmp_path / "executed").exists() and path.read_bytes() == before
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, monkeypatch):
+    writes, fdopen = [], os.fdopen
+
+    def full(handle, mode):
+        writes.append(handle)
+        if len(writes) >= 5:  # two files per checkpoint: the third checkpoint finds no space
+            os.close(handle)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return fdopen(handle, mode)
+
+    monkeypatch.setattr(files.os, "fdopen", full)
+    with pytest.raises(CourseError, match="No space left on device.*unharmed.*--resume"):
+        run(tmp_path, resume=False)
+    monkeypatch.undo()
+    assert checkpoint.read(tmp_path / "checkpoint.pt")["step"] == 6
+    run(tmp_path)
+    assert checkpoint.read(tmp_path / "checkpoint.pt")["step"] == 30
+
+
+def test_out_must_be_a_folder(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(CourseError, match="is a file; --out needs a folder"):
+        run(tmp_path / "file")
+
+
+def test_a_checkpoint_holds_tensors_numbers_and_strings_alone(tmp_path):
+    run(tmp_path, resume=False)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert state["step"] == 30 and state["run"]["task"] == "rotation"

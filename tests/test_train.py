@@ -1,0 +1,270 @@
+"""The loop, its schedules, its history, and what it refuses."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from sslcourse import backbones, device, losses, pretext, schedules, train
+from sslcourse.data.imageset import ImageSet
+from sslcourse.errors import CourseError
+from sslcourse.pretext import PretextTask
+
+SHORT = train.TrainConfig(steps=6, batch_size=8, log_every=2, checkpoint_every=2)
+
+
+def pictures(n=24, side=16, seed=0):
+    return torch.randint(0, 256, (n, 3, side, side), dtype=torch.uint8, generator=device.generator(seed))
+
+
+def labelled(n=24, classes=3):
+    labels = torch.arange(n) % classes
+    images = pictures(n)
+    images[:, 0] = (labels * 80).to(torch.uint8)[:, None, None]  # red tells the class
+    return ImageSet(images, labels, tuple("abc"[:classes]), "toy")
+
+
+def task(name="rotation", **options):
+    return pretext.build(name, backbones.build(image_size=16), **options)
+
+
+def weights(module):
+    return {k: v.clone() for k, v in module.state_dict().items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize("name", list(pretext.tasks()))
+def test_every_task_overfits_eight_images(name):
+    model = task(name)
+    history = train.pretrain(
+        model, pictures(8), train.TrainConfig(steps=60, batch_size=8, weight_decay=0.0), progress=False
+    )
+    assert history.last["loss"] < 0.3 * history.records[0]["loss"]
+    assert history.last["accuracy"] > 0.9
+
+
+@pytest.mark.parametrize("name", list(pretext.tasks()))
+def test_every_run_is_reproducible_from_its_seed(name):
+    runs = []
+    for seed in (0, 0, 1):
+        torch.rand(7)  # whatever the global generator does is of no consequence
+        model = task(name)
+        history = train.pretrain(model, pictures(), dataclasses.replace(SHORT, seed=seed), progress=False)
+        runs.append((weights(model), history.records))
+    assert same(runs[0][0], runs[1][0]) and runs[0][1] == runs[1][1]
+    assert not same(runs[0][0], runs[2][0])
+
+
+def test_the_loop_equals_one_written_out():
+    model, by_hand = task(), task()
+    train.pretrain(model, pictures(), SHORT, device="cpu", progress=False)
+    by_hand.train().to(memory_format=torch.channels_last)
+    matrices = [p for p in by_hand.parameters() if p.dim() > 1]  # weight decay on these alone
+    vectors = [p for p in by_hand.parameters() if p.dim() <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}], lr=SHORT.learning_rate
+    )
+    for step in range(6):
+        epoch, place = divmod(step, 3)
+        order = torch.randperm(24, generator=device.generator(device.derive_seed(0, "order", epoch)))
+        images = pictures()[order[place * 8 : place * 8 + 8]]
+        views = by_hand.views(images, device.generator(device.derive_seed(0, "views", step)))
+        loss, _ = by_hand(*views)
+        done = (step + 1) / 6
+        for group in optimizer.param_groups:
+            group["lr"] = SHORT.learning_rate * schedules.warmup_cosine(done, 0.1)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert same(weights(model), weights(by_hand))
+
+
+def test_an_epoch_shows_every_image_once_and_the_next_in_another_order():
+    config = train.TrainConfig(steps=1, batch_size=4)
+    first, second = (torch.cat([train.batch_indices(e * 5 + s, 20, config) for s in range(5)]) for e in (0, 1))
+    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(20))
+    assert first.tolist() != second.tolist()
+
+
+def test_schedules_are_pure_and_end_where_they_should():
+    assert schedules.cosine(0.0, 3, 1) == 3 and schedules.cosine(1.0, 3, 1) == 1
+    assert math.isclose(schedules.cosine(0.5, 3, 1), 2)
+    assert schedules.warmup_cosine(0.0, 0.2) == 0 and math.isclose(schedules.warmup_cosine(0.1, 0.2), 0.5)
+    assert schedules.warmup_cosine(0.2, 0.2) == 1 and schedules.warmup_cosine(1.0, 0.2) == 0
+    assert schedules.warmup_cosine(0.0, 0.0) == 1
+
+
+class Spy(PretextTask):
+    """Notes what reaches a task."""
+
+    name = "spy"
+
+    def __init__(self, backbone):
+        super().__init__(backbone)
+        self.head, self.seen, self.progress = nn.Linear(backbone.dim, 1), [], []
+
+    def views(self, images, generator):
+        assert not torch.is_grad_enabled()
+        self.seen.append((type(images), images.dtype, images.shape))
+        return (images.float() / 255,)
+
+    def forward(self, images):
+        return self.head(self.backbone(images)).square().mean(), {}
+
+    def after_step(self, progress):
+        self.progress.append(progress)
+
+
+def test_a_task_sees_pixels_and_nothing_else():
+    spy = Spy(backbones.build())
+    train.pretrain(spy, labelled(), SHORT, progress=False)
+    assert set(spy.seen) == {(torch.Tensor, torch.uint8, torch.Size((8, 3, 16, 16)))}
+    assert spy.progress == [(s + 1) / 6 for s in range(6)]
+
+
+def test_frozen_parameters_stay_out_of_the_optimizer():
+    model = task()
+    for p in model.backbone.trunk.layer1.parameters():
+        p.requires_grad_(False)
+    optimizer = train.make_optimizer(model, SHORT)
+    inside = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert inside == {id(p) for p in model.parameters() if p.requires_grad}
+    assert all(p.dim() > 1 for p in optimizer.param_groups[0]["params"])
+    assert optimizer.param_groups[1]["weight_decay"] == 0
+
+
+def test_the_run_folder_holds_what_it_promises(tmp_path):
+    model = task()
+    history = train.pretrain(model, labelled(), SHORT, out=tmp_path / "run", progress=False)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    assert lines == history.records and [r["step"] for r in lines] == [2, 4, 6]
+    assert {"loss", "learning_rate", "accuracy"} <= lines[0].keys()
+    loaded = backbones.load(tmp_path / "run")
+    assert same(weights(loaded), weights(model.backbone.cpu()))
+    assert loaded.notes["task"] == "rotation" and loaded.notes["data"] == "toy"
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {
+        "checkpoint.pt", "checkpoint.previous.pt", "backbone.safetensors", "history.jsonl",
+    }  # fmt: skip
+
+
+def test_on_log_gets_each_record_and_history_finds_columns():
+    seen = []
+    history = train.pretrain(task(), pictures(), SHORT, progress=False, on_log=seen.append)
+    assert seen == history.records
+    assert history.column("step") == [2, 4, 6]
+    with pytest.raises(CourseError, match="did you mean 'loss'"):
+        history.column("los")
+
+
+def test_finetune_learns_and_leaves_the_backbone_as_it_was():
+    backbone, data = backbones.build(image_size=16), labelled()
+    before = weights(backbone)
+    config = train.TrainConfig(steps=40, batch_size=24, learning_rate=3e-3)
+    classifier, history = train.finetune(backbone, data, config, progress=False)
+    assert same(before, weights(backbone))
+    assert history.last["loss"] < 0.2
+    again = weights(classifier)
+    assert (classifier.predict(data) == data.labels).float().mean() > 0.9
+    assert same(again, weights(classifier))
+
+
+def test_finetune_needs_labels():
+    with pytest.raises(CourseError, match="no labels"):
+        train.finetune(backbones.build(), labelled().without_labels(), SHORT)
+
+
+class Explosive(Spy):
+    """A loss that stops being a number at a chosen step."""
+
+    def __init__(self, backbone, at):
+        super().__init__(backbone)
+        self.at, self.calls = at, 0
+
+    def forward(self, images):
+        loss, metrics = super().forward(images)
+        self.calls += 1
+        return (loss * math.nan if self.calls == self.at else loss), metrics
+
+
+def test_a_loss_that_is_no_number_stops_training_and_names_the_step(tmp_path):
+    with pytest.raises(CourseError, match="not a finite number at step 5.*last good checkpoint, of step 4"):
+        train.pretrain(Explosive(backbones.build(), 5), pictures(), SHORT, out=tmp_path, progress=False)
+    from sslcourse import checkpoint
+
+    state = checkpoint.read(tmp_path / "checkpoint.pt")
+    assert state["step"] == 4 and all(torch.isfinite(v).all() for v in state["model"].values())
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"steps": 0}, "steps must be a whole number of at least 1, and is 0"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number"),
+        ({"learning_rate": math.nan}, "learning_rate must be a finite number"),
+        ({"learning_rate": -1.0}, "learning_rate must be a finite number"),
+        ({"warmup": 1.0}, "warmup is a share"),
+        ({"optimizer": "adam"}, "optimizer 'adam' is unknown.*did you mean 'adamw'"),
+    ],
+)
+def test_bad_settings_get_a_sentence(change, sentence):
+    with pytest.raises(CourseError, match=sentence):
+        dataclasses.replace(SHORT, **change)
+
+
+def test_bad_images_get_a_sentence():
+    with pytest.raises(CourseError, match="batch size is 8, but there are only 5 images"):
+        train.pretrain(task(), pictures(5), SHORT)
+    with pytest.raises(CourseError, match="takes uint8 images"):
+        train.pretrain(task(), torch.rand(9, 3, 16, 16), SHORT)
+    with pytest.raises(CourseError, match="needs square images, and these are 16x12"):
+        train.pretrain(task(), pictures(9)[..., :12].contiguous(), SHORT)
+
+
+def test_unknown_tasks_and_options_get_the_nearest_name():
+    with pytest.raises(CourseError, match="did you mean 'rotation'"):
+        pretext.find("rotatoin")
+    with pytest.raises(CourseError, match="no option 'flips'.*did you mean 'flip'"):
+        task(flips=True)
+    with pytest.raises(CourseError, match="group 'sqare' is unknown.*did you mean 'square'"):
+        task("transformation", group="sqare")
+
+
+def test_devices_by_name():
+    assert device.pick_device("cpu").type == "cpu"
+    with pytest.raises(CourseError, match="did you mean 'cuda'"):
+        device.pick_device("cud")
+    if not torch.cuda.is_available():
+        with pytest.raises(CourseError, match="offers only cpu"):
+            device.pick_device("cuda")
+    assert "torch" in device.report("cpu")
+
+
+def test_derived_seeds_depend_on_every_part_and_on_their_order():
+    seeds = {device.derive_seed(*parts) for parts in [(0, "a", 1), (0, "a", 2), (1, "a", 0), (0, "b", 1), ("a", 0, 1)]}
+    assert len(seeds) == 5
+    assert device.derive_seed(0, "views", 3) == 3971230131169731477  # the same in every process and on every machine
+
+
+def test_cross_entropy_equals_torch_and_is_log_c_for_equal_logits():
+    logits = torch.randn(7, 5, dtype=torch.float64, generator=device.generator(0), requires_grad=True)
+    labels = torch.randint(5, (7,), generator=device.generator(1))
+    torch.testing.assert_close(losses.cross_entropy(logits, labels), nn.functional.cross_entropy(logits, labels))
+    assert torch.autograd.gradcheck(lambda x: losses.cross_entropy(x, labels), logits)
+    assert math.isclose(
+        losses.cross_entropy(torch.zeros(3, 4), torch.tensor([0, 1, 2])).item(), math.log(4), rel_tol=1e-6
+    )
+    huge = torch.tensor([[1e4, 0.0]])
+    assert losses.cross_entropy(huge, torch.tensor([1])).item() == 1e4
+
+
+def test_compiled_training_runs_where_a_compiler_is_there():
+    try:
+        train.pretrain(task(), pictures(), dataclasses.replace(SHORT, steps=2, compile=True), progress=False)
+    except torch._inductor.exc.InductorError:
+        pytest.skip("no working C++ compiler")

@@ -1,0 +1,19 @@
+"""Pin every package again: requirements.lock for the course, benchmarks/requirements.lock for `make bench`.
+
+No option here may write the address of a registry into a lock, and `uv.lock` holds some: hence requirements files.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+COMPILE = "pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade pyproject.toml"
+
+
+def compile_lock(*options: str) -> None:
+    subprocess.run([sys.executable, "-m", "uv", *COMPILE.split(), *options], cwd=ROOT, check=True)
+
+
+compile_lock("--group", "dev", "--extra", "classroom", "-o", "requirements.lock")
+compile_lock("--extra", "bench", "-c", "requirements.lock", "-o", "benchmarks/requirements.lock")

@@ -1,0 +1,113 @@
+"""Run the tests of the course, and leave the tree as it was found. Standard library only; `make test` calls it.
+
+    python tools/test.py                 everything
+    python tools/test.py style unit      some phases
+
+style      ruff, notebooks in their committed form, exercises/ as solutions/ say
+unit       the tests of the package, two at a time
+lessons    every cell of every lesson and solution; a claim must print what is stored (nbval)
+notebooks  the tests that execute notebooks: exercises with and without their solutions, the classroom's cycle
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NOT_OURS = {".git", ".venv"}
+PYTEST = ["-m", "pytest", "-p", "no:cacheprovider"]
+# The phases stop at nothing: pytest fails when it collects no test, so that an empty phase can't pass for a green one.
+PHASES = {
+    "style": [
+        ["-m", "ruff", "check", "--no-cache", "."],
+        ["-m", "ruff", "format", "--check", "--no-cache", "."],
+        ["tools/nbnormalise.py", "--check"],
+        ["tools/make_exercises.py", "--check"],
+    ],
+    "unit": [[*PYTEST, "-n", "2", "tests", "-m", "not notebooks"]],
+    "lessons": [[*PYTEST, "--nbval-lax", "--nbval-current-env", "notebooks", "solutions"]],
+    "notebooks": [[*PYTEST, "tests", "-m", "notebooks"]],
+}
+
+
+def environment(scratch: Path) -> dict[str, str]:
+    """Everything that a test run would write, or read of the person's own settings, goes to a temporary folder."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "JUPYTER_", "IPYTHON"))}
+    folders = (
+        "JUPYTER_CONFIG_DIR JUPYTER_DATA_DIR JUPYTER_RUNTIME_DIR IPYTHONDIR MPLCONFIGDIR HYPOTHESIS_STORAGE_DIRECTORY"
+    )
+    for name in folders.split():
+        env[name] = str(scratch / name.lower())
+        Path(env[name]).mkdir()
+    env.pop("PYTHONPYCACHEPREFIX", None)
+    return env | {
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": str(ROOT / "tests" / "offline"),  # no network, in kernels of notebooks as well
+        "PYTHONUNBUFFERED": "1",
+        "MPLBACKEND": "Agg",
+    }
+
+
+def tree() -> dict[str, tuple[int, int]]:
+    """Every file and folder of the checkout, with size and time of last change (folders: none)."""
+    found = {}
+    for folder, folders, files in os.walk(ROOT):
+        folders[:] = [name for name in folders if Path(folder) != ROOT or name not in NOT_OURS]
+        for name in folders:
+            found[os.path.relpath(os.path.join(folder, name), ROOT) + "/"] = (0, 0)
+        for name in files:
+            path = os.path.join(folder, name)
+            stat = os.lstat(path)
+            found[os.path.relpath(path, ROOT)] = (stat.st_size, stat.st_mtime_ns)
+    return found
+
+
+def differences(before: dict, after: dict) -> list[str]:
+    changed = [f"changed: {path}" for path in before.keys() & after.keys() if before[path] != after[path]]
+    return sorted(
+        changed
+        + [f"left behind: {path}" for path in after.keys() - before.keys()]
+        + [f"removed: {path}" for path in before.keys() - after.keys()]
+    )
+
+
+def run_phase(name: str, env: dict[str, str]) -> bool:
+    """All commands of a phase, so that one failure doesn't hide the next; True when every one succeeded."""
+    success = True
+    for command in PHASES[name]:
+        print(f"\n== {name}: {' '.join(command)}", flush=True)
+        success &= subprocess.run([sys.executable, *command], cwd=ROOT, env=env).returncode == 0
+    return success
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("phases", nargs="*", metavar="PHASE", help=f"{', '.join(PHASES)} (default: all)")
+    chosen = parser.parse_args().phases or list(PHASES)
+    for name in chosen:
+        if name not in PHASES:
+            parser.error(f"there is no phase {name!r}; there are {', '.join(PHASES)}")
+    before, results = tree(), []
+    with tempfile.TemporaryDirectory(prefix="sslcourse-test-", ignore_cleanup_errors=True) as scratch:
+        env = environment(Path(scratch))
+        for name in chosen:
+            begin = time.perf_counter()
+            results.append((name, run_phase(name, env), time.perf_counter() - begin))
+    traces = differences(before, tree())
+    print()
+    for name, success, seconds in results:
+        print(f"{name:<10} {'ok' if success else 'FAILED':<7} {seconds:5.0f} s")
+    if traces:
+        print("The tests must leave the tree as it was (if you edited a file meanwhile, run them again):")
+        print("\n".join(f"  {line}" for line in traces))
+    return 1 if traces or not all(success for _, success, _ in results) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

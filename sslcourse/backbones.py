@@ -13,6 +13,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from sslcourse.errors import CourseError, suggest
 from sslcourse.files import write_atomically
+from sslcourse.vit import VisionTransformer
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -23,6 +24,9 @@ ARCHITECTURES: dict[str, tuple] = {
     "resnet34": (BasicBlock, (3, 4, 6, 3), (64, 128, 256, 512), "small"),
     "resnet50": (Bottleneck, (3, 4, 6, 3), (64, 128, 256, 512), "small"),
 }
+# name: (width, blocks, heads); eight patches in a row, whatever the image's size
+TRANSFORMERS: dict[str, tuple[int, int, int]] = {"vit-tiny": (128, 4, 4)}
+PATCHES = 8
 # name: (kernel size, stride, max-pooling afterwards)
 STEMS = {"imagenet": (7, 2, True), "small": (3, 1, False), "tiny": (3, 2, False)}
 FORMAT = "sslcourse backbone 1"
@@ -51,6 +55,7 @@ class ResNet(nn.Module):
                 width = channel * block.expansion
             setattr(self, f"layer{stage}", nn.Sequential(*layers))
         self.dim = width
+        self.channels = [c * block.expansion for c in channels]
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -79,6 +84,7 @@ class Backbone(nn.Module):
     def __init__(self, trunk: nn.Module, arch: str, stem: str, mean=IMAGENET_MEAN, std=IMAGENET_STD):
         super().__init__()
         self.trunk, self.arch, self.stem, self.dim = trunk, arch, stem, trunk.dim
+        self.channels: list[int] = trunk.channels  # of each stage
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
@@ -89,7 +95,11 @@ class Backbone(nn.Module):
                 f"a backbone takes float images (N, 3, H, W) in [0, 1], and got {images.dtype} {tuple(images.shape)}; "
                 "sslcourse.augment.to_float converts uint8 images."
             )
-        return self.trunk((images - self.mean) / self.std)
+        return self.trunk(self.preprocess(images))
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """Float images in [0, 1] with the mean taken off, in units of the standard deviation."""
+        return (images - self.mean) / self.std
 
     def forward(self, images: Tensor) -> Tensor:
         return self.stages(images)[-1].mean(dim=(2, 3))  # (N, dim)
@@ -98,33 +108,52 @@ class Backbone(nn.Module):
 def build(arch: str = "resnet-tiny", *, stem: str | None = None, image_size: int = 32, seed: int = 0) -> Backbone:
     """A backbone with random weights that depend on `seed` alone.
 
-    `stem` is one of STEMS; by default images of up to 64 pixels a side get the small one, larger ones ImageNet's.
+    `stem` is one of STEMS; by default images of up to 64 pixels a side get the small one, larger ones ImageNet's. A
+    vision transformer has no stem: it cuts images of `image_size` pixels into 8 x 8 patches, and takes no other size.
     Raises CourseError for an unknown architecture or stem.
     """
     refuse_unknown(arch)
-    block, blocks, channels, small = ARCHITECTURES[arch]
-    stem = stem or (small if image_size <= SMALL_IMAGE else "imagenet")
-    if stem not in STEMS:
-        raise CourseError(f"stem {stem!r} is unknown{suggest(stem, STEMS)}; choose one of {', '.join(STEMS)}.")
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # modules draw their weights from the global generator: borrow it, give it back
+    with torch.random.fork_rng(devices=[]):  # modules draw from the global generator: borrow it, give it back
         torch.manual_seed(seed)
+        if arch in TRANSFORMERS:
+            return _transformer(arch, stem, image_size)
+        block, blocks, channels, small = ARCHITECTURES[arch]
+        stem = stem or (small if image_size <= SMALL_IMAGE else "imagenet")
+        if stem not in STEMS:
+            raise CourseError(f"stem {stem!r} is unknown{suggest(stem, STEMS)}; choose one of {', '.join(STEMS)}.")
         return Backbone(ResNet(block, blocks, channels, stem), arch, stem)
 
 
-def refuse_unknown(arch: str) -> None:
-    """CourseError, with the nearest name, for an architecture that isn't one of ARCHITECTURES."""
-    if arch not in ARCHITECTURES:
+def _transformer(arch: str, stem: str | None, image_size: int) -> Backbone:
+    if stem is not None and not stem.startswith("patch"):
+        raise CourseError(f"{arch} has no stem, and {stem!r} was given; leave it out.")
+    if image_size % PATCHES:
         raise CourseError(
-            f"backbone {arch!r} is unknown{suggest(arch, ARCHITECTURES)}; choose one of {', '.join(ARCHITECTURES)}."
+            f"{arch} cuts images into {PATCHES} x {PATCHES} patches, and {image_size} pixels can't be divided by "
+            f"{PATCHES}; load the images with a size that can, such as {PATCHES * max(1, round(image_size / PATCHES))}."
         )
+    width, depth, heads = TRANSFORMERS[arch]
+    trunk = VisionTransformer(image_size, image_size // PATCHES, width, depth, heads)
+    return Backbone(trunk, arch, stem=f"patch{trunk.patch}")
+
+
+def names() -> list[str]:
+    """Every architecture that `build` knows."""
+    return [*ARCHITECTURES, *TRANSFORMERS]
+
+
+def refuse_unknown(arch: str) -> None:
+    """CourseError, with the nearest name, for an architecture that isn't known."""
+    if arch not in names():
+        raise CourseError(f"backbone {arch!r} is unknown{suggest(arch, names())}; choose one of {', '.join(names())}.")
 
 
 def save(backbone: Backbone, path: str | Path, **notes: str | int | float) -> None:
     """Write weights and preprocessing to one safetensors file, atomically; `notes` (task, data, steps) go along."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.state_dict().items()}
     about = {"format": FORMAT, "arch": backbone.arch, "stem": backbone.stem, "notes": notes}
+    if isinstance(backbone.trunk, VisionTransformer):
+        about["image_size"] = backbone.trunk.image_size
     # one key alone: safetensors writes several in an order that changes from run to run, and equal runs give equal files
     write_atomically(Path(path), safetensors.torch.save(weights, metadata={"sslcourse": json.dumps(about)}))
 
@@ -152,7 +181,7 @@ def load(path: str | Path) -> Backbone:
             f"{path} holds weights, but not in the layout of a backbone of this course (no architecture is named in it); "
             "give a backbone.safetensors that `sslcourse pretrain` wrote."
         )
-    backbone = build(about["arch"], stem=about["stem"])
+    backbone = build(about["arch"], stem=about["stem"], image_size=about.get("image_size", 32))
     try:
         backbone.load_state_dict(weights)
     except RuntimeError as error:

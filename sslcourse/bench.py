@@ -51,7 +51,8 @@ def run(*, seconds: float = 4.0, device: str = "auto") -> dict[str, Any]:
     where = devices.pick_device(device)
     images = world.draw("unlabeled", 4096).images
     tasks: dict[str, Callable[[], PretextTask]] = {
-        name: (lambda name=name: pretext.build(name, backbones.build())) for name in pretext.tasks()
+        name: (lambda name=name, task=task: pretext.build(name, backbones.build(task.arch)))
+        for name, task in pretext.tasks().items()
     }
     tasks["rotation, one drawn"] = lambda: pretext.build("rotation", backbones.build(), all_rotations=False)
     tasks["two views"] = lambda: TwoViews(backbones.build())
@@ -77,6 +78,7 @@ def loop_against_bare_step(
     task, bare = make(), make()
     config = train.TrainConfig(steps=1, batch_size=BATCH, log_every=10**6)
     bare.to(where, memory_format=devices.memory_format(where)).train()
+    bare.prepare(images.to(where))
     ready = bare.views(images[:BATCH].to(where), devices.generator(0, where))
     optimizer = train.make_optimizer(bare, config)
 

@@ -34,7 +34,7 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else there.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
-Arch = Annotated[str, typer.Option("--backbone", help="resnet-tiny, resnet18, resnet34 or resnet50")]
+Arch = Annotated[str, typer.Option("--backbone", help="resnet-tiny, resnet18, resnet34, resnet50 or vit-tiny")]
 Size = Annotated[int | None, typer.Option(help="Height and width in pixels to bring the images to.")]
 Seed = Annotated[int, typer.Option(help="Decides everything random.")]
 
@@ -129,10 +129,11 @@ def pretrain(
     task: Annotated[str, typer.Argument(help="A pretext task; `sslcourse tasks` lists them.")],
     out: Annotated[Path, typer.Option(help="Folder for checkpoint.pt, backbone.safetensors and history.jsonl.")],
     data: Spec = "world",
-    backbone: Arch = "resnet-tiny",
+    backbone: Annotated[str | None, typer.Option(help="Default: what the task is made for.")] = None,
     steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 600,
     batch_size: Annotated[int, typer.Option(help="Images per step.")] = 64,
-    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate (default: what suits the task).")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Decay of matrices and filters (default: likewise).")] = None,
     option: Annotated[list[str], typer.Option(help="An option of the task, as NAME=VALUE; repeatable.")] = [],  # noqa: B006
     seed: Seed = 0,
     size: Size = None,
@@ -148,16 +149,19 @@ def pretrain(
     from sslcourse import device as devices
     from sslcourse.data import load
 
+    kind = pretext.find(task)  # a wrong name is said before the data is loaded
+    recipe, backbone = dict(kind.recipe), backbone or kind.arch
+    given = {"learning_rate": learning_rate, "weight_decay": weight_decay}
+    recipe |= {name: value for name, value in given.items() if value is not None}
     config = train.TrainConfig(
-        steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed, log_every=log_every,
-        checkpoint_every=checkpoint_every, compile=compile,
+        steps=steps, batch_size=batch_size, seed=seed, log_every=log_every, checkpoint_every=checkpoint_every,
+        compile=compile, **recipe,
     )  # fmt: skip
     where = devices.pick_device(device)
-    pretext.find(task)  # a wrong name is said before the data is loaded
     backbones.refuse_unknown(backbone)
     splits = load(data, size=size)  # the splits don't move with the seed: evaluate must see the same ones
     network = backbones.build(backbone, image_size=splits.unlabeled.images.shape[-1], seed=seed)
-    model = pretext.build(task, network, **_options(option, pretext.option_defaults(pretext.find(task))))
+    model = pretext.build(task, network, **_options(option, pretext.option_defaults(kind)))
     print(devices.report(where), file=sys.stderr)
     for note in splits.notes:
         print(note, file=sys.stderr)

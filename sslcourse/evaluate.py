@@ -26,14 +26,9 @@ from sslcourse.data.imageset import ImageSet
 from sslcourse.errors import CourseError, suggest
 
 PROTOCOLS = ("knn", "linear", "finetune")
-PENALTIES = (
-    0.001,
-    0.01,
-    0.1,
-    1.0,
-    10.0,
-)  # inverse strengths C of the probe's L2 penalty, chosen among on validation
+PENALTIES = (0.001, 0.01, 0.1, 1.0, 10.0)  # inverse strengths C of the probe's L2 penalty, chosen among on validation
 NEIGHBOURS = (1, 5, 20)  # k, chosen among on validation
+STAGES = (1, 2, 3, 4, "all")  # where features are read
 
 
 # --- features ----------------------------------------------------------------------------------------------------
@@ -44,15 +39,20 @@ def extract(
     backbone: Backbone,
     images: ImageSet | Tensor,
     *,
-    stage: int | None = None,
+    stage: int | str = "all",
     device: str | torch.device = "auto",
     batch_size: int = 512,
     progress: bool = False,
 ) -> Tensor:
     """Features of uint8 images: float32 (N, d) on the CPU. The backbone and its batch-norm statistics stay unchanged.
 
-    stage   None for the backbone's output, or 1..4 for the average over positions of that stage's map, (N, C_stage)
+    stage   1..4 for the average over positions of that stage's map, (N, C_stage); 4 is the backbone's output.
+            "all" puts the four side by side, (N, C_1 + C_2 + C_3 + C_4): the last stage serves the pretext task, and
+            what a class needs may lie before it (Kolesnikov et al., 2019, 1901.09005, compare layers; Caron et al.,
+            2021, 2104.14294, probe the last four together)
     """
+    if stage not in STAGES:
+        raise CourseError(f"stage must be one of {', '.join(map(str, STAGES))}, and is {stage!r}.")
     pixels = images.images if isinstance(images, ImageSet) else images
     if len(pixels) == 0:
         raise CourseError("there are no images to take features from; give at least one.")
@@ -62,7 +62,8 @@ def extract(
     parts = []
     for part in tqdm(pixels.split(batch_size), desc="features", disable=not progress, leave=False, delay=1.0):
         x = augment.to_float(part.to(device))
-        z = backbone(x) if stage is None else backbone.stages(x)[stage - 1].mean(dim=(2, 3))  # (n, d)
+        means = [m.mean(dim=(2, 3)) for m in backbone.stages(x)]  # (n, C_stage) each
+        z = torch.cat(means, dim=1) if stage == "all" else means[stage - 1]
         parts.append(z.float().cpu())
     backbone.train(mode)
     return torch.cat(parts)
@@ -98,8 +99,8 @@ class LinearProbe:
 
     def fit(self, features: Tensor, labels: Tensor, val_features: Tensor, val_labels: Tensor) -> LinearProbe:
         """features (N, d) and labels (N,) to learn from; the validation pair to choose the penalty on."""
-        self.scaler = StandardScaler().fit(features.numpy())
-        x, x_val = self.scaler.transform(features.numpy()), self.scaler.transform(val_features.numpy())
+        self.scaler = StandardScaler().fit(features.double().numpy())  # in float32 the solver may stop short
+        x, x_val = (self.scaler.transform(f.double().numpy()) for f in (features, val_features))
         best = -1.0
         for penalty in self.penalties:
             model = LogisticRegression(C=penalty, max_iter=1000).fit(x, labels.numpy())
@@ -110,7 +111,7 @@ class LinearProbe:
 
     def predict(self, features: Tensor) -> Tensor:
         """features (M, d) -> classes int64 (M,)."""
-        return torch.from_numpy(self.model.predict(self.scaler.transform(features.numpy())))
+        return torch.from_numpy(self.model.predict(self.scaler.transform(features.double().numpy())))
 
 
 # --- one measurement ---------------------------------------------------------------------------------------------
@@ -152,13 +153,27 @@ def finetune_accuracy(
     labels_per_class: int,
     seed: int,
     config: train.TrainConfig = train.FINETUNE,
+    rates: Sequence[float] = (),
     **options: Any,
 ) -> float:
-    """Test accuracy, in [0, 1], after fine-tuning a copy of the whole backbone on few labels drawn by `seed`."""
+    """Test accuracy, in [0, 1], after fine-tuning a copy of the whole backbone on few labels drawn by `seed`.
+
+    With several learning `rates` in place of the one in `config`, the classifier that is best on validation is tested.
+    """
     refuse_unlabelled(splits)
     few = splits.train.sample_per_class(labels_per_class, seed)
-    classifier, _ = train.finetune(backbone, few, dataclasses.replace(config, seed=seed), **options)
-    return (classifier.predict(splits.test) == splits.test.labels).float().mean().item()
+    best, chosen = -1.0, None
+    for rate in rates or (config.learning_rate,):
+        trial = dataclasses.replace(config, seed=seed, learning_rate=rate)
+        classifier, _ = train.finetune(backbone, few, trial, **options)
+        score = _accuracy(classifier, splits.val) if len(rates) > 1 else 0.0
+        if score > best:
+            best, chosen = score, classifier
+    return _accuracy(chosen, splits.test)
+
+
+def _accuracy(classifier: train.Classifier, images: ImageSet) -> float:
+    return (classifier.predict(images) == images.labels).float().mean().item()
 
 
 def refuse_unknown_protocol(protocol: str) -> None:
@@ -224,12 +239,14 @@ def label_efficiency(
     protocol: str = "linear",
     seeds: int | Iterable[int] = 5,
     config: train.TrainConfig = train.FINETUNE,
+    rates: Sequence[float] = (),
     device: str | torch.device = "auto",
     progress: bool = False,
 ) -> dict[int, Summary]:
     """Test accuracy against labels per class: {labels_per_class: a value per seed}.
 
-    protocol   "knn" or "linear" on frozen features, or "finetune" for the whole network (with `config`)
+    protocol   "knn" or "linear" on frozen features, or "finetune" for the whole network (with `config`; of
+               several learning `rates`, each seed takes the one that is best on validation)
     seeds      how many, or which. A seed draws the labelled images; where `backbone` is a function of the seed
                (random and from-scratch baselines), it draws the weights too
 
@@ -252,7 +269,7 @@ def label_efficiency(
                 features = Features.of(network, splits, **options)
             for budget in budgets:
                 if protocol == "finetune":
-                    value = finetune_accuracy(network, splits, budget, seed, config, **options)
+                    value = finetune_accuracy(network, splits, budget, seed, config, rates, **options)
                 else:
                     value = probe_accuracy(features, splits, budget, seed, protocol)
                 values[budget].append(value)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 
 def linear(dim: int, outputs: int) -> nn.Linear:
@@ -36,3 +37,38 @@ def mlp(dim: int, hidden: int, outputs: int, seed: int = 0) -> nn.Sequential:
             nn.ReLU(inplace=True),
             linear(hidden, outputs),
         )
+
+
+class Decoder(nn.Module):
+    """From the maps of a backbone's stages back to a map: for tasks whose answer is a picture.
+
+    Each stage's map goes through a 1x1 convolution and is brought to `side` x `side`; their sum goes through a 3x3
+    convolution to `outputs` channels, which start at zero. Maps (N, C_s, H_s, W_s) -> (N, outputs, side, side).
+    `seed` decides the weights.
+    """
+
+    def __init__(self, channels: list[int], outputs: int, side: int, width: int = 64, seed: int = 0):
+        super().__init__()
+        self.side = side
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.lateral = nn.ModuleList(nn.Conv2d(channel, width, 1, bias=False) for channel in channels)
+            self.smooth = nn.Sequential(
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(width, width, 3, padding=1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+            )
+            self.last = nn.Conv2d(width, outputs, 1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        size = (self.side, self.side)
+        x = sum(
+            functional.interpolate(lateral(m), size, mode="bilinear") if m.shape[-1] < self.side
+            else lateral(functional.adaptive_avg_pool2d(m, size))
+            for lateral, m in zip(self.lateral, maps, strict=True)
+        )  # (N, width, side, side)  # fmt: skip
+        return self.last(self.smooth(x))

@@ -83,10 +83,15 @@ def test_stages_are_averages_of_their_maps(splits):
     backbone = backbones.build().eval()
     with torch.no_grad():
         maps = backbone.stages(splits.test.images.float() / 255)
+    means = [m.mean((2, 3)) for m in maps]
     for stage in (1, 2, 3, 4):
         found = evaluate.extract(backbone, splits.test, stage=stage)
-        torch.testing.assert_close(found, maps[stage - 1].mean((2, 3)), atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(evaluate.extract(backbone, splits.test), found)
+        torch.testing.assert_close(found, means[stage - 1], atol=1e-5, rtol=1e-4)
+    with torch.no_grad():
+        torch.testing.assert_close(found, backbone(splits.test.images.float() / 255), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(evaluate.extract(backbone, splits.test), torch.cat(means, 1), atol=1e-5, rtol=1e-4)
+    with pytest.raises(CourseError, match="stage must be one of 1, 2, 3, 4, all"):
+        evaluate.extract(backbone, splits.test, stage=5)
 
 
 def test_protocols_find_what_is_easy(splits):

@@ -124,6 +124,12 @@ def describes_figures(notebook):
                     yield f"cell {cell.id!r} has a figure without alternative text: show it with plots.show(figure, alt=...)"
 
 
+def ends_no_cell_with_a_semicolon(notebook):
+    for cell in code_cells(notebook):
+        if cell.source.rstrip().endswith(";"):
+            yield f"cell {cell.id!r} ends with ';', which Jupyter heeds and nbval doesn't: write '_ = ...' to show nothing"
+
+
 def checks_every_exercise(notebook):
     found = exercises_of(notebook)
     if not found:
@@ -149,6 +155,7 @@ EVERYWHERE = (
     is_of_no_machine,
     has_no_warnings,
     describes_figures,
+    ends_no_cell_with_a_semicolon,
 )
 LESSON_RULES = (*EVERYWHERE, has_claims)
 SOLUTION_RULES = (*EVERYWHERE, checks_every_exercise)
@@ -260,6 +267,7 @@ def printed(text: str, name: str = "stdout"):
         (is_of_no_machine, plant("imports", outputs=printed("C:\\Users\\ada"))),
         (has_no_warnings, plant("imports", outputs=printed("UserWarning", "stderr"))),
         (describes_figures, lambda notebook: cell_of(notebook, "figure").outputs[0].update(metadata={})),
+        (ends_no_cell_with_a_semicolon, plant("imports", source="answer();\n")),
     ],
 )
 def test_flaws_of_lessons_are_caught(rule, flaw):

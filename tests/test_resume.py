@@ -24,7 +24,7 @@ def pictures(n=20):
 
 
 def task(name="rotation", **options):
-    return pretext.build(name, backbones.build(image_size=16, seed=1), **options)
+    return pretext.build(name, backbones.build(pretext.find(name).arch, image_size=16, seed=1), **options)
 
 
 def run(out, name="rotation", resume=True, config=CONFIG):
@@ -77,7 +77,7 @@ def test_killed_ten_times_and_resumed_the_weights_are_the_same_bits(tmp_path, na
     torch.set_num_threads(1)
     run(tmp_path / "whole", name, resume=False)
     start = multiprocessing.get_context("forkserver")
-    start.set_forkserver_preload(["sslcourse.train", "sslcourse.pretext.rotation", "sslcourse.pretext.transformation"])
+    start.set_forkserver_preload(["sslcourse.train", *(task.__module__ for task in pretext.tasks().values())])
     kills = 0
     moments = list(MOMENTS)
     random.Random(name).shuffle(moments)

@@ -214,7 +214,7 @@ def test_version_and_licence_are_said_alike_everywhere():
 LEVELS = (
     {"errors", "files"},
     {"device", "data"},
-    {"backbones", "heads", "losses", "augment", "schedules"},
+    {"backbones", "vit", "heads", "losses", "augment", "color", "patches", "schedules"},
     {"pretext"},
     {"train", "checkpoint", "evaluate", "transfer", "weights", "distributed"},
     {"plots"},

@@ -28,7 +28,7 @@ def labelled(n=24, classes=3):
 
 
 def task(name="rotation", **options):
-    return pretext.build(name, backbones.build(image_size=16), **options)
+    return pretext.build(name, backbones.build(pretext.find(name).arch, image_size=16), **options)
 
 
 def weights(module):
@@ -39,14 +39,19 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
+# From eight pictures a task learns its answers by heart: the loss that is left, as a share of the first, after 60 steps.
+# Tasks whose views are drawn anew at every step meet other holes, pairs and puzzles each time, and take longer.
+LEFT = {"colorization": (150, 0.5), "inpainting": (200, 0.3), "mae": (300, 0.5)}
+
+
 @pytest.mark.parametrize("name", list(pretext.tasks()))
 def test_every_task_overfits_eight_images(name):
     model = task(name)
-    history = train.pretrain(
-        model, pictures(8), train.TrainConfig(steps=60, batch_size=8, weight_decay=0.0), progress=False
-    )
-    assert history.last["loss"] < 0.3 * history.records[0]["loss"]
-    assert history.last["accuracy"] > 0.9
+    steps, left = LEFT.get(name, (60, 0.3))
+    config = train.TrainConfig(**model.recipe | {"steps": steps, "batch_size": 8, "weight_decay": 0.0, "log_every": 1})
+    history = train.pretrain(model, pictures(8), config, progress=False)
+    assert history.last["loss"] < left * history.records[0]["loss"]
+    assert history.last.get("accuracy", 1.0) > 0.9
 
 
 @pytest.mark.parametrize("name", list(pretext.tasks()))
@@ -68,7 +73,7 @@ def test_the_loop_equals_one_written_out():
     matrices = [p for p in by_hand.parameters() if p.dim() > 1]  # weight decay on these alone
     vectors = [p for p in by_hand.parameters() if p.dim() <= 1]
     optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}], lr=SHORT.learning_rate
+        [{"params": matrices, "weight_decay": SHORT.weight_decay}, {"params": vectors, "weight_decay": 0.0}], lr=SHORT.learning_rate
     )
     for step in range(6):
         epoch, place = divmod(step, 3)

@@ -24,10 +24,18 @@ class PretextTask(nn.Module):
     """
 
     name: ClassVar[str]
+    arch: ClassVar[str] = "resnet-tiny"  # the backbone that it is built on where none is asked for
+    recipe: ClassVar[dict[str, float]] = {}  # fields of TrainConfig that this task prefers to their defaults
 
     def __init__(self, backbone: Backbone):
         super().__init__()
         self.backbone = backbone
+
+    def prepare(self, images: Tensor) -> None:
+        """Called once before training with all images, uint8 (N, 3, H, W).
+
+        Here a task refuses data that can't teach it (CourseError), or takes statistics of them into a buffer.
+        """
 
     def views(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """uint8 images (N, 3, H, W) to the tensors that `forward` takes, on the same device, without gradient.

@@ -132,8 +132,12 @@ def pretrain(
     backbone: Annotated[str | None, typer.Option(help="Default: what the task is made for.")] = None,
     steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 600,
     batch_size: Annotated[int, typer.Option(help="Images per step.")] = 64,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate (default: what suits the task).")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="Decay of matrices and filters (default: likewise).")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak learning rate (default: what suits the task).")
+    ] = None,
+    weight_decay: Annotated[
+        float | None, typer.Option(help="Decay of matrices and filters (default: likewise).")
+    ] = None,
     option: Annotated[list[str], typer.Option(help="An option of the task, as NAME=VALUE; repeatable.")] = [],  # noqa: B006
     seed: Seed = 0,
     size: Size = None,

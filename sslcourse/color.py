@@ -20,14 +20,32 @@ WHITE = (0.95047, 1.0, 1.08883)  # D65
 REACH = 110  # |a| and |b| of every colour that a screen shows are below it
 
 
+def linear(images: Tensor) -> Tensor:
+    """sRGB, uint8 or float in [0, 1], to amounts of light in [0, 1]: a screen's number isn't proportional to its light."""
+    if not images.is_floating_point():  # 256 values: look them up, since a power for each pixel takes long
+        values = torch.arange(256, device=images.device) / 255
+        return linear(values)[images.long()]
+    return torch.where(images > 0.04045, ((images + 0.055) / 1.055) ** 2.4, images / 12.92)
+
+
+def _compress(xyz: Tensor) -> Tensor:
+    """The cube root that the eye takes, and a straight line near black, where a root would be too steep."""
+    return torch.where(xyz > 0.008856, xyz.clamp(min=1e-8) ** (1 / 3), 7.787 * xyz + 16 / 116)
+
+
 def rgb_to_lab(images: Tensor) -> Tensor:
-    """sRGB (N, 3, H, W) in [0, 1] to CIE Lab (N, 3, H, W): L in [0, 100], a and b in about [-110, 110]."""
-    linear = torch.where(images > 0.04045, ((images + 0.055) / 1.055) ** 2.4, images / 12.92)
-    matrix = images.new_tensor(XYZ_FROM_RGB) / images.new_tensor(WHITE)[:, None]  # (3, 3)
-    xyz = torch.einsum("ij,njhw->nihw", matrix, linear)  # (N, 3, H, W), 1 for white
-    f = torch.where(xyz > 0.008856, xyz.clamp(min=1e-8) ** (1 / 3), 7.787 * xyz + 16 / 116)
-    x, y, z = f.unbind(1)  # (N, H, W) each
+    """sRGB (N, 3, H, W), uint8 or float in [0, 1], to CIE Lab (N, 3, H, W): L in [0, 100], a and b within +-110."""
+    light = linear(images)
+    matrix = light.new_tensor(XYZ_FROM_RGB) / light.new_tensor(WHITE)[:, None]  # (3, 3)
+    x, y, z = _compress(torch.einsum("ij,njhw->nihw", matrix, light)).unbind(1)  # (N, H, W) each; 1 for white
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=1)
+
+
+def lightness(images: Tensor) -> Tensor:
+    """The L of Lab alone, (N, 1, H, W) in [0, 100]: a third of the work of `rgb_to_lab`."""
+    light = linear(images)
+    luminance = torch.einsum("j,njhw->nhw", light.new_tensor(XYZ_FROM_RGB[1]), light)[:, None]
+    return 116 * _compress(luminance) - 16
 
 
 def lab_to_rgb(lab: Tensor) -> Tensor:
@@ -36,9 +54,9 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
     y = (lightness + 16) / 116
     f = torch.stack([y + a / 500, y, y - b / 200], dim=1)  # (N, 3, H, W)
     xyz = torch.where(f > 0.2068966, f**3, (f - 16 / 116) / 7.787) * f.new_tensor(WHITE)[:, None, None]
-    linear = torch.einsum("ij,njhw->nihw", torch.linalg.inv(f.new_tensor(XYZ_FROM_RGB)), xyz)
-    bright = 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
-    return torch.where(linear > 0.0031308, bright, 12.92 * linear).clamp(0, 1)
+    light = torch.einsum("ij,njhw->nihw", torch.linalg.inv(f.new_tensor(XYZ_FROM_RGB)), xyz)
+    bright = 1.055 * light.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
+    return torch.where(light > 0.0031308, bright, 12.92 * light).clamp(0, 1)
 
 
 def chroma(lab: Tensor) -> Tensor:

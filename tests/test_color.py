@@ -43,9 +43,21 @@ def test_gray_has_no_ab_and_white_is_100():
     assert (lab[0, 0].flatten().diff() > 0).all()  # lighter is lighter
 
 
+def test_the_table_for_whole_numbers_and_the_shortcut_to_lightness_are_the_same():
+    whole = torch.arange(256 * 3, dtype=torch.int64).remainder(256).to(torch.uint8).view(1, 3, 16, 16)
+    lab = color.rgb_to_lab(whole / 255)
+    torch.testing.assert_close(color.rgb_to_lab(whole), lab)
+    torch.testing.assert_close(color.lightness(whole), lab[:, :1])
+    torch.testing.assert_close(color.lightness(whole / 255), lab[:, :1])
+
+
 def test_known_colours():
     red, green, blue = (color.rgb_to_lab(torch.eye(3)[i].view(1, 3, 1, 1)).flatten() for i in range(3))
-    for found, known in ((red, (53.24, 80.09, 67.20)), (green, (87.73, -86.18, 83.18)), (blue, (32.30, 79.19, -107.86))):
+    for found, known in (
+        (red, (53.24, 80.09, 67.20)),
+        (green, (87.73, -86.18, 83.18)),
+        (blue, (32.30, 79.19, -107.86)),
+    ):
         assert (found - torch.tensor(known)).abs().max() < 0.02
 
 

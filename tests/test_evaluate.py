@@ -70,7 +70,7 @@ def test_features_do_not_depend_on_the_batch_and_leave_the_backbone_alone(splits
     before = {k: v.clone() for k, v in backbone.state_dict().items()}
     a, b = (evaluate.extract(backbone, splits.train, batch_size=n) for n in (7, 512))
     torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
-    assert a.shape == (60, 128) and backbone.training
+    assert a.shape == (60, 240) and backbone.training
     evaluate.evaluate(backbone, splits, labels_per_class=3, seeds=2)
     evaluate.evaluate(backbone, splits, protocol="knn", labels_per_class=3, seeds=2)
     evaluate.evaluate(

@@ -20,6 +20,12 @@ def pictures(n=24, side=16, seed=0):
     return torch.randint(0, 256, (n, 3, side, side), dtype=torch.uint8, generator=device.generator(seed))
 
 
+def smooth(n=8, side=16):
+    """Pictures with something to predict: a 4x4 pattern, blown up."""
+    coarse = torch.rand(n, 3, 4, 4, generator=device.generator(0))
+    return (255 * nn.functional.interpolate(coarse, (side, side), mode="bicubic").clamp(0, 1)).to(torch.uint8)
+
+
 def labelled(n=24, classes=3):
     labels = torch.arange(n) % classes
     images = pictures(n)
@@ -41,17 +47,17 @@ def same(a, b):
 
 # From eight pictures a task learns its answers by heart: the loss that is left, as a share of the first, after 60 steps.
 # Tasks whose views are drawn anew at every step meet other holes, pairs and puzzles each time, and take longer.
-LEFT = {"colorization": (150, 0.5), "inpainting": (200, 0.3), "mae": (300, 0.5)}
+OVERFIT = {"colorization": (150, 0.3), "inpainting": (150, 0.15), "mae": (150, 0.25), "context": (150, 0.3)}
 
 
 @pytest.mark.parametrize("name", list(pretext.tasks()))
 def test_every_task_overfits_eight_images(name):
     model = task(name)
-    steps, left = LEFT.get(name, (60, 0.3))
+    steps, left = OVERFIT.get(name, (60, 0.3))
     config = train.TrainConfig(**model.recipe | {"steps": steps, "batch_size": 8, "weight_decay": 0.0, "log_every": 1})
-    history = train.pretrain(model, pictures(8), config, progress=False)
+    history = train.pretrain(model, smooth() if name in ("inpainting", "mae") else pictures(8), config, progress=False)
     assert history.last["loss"] < left * history.records[0]["loss"]
-    assert history.last.get("accuracy", 1.0) > 0.9
+    assert history.last.get("accuracy", 1.0) > 0.85
 
 
 @pytest.mark.parametrize("name", list(pretext.tasks()))
@@ -73,7 +79,8 @@ def test_the_loop_equals_one_written_out():
     matrices = [p for p in by_hand.parameters() if p.dim() > 1]  # weight decay on these alone
     vectors = [p for p in by_hand.parameters() if p.dim() <= 1]
     optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": SHORT.weight_decay}, {"params": vectors, "weight_decay": 0.0}], lr=SHORT.learning_rate
+        [{"params": matrices, "weight_decay": SHORT.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
+        lr=SHORT.learning_rate,
     )
     for step in range(6):
         epoch, place = divmod(step, 3)

@@ -90,7 +90,9 @@ def test_weights_depend_on_the_seed_alone_and_survive_a_file(tmp_path, size):
 def test_what_a_transformer_refuses():
     with pytest.raises(CourseError, match="built for images of 32x32 pixels, and got 48x48; resize them"):
         backbones.build("vit-tiny")(torch.rand(1, 3, 48, 48))
-    with pytest.raises(CourseError, match="30 pixels can't be divided by 8; load the images with a size that can, such as 32"):
+    with pytest.raises(
+        CourseError, match="30 pixels can't be divided by 8; load the images with a size that can, such as 32"
+    ):
         backbones.build("vit-tiny", image_size=30)
     with pytest.raises(CourseError, match="has no stem"):
         backbones.build("vit-tiny", stem="small")

@@ -54,7 +54,7 @@ class Colorization(PretextTask):
     def prepare(self, images: Tensor) -> None:
         """Refuse gray pictures, and weigh the bins by how rare their colours are among these images."""
         step = max(1, len(images) // LOOKED_AT)
-        lab = color.rgb_to_lab(augment.to_float(images[::step]))
+        lab = self.sampled(images[::step])
         if color.chroma(lab).max() < GRAY:
             raise CourseError(
                 "colorization needs pictures in colour, and all of these are gray: there is no colour to predict; "
@@ -68,10 +68,17 @@ class Colorization(PretextTask):
 
     def views(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """uint8 (N, 3, H, W) -> light (N, 3, H, W) in [0, 1], three times the same, and ab (N, 2, 8, 8)."""
-        lab = color.rgb_to_lab(augment.random_flip(augment.to_float(images), generator))
-        step = lab.shape[-1] // self.head.side
-        ab = lab[:, 1:, step // 2 :: step, step // 2 :: step]  # one pixel of each square: a mean would wash colours out
-        return (lab[:, :1] / 100).clamp(0, 1).expand(-1, 3, -1, -1), ab[:, :, : self.head.side, : self.head.side]
+        images = augment.random_flip(images, generator)
+        return gray(images), self.sampled(images)[:, 1:]
+
+    def sampled(self, images: Tensor) -> Tensor:
+        """Lab of the middle pixel of each of 8 x 8 squares, (N, 3, 8, 8): a mean over the square would wash colours out."""
+        side = self.head.side
+        rows, columns = (
+            torch.arange(side, device=images.device) * length // side + length // side // 2
+            for length in images.shape[-2:]
+        )
+        return color.rgb_to_lab(images[:, :, rows[:, None], columns])
 
     def forward(self, light: Tensor, ab: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         predicted = self.head(self.backbone.stages(light)).float()  # (N, Q or 2, 8, 8)
@@ -93,12 +100,13 @@ class Colorization(PretextTask):
         most likely colour, at 1 the mean of the distribution; Zhang et al. take 0.38. Regression knows no temperature.
         """
         if not temperature > 0:
-            raise CourseError(f"temperature must be above 0, and is {temperature!r}; take 0.01 for the most likely colour.")
+            raise CourseError(
+                f"temperature must be above 0, and is {temperature!r}; take 0.01 for the most likely colour."
+            )
         mode = self.training
         self.eval()
         images = augment.to_float(images).to(self.centres.device)
-        light = color.rgb_to_lab(images)[:, :1]  # (N, 1, H, W)
-        predicted = self.head(self.backbone.stages((light / 100).clamp(0, 1).expand(-1, 3, -1, -1))).float()
+        predicted = self.head(self.backbone.stages(gray(images))).float()
         if self.objective == "regression":
             ab = 100 * predicted  # (N, 2, 8, 8)
         else:
@@ -106,7 +114,12 @@ class Colorization(PretextTask):
             ab = torch.einsum("nqhw,qc->nchw", share, self.centres)
         self.train(mode)
         ab = functional.interpolate(ab, images.shape[-2:], mode="bilinear")
-        return color.lab_to_rgb(torch.cat([light, ab], dim=1))
+        return color.lab_to_rgb(torch.cat([color.lightness(images), ab], dim=1))
+
+
+def gray(images: Tensor) -> Tensor:
+    """The light of a picture alone, as an image: L / 100 three times, (N, 3, H, W) in [0, 1]."""
+    return (color.lightness(images) / 100).clamp(0, 1).expand(-1, 3, -1, -1)
 
 
 def rebalancing(frequency: Tensor, strength: float) -> Tensor:

@@ -73,13 +73,12 @@ class Context(PretextTask):
 
     def views(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """uint8 (N, 3, H, W) -> first and second patches (8N, 3, p, p) in [0, 1], and positions int64 (8N,) in OFFSETS."""
-        images = augment.to_float(images)
         position = torch.arange(len(OFFSETS), device=images.device).repeat_interleave(len(images))  # (8N,)
         images = images.repeat(len(OFFSETS), 1, 1, 1)  # (8N, 3, H, W)
         size, first, second = place_pairs(
             position, images.shape[-2:], self.patch, self.gap, self.jitter, generator
         )  # (8N, 2) each: row and column of the upper left corner
-        pair = [patches.windows(images, corner[:, 0], corner[:, 1], size) for corner in (first, second)]
+        pair = [augment.to_float(patches.windows(images, *corner.T, size)) for corner in (first, second)]
         if self.colour == "project":
             pair = [project_colour(patch) for patch in pair]
         elif self.colour == "drop":

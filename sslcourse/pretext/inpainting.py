@@ -31,7 +31,9 @@ class Inpainting(PretextTask):
         if mask not in MASKS:
             raise CourseError(f"mask {mask!r} is unknown{suggest(mask, MASKS)}; choose one of {', '.join(MASKS)}.")
         if not 0 < share < 1:
-            raise CourseError(f"share is the part of the picture that is taken out, above 0 and below 1, and is {share!r}.")
+            raise CourseError(
+                f"share is the part of the picture that is taken out, above 0 and below 1, and is {share!r}."
+            )
         self.mask, self.share = mask, share
         self.head = heads.Decoder(backbone.channels, 3 * 4, side=16)  # four pixels from each place of a 16x16 map
 
@@ -74,15 +76,16 @@ def inside_error(predicted: Tensor, truth: Tensor, hole: Tensor) -> Tensor:
 
 
 def central_hole(count: int, height: int, width: int, share: float, device: torch.device) -> Tensor:
-    """One block in the middle that covers `share` of the picture, to the pixel: bool (count, 1, height, width)."""
-    tall, wide = (max(1, round(side * share**0.5)) for side in (height, width))
-    top, left = (height - tall) // 2, (width - wide) // 2
+    """One block in the middle that covers `share` of the picture, to the row: bool (count, 1, height, width)."""
+    top, left = (round(side * (1 - share**0.5) / 2) for side in (height, width))
     hole = torch.zeros(count, 1, height, width, dtype=torch.bool, device=device)
-    hole[:, :, top : top + tall, left : left + wide] = True
+    hole[:, :, top : height - top, left : width - left] = True
     return hole
 
 
-def random_holes(count: int, height: int, width: int, share: float, generator: torch.Generator, blocks: int = 8) -> Tensor:
+def random_holes(
+    count: int, height: int, width: int, share: float, generator: torch.Generator, blocks: int = 8
+) -> Tensor:
     """Rectangles at random places, taken one after the other until they cover `share`: bool (count, 1, height, width).
 
     Each covers a share between a quarter and all of what two evenly cut blocks would, so that some holes are small and

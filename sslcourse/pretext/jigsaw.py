@@ -69,13 +69,12 @@ class Jigsaw(PretextTask):
 
         Place i of puzzle m shows tile orders[answer[m], i] of the picture; M = puzzles * N.
         """
-        images = augment.to_float(images).repeat(self.puzzles, 1, 1, 1)  # (M, 3, H, W)
+        images = images.repeat(self.puzzles, 1, 1, 1)  # (M, 3, H, W)
         cut = patches.tiles(images, self.grid, self.side(*images.shape[-2:]), generator)  # (M, grid * grid, 3, t, t)
         answer = torch.randint(len(self.orders), (len(images),), generator=generator, device=images.device)
         order = self.orders.to(images.device)[answer]  # (M, grid * grid)
-        if self.standardize:
-            cut = standardized(cut)
-        return lay(cut, order), answer
+        laid = augment.to_float(lay(cut, order))
+        return standardized(laid) if self.standardize else laid, answer
 
     def forward(self, laid: Tensor, answer: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         z = self.backbone(laid.flatten(0, 1))  # (M * grid * grid, d): each tile alone

@@ -111,6 +111,7 @@ def tasks(as_json: Json = False) -> None:
         {
             "task": name,
             "about": task.__doc__.split("\n\n")[0].strip(),
+            "backbone": task.arch,
             "options": pretext.option_defaults(task),
         }
         for name, task in pretext.tasks().items()
@@ -122,6 +123,8 @@ def tasks(as_json: Json = False) -> None:
         print(f"{entry['task']}\n    {entry['about']}")
         for option, default in entry["options"].items():
             print(f"    --option {option}={default}")
+        if entry["backbone"] != "resnet-tiny":
+            print(f"    --backbone {entry['backbone']} where none is named")
 
 
 @app.command()

@@ -80,8 +80,8 @@ class TrainConfig:
             )
 
 
-# Chosen on pocket world's validation split, 10 labels per class, for pretrained and random weights together: of four rates,
-# 3e-3 is the best for the one and next to the best for the other (benchmarks/README.md gives all of them).
+# The rate was chosen on pocket world's validation split, 10 labels per class, for pretrained and random weights together:
+# pretrained ones prefer it, random ones prefer 1e-2. `evaluate.finetune_accuracy` can choose one for each (`rates`).
 FINETUNE = TrainConfig(steps=200, batch_size=32, learning_rate=3e-3, weight_decay=0.05, log_every=20)
 
 

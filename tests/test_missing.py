@@ -411,6 +411,20 @@ def test_float_images_are_taken_as_well(name):
         torch.testing.assert_close(a, b, atol=2e-3, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["context", "jigsaw"])
+def test_pieces_of_images_need_a_backbone_that_takes_any_size(name):
+    with pytest.raises(CourseError, match=f"{name} shows the backbone pieces of images, and vit-tiny takes whole ones"):
+        pretext.build(name, backbones.build("vit-tiny"))
+
+
+@pytest.mark.parametrize("name", ["rotation", "transformation", "colorization", "inpainting"])
+def test_the_other_tasks_run_on_a_vision_transformer(name):
+    task = pretext.build(name, backbones.build("vit-tiny"))
+    loss, _ = task(*task.views(pictures(4), generator(0)))
+    loss.backward()
+    assert loss.isfinite()
+
+
 def test_masked_autoencoding_learns_eight_pictures_by_heart():
     task = mae.MaskedAutoencoder(backbones.build("vit-tiny", image_size=16), mask=0.5)
     config = train.TrainConfig(steps=400, batch_size=8, learning_rate=3e-3, weight_decay=0.0, log_every=50)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from sslcourse.backbones import Backbone
+from sslcourse.errors import CourseError
+from sslcourse.vit import VisionTransformer
 
 
 class PretextTask(nn.Module):
@@ -36,6 +38,14 @@ class PretextTask(nn.Module):
 
         Here a task refuses data that can't teach it (CourseError), or takes statistics of them into a buffer.
         """
+
+    def refuse_fixed_size(self) -> None:
+        """CourseError for a backbone that takes images of one size alone: this task shows it pieces of images."""
+        if isinstance(self.backbone.trunk, VisionTransformer):
+            raise CourseError(
+                f"{self.name} shows the backbone pieces of images, and {self.backbone.arch} takes whole ones of "
+                f"{self.backbone.trunk.image_size} pixels alone; take a residual network, such as --backbone resnet-tiny."
+            )
 
     def views(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """uint8 images (N, 3, H, W) to the tensors that `forward` takes, on the same device, without gradient.

@@ -46,6 +46,7 @@ class Context(PretextTask):
         colour: str = "keep", hidden: int = 256,
     ):  # fmt: skip
         super().__init__(backbone)
+        self.refuse_fixed_size()
         if colour not in COLOURS:
             raise CourseError(
                 f"colour {colour!r} is unknown{suggest(colour, COLOURS)}; choose one of {', '.join(COLOURS)}."

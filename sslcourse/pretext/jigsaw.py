@@ -38,6 +38,7 @@ class Jigsaw(PretextTask):
         standardize: bool = False, puzzles: int = 4, hidden: int = 256,
     ):  # fmt: skip
         super().__init__(backbone)
+        self.refuse_fixed_size()
         if grid not in GRIDS:
             raise CourseError(f"grid must be 2 or 3, tiles in a row, and is {grid!r}.")
         if not 0 < tile <= 1:

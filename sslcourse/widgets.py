@@ -15,12 +15,13 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from sslcourse import augment, plots
+from sslcourse import augment, color, plots
 from sslcourse.errors import CourseError
 from sslcourse.pretext.transformation import ELEMENT_NAMES
 
 if TYPE_CHECKING:
     from sslcourse.evaluate import Summary
+    from sslcourse.pretext.colorization import Colorization
     from sslcourse.pretext.rotation import Rotation
 
 
@@ -126,3 +127,40 @@ def compose(first: int, second: int) -> int:
     probe = torch.arange(9).view(1, 3, 3)
     moved = augment.one_symmetry(augment.one_symmetry(probe, first), second)
     return next(e for e in range(8) if torch.equal(augment.one_symmetry(probe, e), moved))
+
+
+def temperature_slider(task: Colorization, images: Tensor) -> widgets.VBox:
+    """Colour a picture at the temperature of your choice: `images` uint8 (N, 3, H, W), `task` a Colorization by classification."""
+    if len(images) == 0:
+        raise CourseError("temperature_slider needs at least one image.")
+    if task.objective != "classification":
+        raise CourseError(
+            "temperature_slider needs a Colorization with objective='classification'; regression knows no temperature."
+        )
+
+    def draw(picture: int, temperature: float) -> Figure:
+        one = images[picture : picture + 1]  # (1, 3, H, W)
+        light = color.rgb_to_lab(augment.to_float(one))
+        light[:, 1:] = 0
+        shown = [color.lab_to_rgb(light)[0], task.colorize(one, temperature)[0], augment.to_float(one)[0]]
+        return plots.grid(
+            shown, ["what it sees", f"painted at T = {temperature:.2g}", "the truth"], columns=3, size=1.8
+        )
+
+    return explorer(
+        draw,
+        {
+            "picture": widgets.IntSlider(0, 0, len(images) - 1, description="picture", continuous_update=False),
+            "temperature": widgets.FloatLogSlider(
+                0.38,
+                base=10,
+                min=-2,
+                max=0.5,
+                step=0.05,
+                description="T",
+                readout_format=".2g",
+                continuous_update=False,
+            ),
+        },
+        "a gray picture, the same painted at the chosen temperature, and its true colours",
+    )

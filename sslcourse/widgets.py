@@ -15,8 +15,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from sslcourse import augment, color, plots
+from sslcourse import augment, color, patches, plots
 from sslcourse.errors import CourseError
+from sslcourse.pretext.context import OFFSETS, POSITION_NAMES, place_pairs
 from sslcourse.pretext.transformation import ELEMENT_NAMES
 
 if TYPE_CHECKING:
@@ -164,3 +165,46 @@ def temperature_slider(task: Colorization, images: Tensor) -> widgets.VBox:
         },
         "a gray picture, the same painted at the chosen temperature, and its true colours",
     )
+
+
+def gap_slider(images: Tensor, patch: float = 0.375) -> widgets.VBox:
+    """Move two patches of a picture apart, and look across the gap: `images` are uint8 (N, 3, H, W), `patch` a share."""
+    if len(images) == 0:
+        raise CourseError("gap_slider needs at least one image.")
+
+    def draw(picture: int, position: int, gap: float) -> Figure:
+        with plt.rc_context(plots.STYLE):
+            figure, axes = plt.subplots(1, 3, figsize=(6.6, 2.6))
+            draw_pair(axes, images[picture], position, gap, patch)
+        return figure
+
+    places = [(name, place) for place, name in enumerate(POSITION_NAMES)]
+    return explorer(
+        draw,
+        {
+            "picture": widgets.IntSlider(0, 0, len(images) - 1, description="picture", continuous_update=False),
+            "position": widgets.Dropdown(options=places, value=4, description="second is"),
+            "gap": widgets.FloatSlider(
+                0.15, min=0.0, max=0.6, step=0.05, description="gap", readout_format=".2f", continuous_update=False
+            ),
+        },
+        "two patches outlined on a picture, a gap between them, and the two patches alone",
+    )
+
+
+def draw_pair(axes: Sequence, image: Tensor, position: int, gap: float, patch: float, jitter: float = 0.0) -> None:
+    """On three axes: a picture (3, H, W) with two patches outlined, and the two alone. `position` counts in OFFSETS."""
+    place = torch.tensor([position % len(OFFSETS)])
+    size, first, second = place_pairs(place, image.shape[-2:], patch, gap, jitter, torch.Generator().manual_seed(1))
+    axes[0].imshow(plots.to_picture(image), interpolation="nearest")
+    names = ("first", f"second: {POSITION_NAMES[position]}")
+    for axis, corner, color_of, name in zip(axes[1:], (first, second), plots.PALETTE[:2], names, strict=True):
+        row, column = corner[0].tolist()
+        box = plt.Rectangle((column - 0.5, row - 0.5), size, size, fill=False, edgecolor=color_of, linewidth=2.5)
+        axes[0].add_patch(box)
+        axis.imshow(plots.to_picture(patches.windows(image[None], *corner.T, size)[0]), interpolation="nearest")
+        axis.set_title(name, fontsize=9, color=color_of)
+    axes[0].set_title(f"gap {gap:.2f} of a patch", fontsize=9)
+    for axis in axes:
+        axis.set(xticks=[], yticks=[])
+        axis.grid(False)

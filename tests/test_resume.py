@@ -134,7 +134,7 @@ def test_a_folder_with_a_run_is_not_overwritten(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "named"), [({"steps": 60}, "config.steps 30"), ({"learning_rate": 1e-3}, "config.learning_rate 0.002")]
+    ("change", "named"), [({"steps": 60}, "config.steps 30"), ({"learning_rate": 1e-3}, "config.learning_rate 0.005")]
 )
 def test_another_run_is_not_continued(tmp_path, change, named):
     run(tmp_path, resume=False)

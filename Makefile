@@ -40,7 +40,7 @@ demo: $(READY)
 lab: $(READY)
 	@$(PY) -m sslcourse lab "$${LESSON:-00}"
 
-test: $(READY)
+test: .venv/ready-bench
 	@$(PY) tools/test.py
 
 lint: $(READY)
@@ -49,6 +49,7 @@ lint: $(READY)
 bench: .venv/ready-bench
 	@$(PY) -m sslcourse bench
 
+# What `make bench` and the tests compare with: other implementations of the same losses and transforms.
 .venv/ready-bench: $(READY) benchmarks/requirements.lock
 	@sh tools/environment.sh benchmarks/requirements.lock
 	@touch $@

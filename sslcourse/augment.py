@@ -217,6 +217,40 @@ def solarize(images: Tensor, generator: torch.Generator, probability: float = 0.
     return torch.where(on & (images >= threshold), 1 - images, images)
 
 
+# --- views: what the methods that compare views compare ----------------------------------------------------------
+
+
+def view(
+    images: Tensor,
+    generator: torch.Generator,
+    *,
+    size: int | None = None,
+    scale: tuple[float, float] = (0.2, 1.0),
+    flip: float = 0.5,
+    jitter: float = 0.5,
+    gray: float = 0.2,
+    blur: float = 0.0,
+    solarized: float = 0.0,
+) -> Tensor:
+    """One random view of each image, after SimCLR's recipe (Chen et al., 2020, 2002.05709): (N, 3, H, W) -> (N, 3, size, size).
+
+    images     uint8, or float in [0, 1]
+    size       pixels; by default the images' height
+    scale      share of the picture that a crop takes; (1, 1) takes all of it
+    jitter     strength of the colour jitter, with probability 0.8; the paper takes 1, and 0.5 for CIFAR-10
+    flip, gray, blur, solarized   probabilities. The paper blurs no small images
+    """
+    images = to_float(images)
+    out = size or images.shape[-2]
+    sigma = (0.1, max(0.2, out / 112))  # two pixels for images of 224, as in the paper
+    images = random_resized_crop(images, generator, size, scale=scale, flip=flip, blur=blur, sigma=sigma)
+    if jitter or gray:
+        images = color_jitter(
+            images, generator, 0.8 * jitter, 0.8 * jitter, 0.8 * jitter, 0.2 * jitter, probability=0.8, gray=gray
+        )
+    return solarize(images, generator, solarized) if solarized else images
+
+
 def _uniform(count: int, bounds: tuple[float, float], generator: torch.Generator) -> Tensor:
     return bounds[0] + (bounds[1] - bounds[0]) * torch.rand(count, generator=generator, device=generator.device)
 

@@ -104,12 +104,18 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self.stages(images)[-1].mean(dim=(2, 3))  # (N, dim)
 
+    def summary(self, images: Tensor) -> Tensor:
+        """What the network itself sums an image up in, (N, dim): a transformer's class token, or the same as `forward`."""
+        if isinstance(self.trunk, VisionTransformer):
+            return self.trunk.class_token(self.preprocess(images))
+        return self(images)
+
 
 def build(arch: str = "resnet-tiny", *, stem: str | None = None, image_size: int = 32, seed: int = 0) -> Backbone:
     """A backbone with random weights that depend on `seed` alone.
 
     `stem` is one of STEMS; by default images of up to 64 pixels a side get the small one, larger ones ImageNet's. A
-    vision transformer has no stem: it cuts images of `image_size` pixels into 8 x 8 patches, and takes no other size.
+    vision transformer has no stem: it cuts images of `image_size` pixels into 8 x 8 patches.
     Raises CourseError for an unknown architecture or stem.
     """
     refuse_unknown(arch)

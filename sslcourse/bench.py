@@ -15,35 +15,17 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
-from sslcourse import augment, backbones, losses, pretext, train
+from sslcourse import backbones, pretext, train
 from sslcourse import device as devices
 from sslcourse.data import world
 from sslcourse.pretext.base import PretextTask
+from sslcourse.pretext.simclr import SimCLR
 
 BATCH = 256
 ROUNDS = 7
-
-
-class TwoViews(PretextTask):
-    """Two augmented views of each image, pulled together against the rest of the batch: the load of a SimCLR step.
-
-    Kept here for the clock alone: its views are those of SimCLR on small images (Chen et al., 2020, 2002.05709).
-    """
-
-    name = "two-views"
-
-    def views(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        images = augment.to_float(images)
-        crops = (augment.random_resized_crop(images, generator) for _ in range(2))
-        return tuple(augment.color_jitter(crop, generator, 0.8, 0.8, 0.8, 0.2) for crop in crops)
-
-    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        z = nn.functional.normalize(self.backbone(torch.cat([first, second])), dim=1)  # (2N, d)
-        a, b = z.chunk(2)  # (N, d) each
-        return losses.cross_entropy(a @ b.T / 0.5, torch.arange(len(a), device=a.device)), {}
 
 
 def run(*, seconds: float = 4.0, device: str = "auto") -> dict[str, Any]:
@@ -55,7 +37,6 @@ def run(*, seconds: float = 4.0, device: str = "auto") -> dict[str, Any]:
         for name, task in pretext.tasks().items()
     }
     tasks["rotation, one drawn"] = lambda: pretext.build("rotation", backbones.build(), all_rotations=False)
-    tasks["two views"] = lambda: TwoViews(backbones.build())
     results: dict[str, Any] = {"machine": devices.report(where), "batch": BATCH, "rounds": ROUNDS}
     with tqdm(total=len(tasks) + 3, desc="bench", leave=False, file=sys.stderr) as bar:
         results["loop / bare step"] = {}
@@ -111,7 +92,9 @@ def against_lightly(images: Tensor, where: torch.device, seconds: float) -> dict
         dataset, BATCH, shuffle=True, num_workers=2, drop_last=True, persistent_workers=True
     )
     stream = _endless(loader)
-    task = TwoViews(backbones.build()).to(where, memory_format=devices.memory_format(where)).train()
+    task = (
+        SimCLR(backbones.build(), crop=0.08, jitter=1.0).to(where, memory_format=devices.memory_format(where)).train()
+    )
     optimizer = train.make_optimizer(task, train.TrainConfig(steps=1))
     dice = devices.generator(0, where)
     resident = images.to(where)

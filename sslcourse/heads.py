@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -37,6 +40,33 @@ def mlp(dim: int, hidden: int, outputs: int, seed: int = 0) -> nn.Sequential:
             nn.ReLU(inplace=True),
             linear(hidden, outputs),
         )
+
+
+def projector(dims: Sequence[int], *, norm: bool = True, bias: bool = False, seed: int = 0) -> nn.Sequential:
+    """Linear layers (N, dims[0]) -> ... -> (N, dims[-1]) with batch norm and ReLU between them.
+
+    norm   False puts a GELU alone between them, so that no image sees the others of its batch
+    bias   whether the last layer has one
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layers: list[nn.Module] = []
+        for width, out in pairwise(dims[:-1]):
+            layers.append(nn.Linear(width, out, bias=not norm))
+            layers += [nn.BatchNorm1d(out), nn.ReLU(inplace=True)] if norm else [nn.GELU()]
+        return nn.Sequential(*layers, nn.Linear(dims[-2], dims[-1], bias=bias))
+
+
+class Prototypes(nn.Module):
+    """Cosines with `count` learned directions: (N, dim) -> (N, count), in [-1, 1]."""
+
+    def __init__(self, dim: int, count: int, seed: int = 0):
+        super().__init__()
+        start = torch.randn(count, dim, generator=torch.Generator().manual_seed(seed))
+        self.weight = nn.Parameter(functional.normalize(start, dim=1))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return functional.normalize(z, dim=1) @ functional.normalize(self.weight, dim=1).T
 
 
 class Decoder(nn.Module):

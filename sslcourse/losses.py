@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -28,3 +32,118 @@ def soft_cross_entropy(logits: Tensor, index: Tensor, share: Tensor, weight: Ten
 def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
     """The share of rows of logits (N, C) whose largest entry is at the label (N,); a scalar in [0, 1]."""
     return (logits.argmax(dim=1) == labels).float().mean()
+
+
+# --- comparing views ---------------------------------------------------------------------------------------------
+
+
+def nt_xent(first: Tensor, second: Tensor, temperature: float = 0.5) -> Tensor:
+    """SimCLR's loss: each of the 2N views must find its partner among the 2N - 1 others (Chen et al., 2020, 2002.05709).
+
+    first and second are embeddings (N, d) of two views of the same N images, of any length. Mean over all 2N views of
+    -log(exp(s_partner / T) / sum_other exp(s_other / T)), s being the cosine. log(2N - 1) when all are alike.
+    """
+    z = functional.normalize(torch.cat([first, second]), dim=1)  # (2N, d)
+    similarity = z @ z.T / temperature  # (2N, 2N)
+    similarity = similarity.masked_fill(torch.eye(len(z), dtype=torch.bool, device=z.device), -math.inf)
+    partner = torch.arange(len(z), device=z.device).roll(len(first))  # (2N,): N, ..., 2N - 1, 0, ..., N - 1
+    return cross_entropy(similarity, partner)
+
+
+def info_nce(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float = 0.2) -> Tensor:
+    """MoCo's loss: find the key of the same image among itself and the queue (He et al., 2019, 1911.05722).
+
+    queries (N, d), keys (N, d) of other views of the same images, queue (K, d) of other images' keys, of any length.
+    Mean of -log(exp(q.k / T) / (exp(q.k / T) + sum_j exp(q.queue_j / T))). The keys get no gradient.
+    """
+    q, k, others = (functional.normalize(x, dim=1) for x in (queries, keys.detach(), queue.detach()))
+    positive = (q * k).sum(dim=1, keepdim=True)  # (N, 1)
+    logits = torch.cat([positive, q @ others.T], dim=1) / temperature  # (N, 1 + K)
+    return cross_entropy(logits, torch.zeros(len(q), dtype=torch.long, device=q.device))
+
+
+def negative_cosine(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean of -cos(predicted, target) over rows of (N, d): -1 at best. Stopping the target's gradient is the caller's."""
+    return -functional.cosine_similarity(predicted, target, dim=1).mean()
+
+
+def cross_correlation(first: Tensor, second: Tensor, epsilon: float = 1e-5) -> Tensor:
+    """C (d, d): how dimension i of the first view goes with dimension j of the second, over the batch; in [-1, 1]."""
+    a, b = (
+        (z - z.mean(dim=0)) / (z.var(dim=0, correction=0) + epsilon).sqrt() for z in (first, second)
+    )  # (N, d) each: as batch norm without scale and shift
+    return a.T @ b / len(a)
+
+
+def barlow_twins(first: Tensor, second: Tensor, redundancy: float = 5e-3) -> Tensor:
+    """Bring C to the identity: sum_i (1 - C_ii)^2 + redundancy * sum_{i != j} C_ij^2 (Zbontar et al., 2021, 2103.03230)."""
+    c = cross_correlation(first, second)  # (d, d)
+    return (1 - c.diagonal()).square().sum() + redundancy * off_diagonal(c).square().sum()
+
+
+def off_diagonal(matrix: Tensor) -> Tensor:
+    """What a square matrix (d, d) has beside its diagonal, as (d * (d - 1),)."""
+    return matrix.flatten()[:-1].view(len(matrix) - 1, len(matrix) + 1)[:, 1:].flatten()
+
+
+def variance_hinge(z: Tensor, target: float = 1.0, epsilon: float = 1e-4) -> Tensor:
+    """Mean over dimensions of max(0, target - sqrt(var + epsilon)), for z (N, d): 1 - sqrt(epsilon) for a constant z."""
+    return (target - (z.var(dim=0) + epsilon).sqrt()).clamp(min=0).mean()
+
+
+def covariance_penalty(z: Tensor) -> Tensor:
+    """Sum of the squared covariances of different dimensions of z (N, d), divided by d."""
+    centred = z - z.mean(dim=0)
+    covariance = centred.T @ centred / (len(z) - 1)  # (d, d)
+    return off_diagonal(covariance).square().sum() / z.shape[1]
+
+
+def vicreg(
+    first: Tensor, second: Tensor, invariance: float = 25.0, variance: float = 25.0, covariance: float = 1.0
+) -> Tensor:
+    """Variance, invariance, covariance (Bardes, Ponce and LeCun, 2021, 2105.04906); first and second are (N, d).
+
+    invariance * mean squared difference + variance * mean of both variance hinges + covariance * sum of both penalties.
+    """
+    return (
+        invariance * (first - second).square().mean()
+        + variance * (variance_hinge(first) + variance_hinge(second)) / 2
+        + covariance * (covariance_penalty(first) + covariance_penalty(second))
+    )
+
+
+@torch.no_grad()
+def sinkhorn(scores: Tensor, epsilon: float = 0.05, iterations: int = 3) -> Tensor:
+    """Assign N views to P prototypes, all prototypes equally used: (N, P) -> (N, P), rows summing to 1.
+
+    exp(scores / epsilon), its columns and rows scaled in turn (Caron et al., 2020, 2006.09882; Cuturi, 2013,
+    1306.0895). In logarithms, so that nothing overflows.
+    """
+    plan = scores.float() / epsilon  # (N, P), logarithms
+    for _ in range(iterations):
+        plan = plan - plan.logsumexp(dim=0, keepdim=True)  # every prototype gets the same amount
+        plan = plan - plan.logsumexp(dim=1, keepdim=True)  # every view gives 1
+    return plan.exp()
+
+
+def distillation(student: Tensor, teacher: Tensor, temperature: float = 0.1) -> Tensor:
+    """Cross-entropy of softmax(student / T) with the distributions `teacher`: both (N, K), mean over N. No gradient to the teacher."""
+    return -(teacher.detach() * (student / temperature).log_softmax(dim=1)).sum(dim=1).mean()
+
+
+def dino(student: Sequence[Tensor], teacher: Sequence[Tensor], temperature: float = 0.1) -> Tensor:
+    """Mean distillation over every pair of a student's view and another one of the teacher's (Caron et al., 2021, 2104.14294).
+
+    student   logits (N, K) for each view, those that the teacher has seen as well first, in the same order
+    teacher   distributions (N, K) for each view that it has seen
+    """
+    pairs = [(s, t) for t in range(len(teacher)) for s in range(len(student)) if s != t]  # never the same view
+    return sum(distillation(student[s], teacher[t], temperature) for s, t in pairs) / len(pairs)
+
+
+def spread(z: Tensor) -> Tensor:
+    """Collapse made visible: mean standard deviation per dimension of the directions of z (N, d), times sqrt(d).
+
+    About 1 when they point everywhere, 0 when all are the same (Chen and He, 2020, 2011.10566). No gradient.
+    """
+    return functional.normalize(z.detach().float(), dim=1).std(dim=0).mean() * z.shape[1] ** 0.5

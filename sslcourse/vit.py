@@ -97,20 +97,32 @@ class VisionTransformer(nn.Module):
         self.apply(init_weights)
 
     def embed(self, images: Tensor) -> Tensor:
-        """Images (N, 3, H, H) to the tokens of their patches, positions added: (N, L, d). No class token yet."""
-        if images.shape[-2:] != (self.image_size, self.image_size):
-            height, width = images.shape[-2:]
+        """Images (N, 3, H, W) to the tokens of their patches, positions added: (N, L, d). No class token yet.
+
+        Sides other than `image_size` get positions in between (as in Caron et al., 2021, 2104.14294, for small crops).
+        """
+        height, width = images.shape[-2:]
+        if height % self.patch or width % self.patch:
             raise CourseError(
-                f"this vision transformer was built for images of {self.image_size}x{self.image_size} pixels, and got "
-                f"{height}x{width}; resize them (--size {self.image_size}), or build one with image_size={height}."
+                f"this vision transformer cuts images into patches of {self.patch} pixels, and got images of "
+                f"{height}x{width}; resize them to multiples of {self.patch} (--size {self.image_size})."
             )
-        return self.patch_embed(images) + self.pos_embed[:, 1:]
+        return self.patch_embed(images) + self.positions(height // self.patch, width // self.patch)
+
+    def positions(self, rows: int, columns: int) -> Tensor:
+        """Positions of rows x columns patches, interpolated where the grid isn't the usual one: (1, rows * columns, d)."""
+        place = self.pos_embed[:, 1:]
+        if (rows, columns) == (self.side, self.side):
+            return place
+        grid = place.transpose(1, 2).unflatten(2, (self.side, self.side))  # (1, d, side, side)
+        return functional.interpolate(grid, (rows, columns), mode="bicubic").flatten(2).transpose(1, 2)
 
     def with_class_token(self, tokens: Tensor) -> Tensor:
         """(N, T, d) -> (N, 1 + T, d)."""
         return torch.cat([(self.cls_token + self.pos_embed[:, :1]).expand(len(tokens), -1, -1), tokens], dim=1)
 
     def forward(self, images: Tensor) -> list[Tensor]:
+        grid = (images.shape[-2] // self.patch, images.shape[-1] // self.patch)
         x = self.with_class_token(self.embed(images))  # (N, 1 + L, d)
         ends = [self.depth * (s + 1) // STAGES for s in range(STAGES)]
         maps = []
@@ -118,17 +130,25 @@ class VisionTransformer(nn.Module):
             x = block(x)
             for _ in range(ends.count(i)):
                 tokens = (self.norm(x) if i == self.depth else x)[:, 1:]  # (N, L, d)
-                maps.append(tokens.transpose(1, 2).unflatten(2, (self.side, self.side)))
+                maps.append(tokens.transpose(1, 2).unflatten(2, grid))
         return maps
+
+    def class_token(self, images: Tensor) -> Tensor:
+        """The class token after all blocks and the norm: (N, d)."""
+        x = self.with_class_token(self.embed(images))
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)[:, 0]
 
     @torch.no_grad()
     def attention(self, images: Tensor) -> Tensor:
-        """How much the class token looks at each patch in the last block: (N, heads, side, side)."""
+        """How much the class token looks at each patch in the last block: (N, heads, H / patch, W / patch)."""
+        grid = (images.shape[-2] // self.patch, images.shape[-1] // self.patch)
         x = self.with_class_token(self.embed(images))
         for block in self.blocks[:-1]:
             x = block(x)
         weights = self.blocks[-1].attn.weights(self.blocks[-1].norm1(x))  # (N, heads, 1 + L, 1 + L)
-        return weights[:, :, 0, 1:].unflatten(2, (self.side, self.side))
+        return weights[:, :, 0, 1:].unflatten(2, grid)
 
 
 def init_weights(module: nn.Module) -> None:

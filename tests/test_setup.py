@@ -214,9 +214,9 @@ def test_version_and_licence_are_said_alike_everywhere():
 LEVELS = (
     {"errors", "files"},
     {"device", "data"},
-    {"backbones", "vit", "heads", "losses", "augment", "color", "patches", "schedules"},
+    {"backbones", "vit", "heads", "losses", "augment", "color", "patches", "schedules", "teacher"},
     {"pretext"},
-    {"train", "checkpoint", "evaluate", "transfer", "weights", "distributed"},
+    {"train", "checkpoint", "evaluate", "geometry", "transfer", "weights", "distributed"},
     {"plots"},
     {"widgets", "checks", "demo", "bench", "doctor"},
     {"cli"},

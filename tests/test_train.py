@@ -12,6 +12,7 @@ from sslcourse import backbones, device, losses, pretext, schedules, train
 from sslcourse.data.imageset import ImageSet
 from sslcourse.errors import CourseError
 from sslcourse.pretext import PretextTask
+from sslcourse.pretext.two_views import TwoViews
 
 SHORT = train.TrainConfig(steps=6, batch_size=8, log_every=2, checkpoint_every=2)
 
@@ -50,7 +51,11 @@ def same(a, b):
 OVERFIT = {"colorization": (150, 0.3), "inpainting": (150, 0.15), "mae": (150, 0.25), "context": (150, 0.3)}
 
 
-@pytest.mark.parametrize("name", list(pretext.tasks()))
+# Of the tasks that compare views, tests/test_views.py asks the same: they have no answer that could be learned to the end.
+ANSWERED = [name for name, kind in pretext.tasks().items() if not issubclass(kind, TwoViews)]
+
+
+@pytest.mark.parametrize("name", ANSWERED)
 def test_every_task_overfits_eight_images(name):
     model = task(name)
     steps, left = OVERFIT.get(name, (60, 0.3))

@@ -88,8 +88,10 @@ def test_weights_depend_on_the_seed_alone_and_survive_a_file(tmp_path, size):
 
 
 def test_what_a_transformer_refuses():
-    with pytest.raises(CourseError, match="built for images of 32x32 pixels, and got 48x48; resize them"):
-        backbones.build("vit-tiny")(torch.rand(1, 3, 48, 48))
+    with pytest.raises(
+        CourseError, match="patches of 4 pixels, and got images of 30x32; resize them to multiples of 4"
+    ):
+        backbones.build("vit-tiny")(torch.rand(1, 3, 30, 32))
     with pytest.raises(
         CourseError, match="30 pixels can't be divided by 8; load the images with a size that can, such as 32"
     ):
@@ -100,3 +102,23 @@ def test_what_a_transformer_refuses():
         backbones.build("vit-small")
     with pytest.raises(CourseError, match="a width that 4 divides"):
         vit.sine_positions(4, 10)
+
+
+def test_other_sides_get_positions_in_between():
+    network = backbones.build("vit-tiny")
+    assert [m.shape[-2:] for m in network.stages(torch.rand(2, 3, 16, 24))] == [(4, 6)] * 4
+    trunk = network.trunk
+    assert torch.equal(trunk.positions(8, 8), trunk.pos_embed[:, 1:])
+    half = trunk.positions(4, 4)[0].T.reshape(-1, 4, 4)  # (d, 4, 4)
+    whole = trunk.pos_embed[0, 1:].T.reshape(1, -1, 8, 8)
+    torch.testing.assert_close(half, torch.nn.functional.interpolate(whole, (4, 4), mode="bicubic")[0])
+
+
+def test_the_summary_is_the_class_token_or_the_average():
+    images = torch.rand(2, 3, 32, 32)
+    transformer, residual = backbones.build("vit-tiny"), backbones.build().eval()
+    tokens = transformer.trunk.with_class_token(transformer.trunk.embed(transformer.preprocess(images)))
+    for block in transformer.trunk.blocks:
+        tokens = block(tokens)
+    torch.testing.assert_close(transformer.summary(images), transformer.trunk.norm(tokens)[:, 0])
+    assert torch.equal(residual.summary(images), residual(images))

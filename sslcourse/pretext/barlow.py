@@ -1,0 +1,39 @@
+"""Barlow Twins: the same numbers for both views, and each number its own."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sslcourse import heads, losses
+from sslcourse.backbones import Backbone
+from sslcourse.pretext.two_views import TwoViews
+
+
+class BarlowTwins(TwoViews):
+    """Bring the cross-correlation of two views' embeddings to the identity (Zbontar et al., 2021, 2103.03230).
+
+    redundancy   weight of what is beside the diagonal; 0 asks for agreement alone, and dimensions repeat each other
+    hidden, dim  of the projector
+    crop, jitter, gray, blur   as SimCLR's
+    """
+
+    name = "barlow"
+    recipe = {"learning_rate": 2e-3, "weight_decay": 0.05}
+
+    def __init__(
+        self, backbone: Backbone, *, redundancy: float = 0.01, hidden: int = 256, dim: int = 256,
+        crop: float = 0.2, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
+    ):  # fmt: skip
+        super().__init__(backbone, crop, jitter, gray, blur)
+        self.redundancy, self.hidden, self.dim = redundancy, hidden, dim
+        self.projector = heads.projector((backbone.dim, hidden, dim))
+
+    def options(self) -> dict[str, float | int]:
+        names = ("redundancy", "hidden", "dim")
+        return {name: getattr(self, name) for name in names} | super().options()
+
+    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        z = self.projector(self.backbone(torch.cat([first, second]))).float()  # (2N, dim)
+        loss = losses.barlow_twins(*z.chunk(2), self.redundancy)
+        return loss, {"spread": losses.spread(z)}

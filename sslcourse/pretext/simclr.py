@@ -1,0 +1,40 @@
+"""SimCLR: which two of these views are of the same picture?"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sslcourse import heads, losses
+from sslcourse.backbones import Backbone
+from sslcourse.pretext.two_views import TwoViews, refuse_low
+
+
+class SimCLR(TwoViews):
+    """Find the other view of a picture among all views of the batch (Chen et al., 2020, 2002.05709).
+
+    temperature          divides the cosines: the lower, the more the nearest negatives count
+    hidden, dim          of the projector, which is thrown away; hidden=0 compares the features themselves
+    crop, jitter, gray, blur   of `augment.view`: smallest crop's share, strength, probabilities
+    """
+
+    name = "simclr"
+    recipe = {"learning_rate": 2e-3, "weight_decay": 0.05}
+
+    def __init__(
+        self, backbone: Backbone, *, temperature: float = 0.2, hidden: int = 256, dim: int = 64,
+        crop: float = 0.2, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
+    ):  # fmt: skip
+        super().__init__(backbone, crop, jitter, gray, blur)
+        refuse_low(temperature=temperature)
+        self.temperature, self.hidden, self.dim = temperature, hidden, dim
+        self.projector = heads.projector((backbone.dim, hidden, dim)) if hidden else nn.Identity()
+
+    def options(self) -> dict[str, float | int]:
+        names = ("temperature", "hidden", "dim")
+        return {name: getattr(self, name) for name in names} | super().options()
+
+    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        z = self.projector(self.backbone(torch.cat([first, second]))).float()  # (2N, dim)
+        loss = losses.nt_xent(*z.chunk(2), self.temperature)
+        return loss, {"spread": losses.spread(z)}

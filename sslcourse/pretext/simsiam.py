@@ -1,0 +1,44 @@
+"""SimSiam: predict one's own other view, and stop the gradient on the side that is predicted."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sslcourse import heads, losses
+from sslcourse.backbones import Backbone
+from sslcourse.pretext.two_views import TwoViews
+
+
+class SimSiam(TwoViews):
+    """BYOL without the slow teacher: the network itself, without gradient, is the teacher (Chen and He, 2020, 2011.10566).
+
+    stop_gradient   False lets the gradient flow into the target as well, and the features collapse
+    predictor       False takes the predictor away: they collapse, too
+    hidden, dim     of the projector and the predictor, which narrows to a quarter of dim
+    crop, jitter, gray, blur   as SimCLR's
+    """
+
+    name = "simsiam"
+    recipe = {"learning_rate": 2e-3, "weight_decay": 0.05}
+
+    def __init__(
+        self, backbone: Backbone, *, stop_gradient: bool = True, predictor: bool = True, hidden: int = 256, dim: int = 256,
+        crop: float = 0.2, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
+    ):  # fmt: skip
+        super().__init__(backbone, crop, jitter, gray, blur)
+        self.stop_gradient, self.has_predictor, self.hidden, self.dim = stop_gradient, predictor, hidden, dim
+        self.projector = heads.projector((backbone.dim, hidden, dim), bias=True)
+        narrow = max(1, dim // 4)
+        self.predictor = heads.projector((dim, narrow, dim), bias=True, seed=1) if predictor else nn.Identity()
+
+    def options(self) -> dict[str, float | int | bool]:
+        names = ("stop_gradient", "hidden", "dim")
+        return {name: getattr(self, name) for name in names} | {"predictor": self.has_predictor} | super().options()
+
+    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        projected = self.projector(self.backbone(torch.cat([first, second]))).float()  # (2N, dim)
+        predicted = self.predictor(projected)
+        target = projected.detach() if self.stop_gradient else projected
+        loss = losses.negative_cosine(predicted, target.roll(len(first), dims=0))  # the other view's
+        return loss, {"spread": losses.spread(projected)}

@@ -1,0 +1,51 @@
+"""What the methods that compare views have in common: two random views of each picture."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sslcourse import augment
+from sslcourse.backbones import Backbone
+from sslcourse.errors import CourseError
+from sslcourse.pretext.base import PretextTask
+
+
+class TwoViews(PretextTask):
+    """A task whose views are two random views of each image; a subclass says in `forward` what is made of them.
+
+    crop         the least share of the picture that a crop takes, in (0, 1]; 1 doesn't crop
+    jitter       strength of the colour jitter, at least 0
+    gray, blur   probabilities
+    """
+
+    def __init__(self, backbone: Backbone, crop: float, jitter: float, gray: float, blur: float):
+        super().__init__(backbone)
+        if not 0 < crop <= 1:
+            raise CourseError(f"crop is the least share of a picture that a view takes, in (0, 1], and is {crop!r}.")
+        if not jitter >= 0:
+            raise CourseError(f"jitter is a strength of at least 0, and is {jitter!r}.")
+        refuse_outside(gray=gray, blur=blur)
+        self.crop, self.jitter, self.gray, self.blur = crop, jitter, gray, blur
+
+    def options(self) -> dict[str, float | int | bool]:
+        return {name: getattr(self, name) for name in ("crop", "jitter", "gray", "blur")}
+
+    def views(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """uint8 (N, 3, H, W) -> two random views of each image, (N, 3, H, H) each, in [0, 1]."""
+        how = {"scale": (self.crop, 1.0), "jitter": self.jitter, "gray": self.gray, "blur": self.blur}
+        return augment.view(images, generator, **how), augment.view(images, generator, **how)
+
+
+def refuse_outside(**shares: float) -> None:
+    """CourseError for what should be in [0, 1] and isn't."""
+    for name, value in shares.items():
+        if not 0 <= value <= 1:
+            raise CourseError(f"{name} must be in [0, 1], and is {value!r}.")
+
+
+def refuse_low(**temperatures: float) -> None:
+    """CourseError for what should be above 0 and isn't."""
+    for name, value in temperatures.items():
+        if not value > 0:
+            raise CourseError(f"{name} must be above 0, and is {value!r}.")

@@ -1,0 +1,40 @@
+"""VICReg: views agree, every dimension varies, no two dimensions vary together."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sslcourse import heads, losses
+from sslcourse.backbones import Backbone
+from sslcourse.pretext.two_views import TwoViews
+
+
+class VICReg(TwoViews):
+    """Variance, invariance and covariance, each a term of its own (Bardes, Ponce and LeCun, 2021, 2105.04906).
+
+    invariance, variance, covariance   weights of the three terms; with variance=0 all embeddings become one
+    hidden, dim                        of the projector
+    crop, jitter, gray, blur           as SimCLR's
+    """
+
+    name = "vicreg"
+    recipe = {"learning_rate": 2e-3, "weight_decay": 0.05}
+
+    def __init__(
+        self, backbone: Backbone, *, invariance: float = 25.0, variance: float = 25.0, covariance: float = 1.0,
+        hidden: int = 256, dim: int = 256, crop: float = 0.2, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
+    ):  # fmt: skip
+        super().__init__(backbone, crop, jitter, gray, blur)
+        self.invariance, self.variance, self.covariance = invariance, variance, covariance
+        self.hidden, self.dim = hidden, dim
+        self.projector = heads.projector((backbone.dim, hidden, dim))
+
+    def options(self) -> dict[str, float | int]:
+        names = ("invariance", "variance", "covariance", "hidden", "dim")
+        return {name: getattr(self, name) for name in names} | super().options()
+
+    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        z = self.projector(self.backbone(torch.cat([first, second]))).float()  # (2N, dim)
+        loss = losses.vicreg(*z.chunk(2), self.invariance, self.variance, self.covariance)
+        return loss, {"spread": losses.spread(z), "deviation": z.detach().std(dim=0).mean()}

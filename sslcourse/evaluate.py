@@ -16,6 +16,7 @@ import torch
 from scipy import stats
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -102,11 +103,12 @@ class LinearProbe:
         self.scaler = StandardScaler().fit(features.double().numpy())  # in float32 the solver may stop short
         x, x_val = (self.scaler.transform(f.double().numpy()) for f in (features, val_features))
         best = -1.0
-        for penalty in self.penalties:
-            model = LogisticRegression(C=penalty, max_iter=1000).fit(x, labels.numpy())
-            score = model.score(x_val, val_labels.numpy())
-            if score > best:  # at a tie the stronger penalty stays
-                best, self.penalty, self.model = score, penalty, model
+        with threadpool_limits(1, user_api="blas"):  # matrices this small: several threads wait for each other
+            for penalty in self.penalties:
+                model = LogisticRegression(C=penalty, max_iter=1000).fit(x, labels.numpy())
+                score = model.score(x_val, val_labels.numpy())
+                if score > best:  # at a tie the stronger penalty stays
+                    best, self.penalty, self.model = score, penalty, model
         return self
 
     def predict(self, features: Tensor) -> Tensor:

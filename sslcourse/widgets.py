@@ -18,11 +18,13 @@ from torch import Tensor
 from sslcourse import augment, color, patches, plots
 from sslcourse.errors import CourseError
 from sslcourse.pretext.context import OFFSETS, POSITION_NAMES, place_pairs
+from sslcourse.pretext.mae import hide, random_masking
 from sslcourse.pretext.transformation import ELEMENT_NAMES
 
 if TYPE_CHECKING:
     from sslcourse.evaluate import Summary
     from sslcourse.pretext.colorization import Colorization
+    from sslcourse.pretext.mae import MaskedAutoencoder
     from sslcourse.pretext.rotation import Rotation
 
 
@@ -208,3 +210,34 @@ def draw_pair(axes: Sequence, image: Tensor, position: int, gap: float, patch: f
     for axis in axes:
         axis.set(xticks=[], yticks=[])
         axis.grid(False)
+
+
+def mask_ratio_slider(task: MaskedAutoencoder, images: Tensor) -> widgets.VBox:
+    """Take away as many patches as you like: `images` uint8 (N, 3, H, H), `task` a trained MaskedAutoencoder.
+
+    The patches go in one order, so that a higher ratio takes more of them, and none comes back.
+    """
+    if len(images) == 0:
+        raise CourseError("mask_ratio_slider needs at least one image.")
+    place = next(task.parameters()).device
+    trunk = task.backbone.trunk
+
+    def draw(picture: int, ratio: float) -> Figure:
+        one = augment.to_float(images[picture : picture + 1].to(place))  # (1, 3, H, H)
+        keep, restore = random_masking(1, trunk.side**2, ratio, torch.Generator().manual_seed(picture))
+        keep, restore = keep.to(place), restore.to(place)
+        seen = hide(one, keep, restore, trunk.patch)
+        shown = [seen[0], task.reconstruct(one, keep, restore)[0], one[0]]
+        left = f"{keep.shape[1]} of {trunk.side**2} patches left"
+        return plots.grid(shown, [left, f"filled in at {ratio:.2f}", "the truth"], columns=3, size=1.8)
+
+    return explorer(
+        draw,
+        {
+            "picture": widgets.IntSlider(0, 0, len(images) - 1, description="picture", continuous_update=False),
+            "ratio": widgets.FloatSlider(
+                0.75, min=0.05, max=0.95, step=0.05, description="mask ratio", continuous_update=False
+            ),
+        },
+        "a picture with patches taken away, the same filled in by the network, and the whole picture",
+    )

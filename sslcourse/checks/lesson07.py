@@ -1,4 +1,4 @@
-"""Checks of the exercises of lesson 07: the loss inside a hole, patches, random masking, the target, attention."""
+"""Checks of the exercises of lesson 07: the loss inside a hole, patches, random masking, gaps, the target, attention."""
 
 from __future__ import annotations
 
@@ -156,6 +156,17 @@ patchify = Check(
             _patchify_permuted((0, 2, 4, 5, 3, 1)),
             "Each patch is transposed: inside it, too, the row comes before the column.",
         ),
+        Wrong(
+            "channels between",
+            _patchify_permuted((0, 2, 4, 3, 1, 5)),
+            "Within a patch the channels stand between row and column in yours; the order is row, column, channel.",
+        ),
+        Wrong(
+            "interleaved",
+            _patchify_permuted((0, 3, 5, 2, 4, 1)),
+            "You gather pixels that lie a whole patch apart: after the reshape, the number of the patch comes before the "
+            "place inside it, (H / p, p), so dimensions 2 and 4 count patches.",
+        ),
     ),
     hints=(
         "Cut H into (H / p, p) and W into (W / p, p) with one reshape; then bring dimensions that belong together side by side.",
@@ -243,7 +254,106 @@ random_masking = Check(
     praise="Patch j was kept exactly if restore[j] < keep.",
 )
 
-# --- 7.4 the normalized target -----------------------------------------------------------------------------------
+# --- 7.4 mask tokens, and everything in order --------------------------------------------------------------------
+
+
+def fill_gaps(tokens: Tensor, blank: Tensor, restore: Tensor) -> Tensor:
+    """Tokens (N, K, d) of the kept patches in the shuffled order, one blank (d,), restore (N, L) -> (N, L, d), in order."""
+    count, kept, width = tokens.shape
+    every = torch.cat([tokens, blank.expand(count, restore.shape[1] - kept, -1)], dim=1)  # (N, L, d)
+    return every.gather(1, restore[:, :, None].expand(-1, -1, width))
+
+
+def _gaps(generator: torch.Generator) -> list[tuple[Tensor, Tensor, Tensor]]:
+    cases = []
+    for n, places, kept, width in [(2, 6, 3, 4), (3, 9, 4, 2), (4, 7, 5, 3)]:
+        tokens, blank = torch.randn(n, kept, width, generator=generator), torch.randn(width, generator=generator)
+        cases.append((tokens, blank, torch.rand(n, places, generator=generator).argsort(dim=1)))
+    return cases
+
+
+def _gaps_in_loop(tokens, blank, restore):
+    rows = [
+        [row[place] if place < len(row) else blank for place in order]
+        for row, order in zip(tokens, restore.tolist(), strict=True)
+    ]
+    return torch.stack([torch.stack(row) for row in rows])
+
+
+def _gaps_by_where(tokens, blank, restore):
+    last = tokens.shape[1] - 1
+    taken = tokens[torch.arange(len(tokens))[:, None], restore.clamp(max=last)]  # (N, L, d), wrong where hidden
+    return torch.where((restore <= last)[:, :, None], taken, blank)
+
+
+def _lined_up(tokens, blank, restore):
+    return torch.cat([tokens, blank.expand(len(tokens), restore.shape[1] - tokens.shape[1], -1)], dim=1)
+
+
+def _gaps_scattered(tokens, blank, restore):
+    every = _lined_up(tokens, blank, restore)
+    return torch.zeros_like(every).scatter(1, restore[:, :, None].expand_as(every), every)
+
+
+def _gaps_blanks_first(tokens, blank, restore):
+    every = torch.cat([_lined_up(tokens, blank, restore)[:, tokens.shape[1] :], tokens], dim=1)
+    return every.gather(1, restore[:, :, None].expand_as(every))
+
+
+def _gaps_as_they_come(tokens, blank, restore):
+    filled = blank.expand(*restore.shape, -1).clone()
+    filled[restore < tokens.shape[1]] = tokens.flatten(0, 1)
+    return filled
+
+
+gaps = Check(
+    name="7.4 mask tokens, and everything in order",
+    reference=fill_gaps,
+    cases=_gaps,
+    rights=(_gaps_in_loop, _gaps_by_where),
+    wrongs=(
+        Wrong(
+            "not put back",
+            _lined_up,
+            "You line up kept tokens and mask tokens, and leave them so: every token must go to the place of its patch.",
+        ),
+        Wrong(
+            "the shuffle again",
+            lambda tokens, blank, restore: fill_gaps(tokens, blank, restore.argsort(dim=1)),
+            "You apply the inverse of restore, which is the shuffle: place j shows what stands at restore[j] of the row.",
+            also=(_gaps_scattered,),
+        ),
+        Wrong(
+            "blanks first",
+            _gaps_blanks_first,
+            "You put the mask tokens first; the kept ones come first in the shuffled row, so that restore < K means kept.",
+        ),
+        Wrong(
+            "zeros",
+            lambda tokens, blank, restore: fill_gaps(tokens, torch.zeros_like(blank), restore),
+            "Your hidden places hold zeros; they hold the mask token, which is learned.",
+        ),
+        Wrong(
+            "as they come",
+            _gaps_as_they_come,
+            "Your mask tokens are right, but the kept tokens stand in the order in which they come; restore says which of "
+            "them belongs to which place.",
+        ),
+        Wrong(
+            "one order for all",
+            lambda tokens, blank, restore: fill_gaps(tokens, blank, restore[:1].expand_as(restore)),
+            "You use the first picture's restore for all; each picture was shuffled in its own way.",
+        ),
+    ),
+    hints=(
+        "Line up the K tokens and L - K copies of the mask token: that is the shuffled row. Then place j shows element restore[j].",
+        "blank.expand(n, L - K, -1) copies without copying. every.gather(1, index) wants an index of every's shape.",
+        "every = torch.cat([tokens, blank.expand(n, L - K, -1)], dim=1); every.gather(1, restore[:, :, None].expand(-1, -1, d))",
+    ),
+    praise="This is what the decoder gets, before positions are added.",
+)
+
+# --- 7.5 the normalized target -----------------------------------------------------------------------------------
 
 
 def normalized(pixels: Tensor) -> Tensor:
@@ -278,7 +388,7 @@ def _normalized_over(dim):
 
 
 normalized_target = Check(
-    name="7.4 the normalized target",
+    name="7.5 the normalized target",
     reference=normalized,
     cases=_flat_patches,
     rights=(_normalized_in_loop, _normalized_by_sums),
@@ -327,7 +437,7 @@ normalized_target = Check(
     praise="How light a patch is no longer counts; what is drawn in it does.",
 )
 
-# --- 7.5 attention weights ---------------------------------------------------------------------------------------
+# --- 7.6 attention weights ---------------------------------------------------------------------------------------
 
 
 def attention(queries: Tensor, keys: Tensor) -> Tensor:
@@ -353,7 +463,7 @@ def _attention_by_einsum(queries, keys):
 
 
 attention_weights = Check(
-    name="7.5 attention weights",
+    name="7.6 attention weights",
     reference=attention,
     cases=_queries,
     rights=(_attention_in_loop, _attention_by_einsum),

@@ -21,7 +21,7 @@ class MaskedAutoencoder(PretextTask):
 
     name = "mae"
     arch = "vit-tiny"
-    recipe = {"learning_rate": 1e-3, "weight_decay": 0.05}
+    recipe = {"learning_rate": 2e-3, "weight_decay": 0.05}
 
     def __init__(
         self, backbone: Backbone, *, mask: float = 0.75, normalize: bool = True, width: int = 64, depth: int = 1
@@ -129,6 +129,13 @@ def random_masking(count: int, places: int, mask: float, generator: torch.Genera
     """
     shuffle = torch.rand(count, places, generator=generator, device=generator.device).argsort(dim=1)
     return shuffle[:, : kept(places, mask)], shuffle.argsort(dim=1)
+
+
+def hide(images: Tensor, keep: Tensor, restore: Tensor, patch: int, fill: float = 1.0) -> Tensor:
+    """Float images (N, 3, H, W) as the encoder gets them, for looking at: the hidden patches are white, or `fill`."""
+    cut = patches.patchify(images, patch)  # (N, L, p * p * 3)
+    gone = (restore >= keep.shape[1])[:, :, None]  # (N, L, 1)
+    return patches.unpatchify(torch.where(gone, fill, cut), patch, *images.shape[-2:])
 
 
 def _spread_and_mean(pixels: Tensor) -> tuple[Tensor, Tensor]:

@@ -42,11 +42,16 @@ def mlp(dim: int, hidden: int, outputs: int, seed: int = 0) -> nn.Sequential:
         )
 
 
-def projector(dims: Sequence[int], *, norm: bool = True, bias: bool = False, seed: int = 0) -> nn.Sequential:
+def projector(
+    dims: Sequence[int], *, norm: bool = True, last_norm: bool = False, bias: bool = False, seed: int = 0
+) -> nn.Sequential:
     """Linear layers (N, dims[0]) -> ... -> (N, dims[-1]) with batch norm and ReLU between them.
 
-    norm   False puts a GELU alone between them, so that no image sees the others of its batch
-    bias   whether the last layer has one
+    norm        False puts a GELU alone between them, so that no image sees the others of its batch
+    last_norm   batch norm without scale and shift after the last layer, as SimSiam's authors have it (Chen and He, 2020,
+                2011.10566). It takes away what the embeddings of a batch have in common: the features of a young network
+                point nearly all the same way, and without it so do their projections, and all cosines are near 1
+    bias        whether the last linear layer has one
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -54,7 +59,9 @@ def projector(dims: Sequence[int], *, norm: bool = True, bias: bool = False, see
         for width, out in pairwise(dims[:-1]):
             layers.append(nn.Linear(width, out, bias=not norm))
             layers += [nn.BatchNorm1d(out), nn.ReLU(inplace=True)] if norm else [nn.GELU()]
-        return nn.Sequential(*layers, nn.Linear(dims[-2], dims[-1], bias=bias))
+        layers.append(nn.Linear(dims[-2], dims[-1], bias=bias))
+        layers += [nn.BatchNorm1d(dims[-1], affine=False)] if last_norm else []
+        return nn.Sequential(*layers)
 
 
 class Prototypes(nn.Module):

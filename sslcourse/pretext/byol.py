@@ -19,20 +19,23 @@ class BYOL(TwoViews):
 
     momentum        of the teacher at the start, in [0, 1]; it rises to 1 along a cosine
     predictor       False takes the predictor away, and the features collapse
+    last_norm       of the projector, as `heads.projector` has it. Without it a collapse is complete: all embeddings are one
     hidden, dim, crop, jitter, gray, blur   as SimCLR's
     """
 
     name = "byol"
-    recipe = {"learning_rate": 2e-3, "weight_decay": 0.05}
+    recipe = {"learning_rate": 5e-3, "weight_decay": 0.05}
 
     def __init__(
-        self, backbone: Backbone, *, momentum: float = 0.97, predictor: bool = True, hidden: int = 256, dim: int = 64,
-        crop: float = 0.2, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
+        self, backbone: Backbone, *, momentum: float = 0.97, predictor: bool = True, last_norm: bool = True,
+        hidden: int = 256, dim: int = 64,
+        crop: float = 0.5, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
     ):  # fmt: skip
         super().__init__(backbone, crop, jitter, gray, blur)
         refuse_outside(momentum=momentum)
         self.momentum, self.has_predictor, self.hidden, self.dim = momentum, predictor, hidden, dim
-        self.projector = heads.projector((backbone.dim, hidden, dim), bias=True)
+        self.last_norm = last_norm
+        self.projector = heads.projector((backbone.dim, hidden, dim), last_norm=last_norm)
         self.predictor = heads.projector((dim, hidden, dim), bias=True, seed=1) if predictor else nn.Identity()
         self.teacher = teacher.copy_of(self.student())
 
@@ -41,7 +44,7 @@ class BYOL(TwoViews):
         return nn.Sequential(self.backbone, self.projector)
 
     def options(self) -> dict[str, float | int | bool]:
-        names = ("momentum", "hidden", "dim")
+        names = ("momentum", "last_norm", "hidden", "dim")
         return {name: getattr(self, name) for name in names} | {"predictor": self.has_predictor} | super().options()
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

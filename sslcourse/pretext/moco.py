@@ -25,11 +25,11 @@ class MoCo(TwoViews):
     """
 
     name = "moco"
-    recipe = {"learning_rate": 2e-3, "weight_decay": 0.05}
+    recipe = {"learning_rate": 5e-3, "weight_decay": 0.05}
 
     def __init__(
         self, backbone: Backbone, *, queue: int = 2048, momentum: float = 0.99, temperature: float = 0.2,
-        hidden: int = 256, dim: int = 64, crop: float = 0.2, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
+        hidden: int = 256, dim: int = 64, crop: float = 0.5, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
     ):  # fmt: skip
         super().__init__(backbone, crop, jitter, gray, blur)
         refuse_low(temperature=temperature)
@@ -37,7 +37,7 @@ class MoCo(TwoViews):
             raise CourseError(f"the queue must hold at least one key, and {queue!r} was asked for.")
         refuse_outside(momentum=momentum)
         self.momentum, self.temperature, self.hidden, self.dim = momentum, temperature, hidden, dim
-        self.projector = heads.projector((backbone.dim, hidden, dim), bias=True)
+        self.projector = heads.projector((backbone.dim, hidden, dim), last_norm=True)
         self.teacher = teacher.copy_of(self.student())
         noise = torch.randn(queue, dim, generator=torch.Generator().manual_seed(0))
         self.register_buffer("queue", functional.normalize(noise, dim=1))  # (K, dim): noise, until keys replace it

@@ -15,6 +15,7 @@ class SimSiam(TwoViews):
 
     stop_gradient   False lets the gradient flow into the target as well, and the features collapse
     predictor       False takes the predictor away: they collapse, too
+    last_norm       of the projector, as `heads.projector` has it. Without it a collapse is complete: all embeddings are one
     hidden, dim     of the projector and the predictor, which narrows to a quarter of dim
     crop, jitter, gray, blur   as SimCLR's
     """
@@ -23,17 +24,19 @@ class SimSiam(TwoViews):
     recipe = {"learning_rate": 2e-3, "weight_decay": 0.05}
 
     def __init__(
-        self, backbone: Backbone, *, stop_gradient: bool = True, predictor: bool = True, hidden: int = 256, dim: int = 256,
-        crop: float = 0.2, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
+        self, backbone: Backbone, *, stop_gradient: bool = True, predictor: bool = True, last_norm: bool = True,
+        hidden: int = 256, dim: int = 256,
+        crop: float = 0.5, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
     ):  # fmt: skip
         super().__init__(backbone, crop, jitter, gray, blur)
         self.stop_gradient, self.has_predictor, self.hidden, self.dim = stop_gradient, predictor, hidden, dim
-        self.projector = heads.projector((backbone.dim, hidden, dim), bias=True)
+        self.last_norm = last_norm
+        self.projector = heads.projector((backbone.dim, hidden, dim), last_norm=last_norm)
         narrow = max(1, dim // 4)
         self.predictor = heads.projector((dim, narrow, dim), bias=True, seed=1) if predictor else nn.Identity()
 
     def options(self) -> dict[str, float | int | bool]:
-        names = ("stop_gradient", "hidden", "dim")
+        names = ("stop_gradient", "last_norm", "hidden", "dim")
         return {name: getattr(self, name) for name in names} | {"predictor": self.has_predictor} | super().options()
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -23,18 +23,18 @@ class SwAV(TwoViews):
     """
 
     name = "swav"
-    recipe = {"learning_rate": 2e-3, "weight_decay": 0.05}
+    recipe = {"learning_rate": 5e-3, "weight_decay": 0.05}
 
     def __init__(
         self, backbone: Backbone, *, prototypes: int = 128, temperature: float = 0.1, epsilon: float = 0.05,
         iterations: int = 3, hidden: int = 256, dim: int = 64,
-        crop: float = 0.2, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
+        crop: float = 0.5, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
     ):  # fmt: skip
         super().__init__(backbone, crop, jitter, gray, blur)
         refuse_low(temperature=temperature, epsilon=epsilon)
         self.temperature, self.epsilon, self.iterations = temperature, epsilon, iterations
         self.hidden, self.dim = hidden, dim
-        self.projector = heads.projector((backbone.dim, hidden, dim), bias=True)
+        self.projector = heads.projector((backbone.dim, hidden, dim), last_norm=True)
         self.prototypes = heads.Prototypes(dim, prototypes)
 
     def options(self) -> dict[str, float | int]:

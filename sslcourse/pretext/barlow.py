@@ -22,8 +22,8 @@ class BarlowTwins(TwoViews):
     recipe = {"learning_rate": 5e-3, "weight_decay": 0.05}
 
     def __init__(
-        self, backbone: Backbone, *, redundancy: float = 0.01, hidden: int = 256, dim: int = 256,
-        crop: float = 0.5, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
+        self, backbone: Backbone, *, redundancy: float = 0.005, hidden: int = 256, dim: int = 256,
+        crop: float = 0.7, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
     ):  # fmt: skip
         super().__init__(backbone, crop, jitter, gray, blur)
         self.redundancy, self.hidden, self.dim = redundancy, hidden, dim

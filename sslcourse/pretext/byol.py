@@ -24,12 +24,12 @@ class BYOL(TwoViews):
     """
 
     name = "byol"
-    recipe = {"learning_rate": 5e-3, "weight_decay": 0.05}
+    recipe = {"learning_rate": 3e-3, "weight_decay": 0.05}
 
     def __init__(
-        self, backbone: Backbone, *, momentum: float = 0.97, predictor: bool = True, last_norm: bool = True,
+        self, backbone: Backbone, *, momentum: float = 0.98, predictor: bool = True, last_norm: bool = True,
         hidden: int = 256, dim: int = 64,
-        crop: float = 0.5, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
+        crop: float = 0.7, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
     ):  # fmt: skip
         super().__init__(backbone, crop, jitter, gray, blur)
         refuse_outside(momentum=momentum)

@@ -28,8 +28,8 @@ class MoCo(TwoViews):
     recipe = {"learning_rate": 5e-3, "weight_decay": 0.05}
 
     def __init__(
-        self, backbone: Backbone, *, queue: int = 2048, momentum: float = 0.99, temperature: float = 0.2,
-        hidden: int = 256, dim: int = 64, crop: float = 0.5, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
+        self, backbone: Backbone, *, queue: int = 1024, momentum: float = 0.99, temperature: float = 0.2,
+        hidden: int = 256, dim: int = 64, crop: float = 0.7, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
     ):  # fmt: skip
         super().__init__(backbone, crop, jitter, gray, blur)
         refuse_low(temperature=temperature)

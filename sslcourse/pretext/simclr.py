@@ -23,7 +23,7 @@ class SimCLR(TwoViews):
 
     def __init__(
         self, backbone: Backbone, *, temperature: float = 0.2, hidden: int = 256, dim: int = 64,
-        crop: float = 0.5, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
+        crop: float = 0.7, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
     ):  # fmt: skip
         super().__init__(backbone, crop, jitter, gray, blur)
         refuse_low(temperature=temperature)

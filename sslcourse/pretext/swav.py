@@ -26,9 +26,9 @@ class SwAV(TwoViews):
     recipe = {"learning_rate": 5e-3, "weight_decay": 0.05}
 
     def __init__(
-        self, backbone: Backbone, *, prototypes: int = 128, temperature: float = 0.1, epsilon: float = 0.05,
+        self, backbone: Backbone, *, prototypes: int = 64, temperature: float = 0.1, epsilon: float = 0.05,
         iterations: int = 3, hidden: int = 256, dim: int = 64,
-        crop: float = 0.5, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
+        crop: float = 0.7, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
     ):  # fmt: skip
         super().__init__(backbone, crop, jitter, gray, blur)
         refuse_low(temperature=temperature, epsilon=epsilon)

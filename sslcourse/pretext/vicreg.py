@@ -23,7 +23,7 @@ class VICReg(TwoViews):
 
     def __init__(
         self, backbone: Backbone, *, invariance: float = 25.0, variance: float = 25.0, covariance: float = 1.0,
-        hidden: int = 256, dim: int = 256, crop: float = 0.5, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
+        hidden: int = 256, dim: int = 256, crop: float = 0.7, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
     ):  # fmt: skip
         super().__init__(backbone, crop, jitter, gray, blur)
         self.invariance, self.variance, self.covariance = invariance, variance, covariance

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -241,3 +242,125 @@ def mask_ratio_slider(task: MaskedAutoencoder, images: Tensor) -> widgets.VBox:
         },
         "a picture with patches taken away, the same filled in by the network, and the whole picture",
     )
+
+
+def similarity_temperature_slider(situations: Mapping[str, Tensor]) -> widgets.VBox:
+    """Watch a softmax over similarities sharpen: `situations` names rows of cosines (K,), the partner's first."""
+    if not situations:
+        raise CourseError("similarity_temperature_slider needs at least one row of similarities.")
+
+    def draw(situation: str, temperature: float) -> Figure:
+        with plt.rc_context(plots.STYLE):
+            figure, axis = plt.subplots(figsize=(6.2, 2.8))
+            draw_softmax(axis, situations[situation], temperature)
+        return figure
+
+    slider = widgets.FloatLogSlider(
+        0.2, base=10, min=-2, max=1, step=0.05, description="T", readout_format=".2g", continuous_update=False
+    )
+    names = widgets.Dropdown(options=list(situations), description="situation")
+    return explorer(
+        draw,
+        {"situation": names, "temperature": slider},
+        "the probability of the partner and of each negative at the chosen temperature",
+    )
+
+
+def draw_softmax(axis: Axes, similarity: Tensor, temperature: float) -> None:
+    """Bars of softmax(similarity / temperature) on an axis: similarity (K,) are cosines, the partner's first."""
+    share = (similarity / temperature).softmax(dim=0)  # (K,)
+    colors = [plots.PALETTE[2]] + [plots.PALETTE[1]] * (len(share) - 1)
+    axis.bar(range(len(share)), share.tolist(), color=colors)
+    axis.set_xticks(range(len(share)), [f"{s:.2f}" for s in similarity.tolist()], fontsize=7)
+    axis.set(ylim=(0, 1), xlabel="cosine (partner first)", ylabel="probability")
+    axis.set_title(f"T = {temperature:.2g}: loss {-share[0].log().item():.2f}", fontsize=9)
+
+
+def view_strength_slider(images: Tensor, views: int = 7) -> widgets.VBox:
+    """Make views of a picture as weak or as strong as you like: `images` are uint8 (N, 3, H, W)."""
+    if len(images) == 0:
+        raise CourseError("view_strength_slider needs at least one image.")
+
+    def draw(picture: int, crop: float, jitter: float, gray: float) -> Figure:
+        shown = draw_views(images[picture], views, crop, jitter, gray, seed=picture)
+        title = f"crops of at least {crop:.2f} of the picture, jitter {jitter:.1f}, gray {gray:.1f}"
+        return plots.grid(shown, ["picture"] + ["view"] * views, columns=views + 1, title=title)
+
+    return explorer(
+        draw,
+        {
+            "picture": widgets.IntSlider(0, 0, len(images) - 1, description="picture", continuous_update=False),
+            "crop": widgets.FloatSlider(0.2, min=0.05, max=1, step=0.05, description="crop", continuous_update=False),
+            "jitter": widgets.FloatSlider(0.5, min=0, max=1, step=0.1, description="jitter", continuous_update=False),
+            "gray": widgets.FloatSlider(0.2, min=0, max=1, step=0.1, description="gray", continuous_update=False),
+        },
+        "a picture and random views of it, at the chosen strength of crop and colour",
+    )
+
+
+def draw_views(image: Tensor, views: int, crop: float, jitter: float, gray: float, seed: int = 0) -> Tensor:
+    """A picture (3, H, W) and random views of it, (1 + views, 3, H, W): with one seed, the same draw at every strength."""
+    shown = [augment.to_float(image)]
+    for k in range(views):
+        generator = torch.Generator().manual_seed(1000 * seed + k)
+        how = {"scale": (crop, 1.0), "jitter": jitter, "gray": gray}
+        shown.append(augment.view(image[None], generator, **how)[0])
+    return torch.stack(shown)
+
+
+def neighbour_explorer(
+    images: Tensor, representations: Mapping[str, Tensor], labels: Tensor | None = None, most: int = 10
+) -> widgets.VBox:
+    """Pick a picture, and see its nearest neighbours under each representation.
+
+    images uint8 (N, 3, H, W); representations names features (N, d) of these images; labels int64 (N,) mark, in green,
+    what is of the same class; `most` neighbours at most.
+    """
+    refuse_strangers(images, representations)
+    most = min(most, len(images) - 1)
+
+    def draw(picture: int, neighbours: int) -> Figure:
+        return draw_neighbours(images, representations, picture, neighbours, labels)
+
+    return explorer(
+        draw,
+        {
+            "picture": widgets.IntSlider(0, 0, len(images) - 1, description="picture", continuous_update=False),
+            "neighbours": widgets.IntSlider(min(6, most), 1, most, description="neighbours", continuous_update=False),
+        },
+        "a picture, and its nearest neighbours under each representation, a row each",
+    )
+
+
+def refuse_strangers(images: Tensor, representations: Mapping[str, Tensor]) -> None:
+    """Neighbours need two images at least, and every representation a row for each."""
+    if len(images) < 2 or not representations:
+        raise CourseError("neighbours need at least two images and one representation of them.")
+    for name, found in representations.items():
+        if len(found) != len(images):
+            raise CourseError(
+                f"the representation {name!r} has {len(found)} rows, and there are {len(images)} images; "
+                "give the features of these very images."
+            )
+
+
+def draw_neighbours(
+    images: Tensor, representations: Mapping[str, Tensor], picture: int, count: int, labels: Tensor | None = None
+) -> Figure:
+    """A row for each representation: picture number `picture` and the `count` others nearest to it by cosine."""
+    refuse_strangers(images, representations)
+    shown, titles, colors = [], [], []
+    for found in representations.values():
+        unit = torch.nn.functional.normalize(found.float(), dim=1)  # (N, d)
+        cosine = unit @ unit[picture]  # (N,)
+        cosine[picture] = -torch.inf  # not itself
+        nearest = cosine.topk(count)
+        shown += [images[picture], *images[nearest.indices]]
+        titles += ["picture", *(f"{value:.2f}" for value in nearest.values.tolist())]
+        same = [False] * count if labels is None else (labels[nearest.indices] == labels[picture]).tolist()
+        colors += ["black", *(plots.PALETTE[2] if alike else "black" for alike in same)]
+        titles[-count:] = [f"{text} same" if alike else text for text, alike in zip(titles[-count:], same, strict=True)]
+    return plots.grid(
+        torch.stack(shown), titles, columns=count + 1, size=1.0, rows=list(representations), colors=colors,
+        title="Nearest neighbours, by cosine",
+    )  # fmt: skip

@@ -53,14 +53,14 @@ def run(*, seconds: float = 4.0, device: str = "auto") -> dict[str, Any]:
 
 
 def loop_against_bare_step(
-    make: Callable[[], PretextTask], images: Tensor, where: torch.device, seconds: float
+    make: Callable[[], PretextTask], images: Tensor, where: torch.device, seconds: float, batch: int = BATCH
 ) -> dict[str, float]:
     """Images per second of `train.pretrain` over those of forward, backward and step on views that are ready."""
     task, bare = make(), make()
-    config = train.TrainConfig(steps=1, batch_size=BATCH, log_every=10**6)
+    config = train.TrainConfig(steps=1, batch_size=batch, log_every=10**6)
     bare.to(where, memory_format=devices.memory_format(where)).train()
     bare.prepare(images.to(where))
-    ready = bare.views(images[:BATCH].to(where), devices.generator(0, where))
+    ready = bare.views(images[:batch].to(where), devices.generator(0, where))
     optimizer = train.make_optimizer(bare, config)
 
     def bare_step() -> None:
@@ -71,10 +71,10 @@ def loop_against_bare_step(
         optimizer.step()
 
     def loop(steps: int) -> None:
-        few = train.TrainConfig(steps=steps, batch_size=BATCH, log_every=10**6)
+        few = train.TrainConfig(steps=steps, batch_size=batch, log_every=10**6)
         train.pretrain(task, images, few, device=where, progress=False)
 
-    return _side_by_side(loop, lambda steps: [bare_step() for _ in range(steps)], where, seconds, BATCH)
+    return _side_by_side(loop, lambda steps: [bare_step() for _ in range(steps)], where, seconds, batch)
 
 
 def against_lightly(images: Tensor, where: torch.device, seconds: float) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """The command line: JSON alone on standard output, one sentence for what can't be done, and files where they were promised."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -164,3 +166,11 @@ def test_what_cannot_be_done_is_said_in_one_sentence(call, arguments, sentence):
 def test_python_m_sslcourse_is_the_same_command():
     done = subprocess.run([sys.executable, "-m", "sslcourse", "tasks"], capture_output=True, text=True)
     assert done.returncode == 0 and "rotation" in done.stdout
+
+
+def test_the_gpu_benchmark_takes_a_dry_run_where_there_is_no_gpu():
+    script = Path(__file__).parents[1] / "benchmarks" / "gpu.py"
+    hidden = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=hidden)
+    assert done.returncode == 0, done.stderr
+    assert "No CUDA GPU here" in done.stdout and "dry run of 2 steps" in done.stdout

@@ -29,7 +29,7 @@ class BYOL(TwoViews):
     def __init__(
         self, backbone: Backbone, *, momentum: float = 0.98, predictor: bool = True, last_norm: bool = True,
         hidden: int = 256, dim: int = 64,
-        crop: float = 0.7, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
+        crop: float = 0.85, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
     ):  # fmt: skip
         super().__init__(backbone, crop, jitter, gray, blur)
         refuse_outside(momentum=momentum)

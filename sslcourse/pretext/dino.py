@@ -37,7 +37,7 @@ class DINO(TwoViews):
         self, backbone: Backbone, *, outputs: int = 256, temperature: float = 0.1, teacher_temperature: float = 0.04,
         centring: bool = True, center_momentum: float = 0.9, momentum: float = 0.97, local: int = 2,
         local_crop: float = 0.4, hidden: int = 256, dim: int = 64,
-        crop: float = 0.7, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
+        crop: float = 0.85, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
     ):  # fmt: skip
         super().__init__(backbone, crop, jitter, gray, blur)
         refuse_low(temperature=temperature, teacher_temperature=teacher_temperature)

@@ -26,7 +26,7 @@ class SimSiam(TwoViews):
     def __init__(
         self, backbone: Backbone, *, stop_gradient: bool = True, predictor: bool = True, last_norm: bool = True,
         hidden: int = 256, dim: int = 256,
-        crop: float = 0.7, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
+        crop: float = 0.85, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
     ):  # fmt: skip
         super().__init__(backbone, crop, jitter, gray, blur)
         self.stop_gradient, self.has_predictor, self.hidden, self.dim = stop_gradient, predictor, hidden, dim

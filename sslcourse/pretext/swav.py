@@ -28,7 +28,7 @@ class SwAV(TwoViews):
     def __init__(
         self, backbone: Backbone, *, prototypes: int = 64, temperature: float = 0.1, epsilon: float = 0.05,
         iterations: int = 3, hidden: int = 256, dim: int = 64,
-        crop: float = 0.7, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
+        crop: float = 0.85, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
     ):  # fmt: skip
         super().__init__(backbone, crop, jitter, gray, blur)
         refuse_low(temperature=temperature, epsilon=epsilon)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
+from pathlib import Path
+
 import ipywidgets
+import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from sslcourse import widgets
+from sslcourse import augment, backbones, patches, plots, widgets
 from sslcourse.data.world import draw
 from sslcourse.errors import CourseError
+from sslcourse.evaluate import Summary
+from sslcourse.pretext.colorization import Colorization
+from sslcourse.pretext.context import OFFSETS
+from sslcourse.pretext.mae import MaskedAutoencoder, kept
+from sslcourse.pretext.rotation import Rotation
+from sslcourse.pretext.transformation import ELEMENT_NAMES
 
 
 def controls(box):
@@ -33,6 +43,180 @@ def assert_every_control_redraws(box):
         before = picture.value
         control.value = other_value(control)
         assert picture.value != before, f"moving {name!r} changes nothing"
+
+
+@pytest.fixture(autouse=True)
+def quick_figures(monkeypatch):
+    """Small pictures without the search for a layout: what a widget says is tested, not where its labels stand."""
+    for name, value in {"figure.dpi": 45, "savefig.dpi": 45, "figure.constrained_layout.use": False}.items():
+        monkeypatch.setitem(plots.STYLE, name, value)
+
+
+# -- all of them --------------------------------------------------------------------------------------------------------
+
+
+def test_every_widget_is_tested_here():
+    source = Path(__file__).read_text(encoding="utf-8")
+    makers = [
+        name
+        for name, function in inspect.getmembers(widgets, inspect.isfunction)
+        if "VBox" in str(function.__annotations__.get("return")) and name != "explorer"
+    ]
+    assert makers and [name for name in makers if f"widgets.{name}(" not in source] == []
+
+
+def test_explorer_draws_what_the_controls_say_and_keeps_no_figure_open():
+    seen = []
+
+    def paint(a, b):
+        seen.append((a, b))
+        figure, axis = plt.subplots(figsize=(1, 1))
+        axis.set_title(f"{a} {b}")
+        return figure
+
+    before = plt.get_fignums()
+    box = widgets.explorer(paint, {"a": ipywidgets.IntSlider(1), "b": ipywidgets.IntSlider(2)}, "two numbers")
+    box.children[0].children[1].value = 7
+    box.children[0].children[0].value = 5
+    assert seen == [(1, 2), (1, 7), (5, 7)] and plt.get_fignums() == before
+    assert box.children[1].alt == "two numbers"
+
+
+@pytest.fixture
+def arguments(monkeypatch):
+    """arguments(place, name): a list that grows by the arguments of each call of place.name, which works as before."""
+
+    def watch(place, name):
+        calls, original = [], getattr(place, name)
+
+        def watched(*given, **options):
+            calls.append((*given, *options.values()))
+            return original(*given, **options)
+
+        monkeypatch.setattr(place, name, watched)
+        return calls
+
+    return watch
+
+
+# -- lessons 01 to 07 ---------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_rotation_slider_asks_the_network_about_the_turned_picture(arguments):
+    images, task = draw("val", 3).images, Rotation(backbones.build(seed=0), flip=False)
+    shown = arguments(widgets, "answer_figure")
+    box = widgets.rotation_slider(task, images)
+    assert task.training
+    task.eval()
+    for picture, turn in ((0, 0), (2, 90), (1, 270)):
+        controls(box)["picture"].value, controls(box)["turn (°)"].value = picture, turn
+        turned, share, said = shown[-1]
+        expected = augment.rotate90(augment.to_float(images[picture : picture + 1]), torch.tensor([turn // 90]))
+        assert torch.equal(turned[None], expected) and said == turn
+        torch.testing.assert_close(share, task.head(task.backbone(expected)).softmax(dim=1)[0])
+    with pytest.raises(CourseError, match="at least one image"):
+        widgets.rotation_slider(task, images[:0])
+    assert_every_control_redraws(widgets.rotation_slider(task, images))
+
+
+def test_the_true_rotation_is_marked():
+    figure = widgets.answer_figure(torch.rand(3, 8, 8), torch.tensor([0.1, 0.2, 0.3, 0.4]), 90)
+    bars = figure.axes[1]
+    figure.canvas.draw()
+    assert [label.get_text() for label in bars.get_yticklabels()] == ["0°", "90° (true)", "180°", "270°"]
+    assert [round(bar.get_width(), 3) for bar in bars.patches] == [0.1, 0.2, 0.3, 0.4]
+    others = {bar.get_facecolor() for t, bar in enumerate(bars.patches) if t != 1}
+    assert len(others) == 1 and bars.patches[1].get_facecolor() not in others
+    plt.close(figure)
+
+
+def test_label_budget_slider_compares_at_the_chosen_budget(arguments):
+    curves = {
+        name: {budget: Summary((low + budget / 100, low + 0.1 + budget / 100)) for budget in budgets}
+        for name, low, budgets in (("random", 0.1, (1, 5, 20)), ("trained", 0.4, (1, 5, 10, 20)))
+    }
+    shown = arguments(plots, "bars")
+    box = widgets.label_budget_slider(curves)
+    assert controls(box)["labels"].options == (1, 5, 20)  # 10 is in one curve alone
+    for budget in (1, 20):
+        controls(box)["labels"].value = budget
+        assert shown[-1][0] == {name: curve[budget] for name, curve in curves.items()}
+    with pytest.raises(CourseError, match="every curve has"):
+        widgets.label_budget_slider({"a": {1: Summary((0.1,))}, "b": {2: Summary((0.1,))}})
+    assert_every_control_redraws(widgets.label_budget_slider(curves))
+
+
+def test_symmetry_picker_names_what_both_are_together(arguments):
+    image = draw("val", 1).images[0]
+    shown = arguments(plots, "grid")
+    box = widgets.symmetry_picker(image)
+    for first, second in ((1, 4), (5, 3), (6, 6)):
+        controls(box)["first"].value, controls(box)["then"].value = first, second
+        (_, once, twice), titles = shown[-1][:2]
+        assert torch.equal(once, augment.one_symmetry(image, first)) and titles[1] == ELEMENT_NAMES[first]
+        named = ELEMENT_NAMES.index(titles[2].split("= ")[1])
+        assert torch.equal(twice, augment.one_symmetry(image, named))
+        assert torch.equal(twice, augment.one_symmetry(once, second))
+    assert_every_control_redraws(widgets.symmetry_picker(image))
+
+
+def test_temperature_slider_paints_at_the_chosen_temperature(arguments):
+    images, task = draw("val", 2).images, Colorization(backbones.build(seed=0), objective="classification")
+    shown = arguments(plots, "grid")
+    box = widgets.temperature_slider(task, images)
+    for picture, temperature in ((0, 0.1), (1, 1.0)):
+        controls(box)["picture"].value, controls(box)["T"].value = picture, temperature
+        gray, painted, truth = shown[-1][0]
+        one = images[picture : picture + 1]
+        assert torch.equal(truth, augment.to_float(one)[0])
+        torch.testing.assert_close(painted, task.colorize(one, temperature)[0])
+        assert (gray.amax(dim=0) - gray.amin(dim=0)).max() < 1e-2
+        assert f"T = {temperature:.2g}" in shown[-1][1][1]
+    with pytest.raises(CourseError, match="classification"):
+        widgets.temperature_slider(Colorization(backbones.build(), objective="regression"), images)
+    with pytest.raises(CourseError, match="at least one image"):
+        widgets.temperature_slider(task, images[:0])
+    assert_every_control_redraws(widgets.temperature_slider(task, images))
+
+
+def test_gap_slider_cuts_the_two_patches_with_the_gap_between_them(arguments):
+    images = draw("val", 2).images
+    cut = arguments(patches, "windows")
+    box = widgets.gap_slider(images)
+    for picture, position, gap in ((1, 4, 0.6), (0, 6, 0.0), (0, 3, 0.3)):
+        for name, value in (("picture", picture), ("second is", position), ("gap", gap)):
+            controls(box)[name].value = value
+        (source, row, column, size), (_, other_row, other_column, _) = cut[-2:]
+        assert torch.equal(source[0], images[picture])
+        step = (int(other_row - row), int(other_column - column))
+        far = size + round(gap * size)
+        assert step == tuple(far * way for way in OFFSETS[position])
+    with pytest.raises(CourseError, match="at least one image"):
+        widgets.gap_slider(images[:0])
+    assert_every_control_redraws(widgets.gap_slider(images))
+
+
+def test_mask_ratio_slider_hides_more_and_more_and_fills_in_the_rest(arguments):
+    images, task = draw("val", 2).images, MaskedAutoencoder(backbones.build("vit-tiny", seed=0), normalize=False)
+    shown = arguments(plots, "grid")
+    box = widgets.mask_ratio_slider(task, images)
+    hidden_before = torch.zeros(32, 32, dtype=torch.bool)
+    for ratio in (0.25, 0.75, 0.9):
+        controls(box)["mask ratio"].value = ratio
+        (seen, filled, truth), titles = shown[-1][:2]
+        assert torch.equal(truth, augment.to_float(images[0]))
+        hidden = (seen != truth).any(dim=0)
+        left = kept(64, ratio)
+        assert f"{left} of 64" in titles[0] and f"{ratio:.2f}" in titles[1]
+        assert hidden.sum() == 16 * (64 - left) and (seen[:, hidden] == 1).all()
+        assert (hidden | ~hidden_before).all()  # none comes back
+        torch.testing.assert_close(filled[:, ~hidden], truth[:, ~hidden], atol=1e-5, rtol=0)
+        assert (filled - truth)[:, hidden].abs().mean() > 0.01
+        hidden_before = hidden
+    with pytest.raises(CourseError, match="at least one image"):
+        widgets.mask_ratio_slider(task, images[:0])
+    assert_every_control_redraws(widgets.mask_ratio_slider(task, images))
 
 
 # -- lesson 08 ----------------------------------------------------------------------------------------------------------

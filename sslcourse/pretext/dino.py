@@ -31,11 +31,11 @@ class DINO(TwoViews):
 
     name = "dino"
     arch = "vit-tiny"
-    recipe = {"learning_rate": 2e-3, "weight_decay": 0.05}
+    recipe = {"learning_rate": 3e-3, "weight_decay": 0.05}
 
     def __init__(
-        self, backbone: Backbone, *, outputs: int = 256, temperature: float = 0.1, teacher_temperature: float = 0.04,
-        centring: bool = True, center_momentum: float = 0.9, momentum: float = 0.97, local: int = 2,
+        self, backbone: Backbone, *, outputs: int = 64, temperature: float = 0.1, teacher_temperature: float = 0.04,
+        centring: bool = True, center_momentum: float = 0.9, momentum: float = 0.98, local: int = 2,
         local_crop: float = 0.4, hidden: int = 256, dim: int = 64,
         crop: float = 0.85, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
     ):  # fmt: skip

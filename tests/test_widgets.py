@@ -163,6 +163,9 @@ def test_symmetry_picker_names_what_both_are_together(arguments):
 
 def test_temperature_slider_paints_at_the_chosen_temperature(arguments):
     images, task = draw("val", 2).images, Colorization(backbones.build(seed=0), objective="classification")
+    for weight in task.head.parameters():  # a head that prefers some colours, as a trained one does
+        torch.nn.init.normal_(weight, generator=torch.Generator().manual_seed(0))
+    assert (task.colorize(images, 0.1) - task.colorize(images, 1.0)).abs().amax() > 0.05
     shown = arguments(plots, "grid")
     box = widgets.temperature_slider(task, images)
     for picture, temperature in ((0, 0.1), (1, 1.0)):

@@ -1,5 +1,7 @@
 """The methods that compare views: teachers, queues and centres, what gets a gradient, and what collapses when it is broken."""
 
+import math
+
 import pytest
 import torch
 from torch.nn import functional
@@ -233,6 +235,23 @@ def test_the_centre_is_a_moving_average_in_closed_form():
     still = build("dino", centring=False)
     still(large, small)
     assert not still.center.any()
+
+
+def test_without_centring_one_answer_wins_and_without_sharpening_all_answers_are_equal():
+    images, said = world.draw("unlabeled", 512).images, {}
+    for case, options in {
+        "whole": {},
+        "centring": {"centring": False},
+        "sharpening": {"teacher_temperature": 1.0},
+    }.items():
+        task = pretext.build("dino", backbones.build(seed=0), local=0, **options)
+        config = train.TrainConfig(steps=60, batch_size=64, **task.recipe)
+        last = train.pretrain(task, images, config, progress=False).last
+        said[case] = last["entropy of one"], last["entropy of the mean"]
+    most = math.log(64)  # of 64 outputs
+    assert said["centring"][1] < 0.5, said  # the same answer for every picture
+    assert said["sharpening"][0] > most - 0.02, said  # no answer at all
+    assert said["whole"][0] < most - 0.15 and said["whole"][1] > 3, said
 
 
 def test_dinos_head_learns_from_every_crop_and_the_loss_is_the_mean_over_pairs():

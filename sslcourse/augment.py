@@ -236,7 +236,7 @@ def view(
 
     images     uint8, or float in [0, 1]
     size       pixels; by default the images' height
-    scale      share of the picture that a crop takes; (1, 1) takes all of it
+    scale      share of the picture that a crop takes; with (1, 1) its shape alone trims one side, by up to 13%
     jitter     strength of the colour jitter, with probability 0.8; the paper takes 1, and 0.5 for CIFAR-10
     flip, gray, blur, solarized   probabilities. The paper blurs no small images
     """

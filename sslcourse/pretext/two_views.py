@@ -14,7 +14,7 @@ from sslcourse.pretext.base import PretextTask
 class TwoViews(PretextTask):
     """A task whose views are two random views of each image; a subclass says in `forward` what is made of them.
 
-    crop         the least share of the picture that a crop takes, in (0, 1]; 1 doesn't crop
+    crop         the least share of the picture that a crop takes, in (0, 1]; with 1 its shape alone trims one side, by up to 13%
     jitter       strength of the colour jitter, at least 0
     gray, blur   probabilities
     """

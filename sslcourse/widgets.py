@@ -6,6 +6,7 @@ A widget is a slider or two above a picture (PNG bytes in an Image widget), draw
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -364,3 +365,43 @@ def draw_neighbours(
         torch.stack(shown), titles, columns=count + 1, size=1.0, rows=list(representations), colors=colors,
         title="Nearest neighbours, by cosine",
     )  # fmt: skip
+
+
+def sharpening_slider(logits: Tensor, center: Tensor) -> widgets.VBox:
+    """Watch centring and sharpening: the distribution that a teacher makes of its logits (K,), with more or less of the centre (K,)."""
+    if logits.shape != center.shape:
+        raise CourseError(
+            f"sharpening_slider needs a centre as long as the logits; they have {tuple(center.shape)} and {tuple(logits.shape)}."
+        )
+
+    def draw(temperature: float, share: float) -> Figure:
+        with plt.rc_context(plots.STYLE):
+            figure, axis = plt.subplots(figsize=(6.2, 2.8))
+            draw_answers(axis, logits - share * center, temperature)
+        return figure
+
+    slider = widgets.FloatLogSlider(
+        0.1,
+        base=10,
+        min=-2,
+        max=0.5,
+        step=0.05,
+        description="temperature",
+        readout_format=".2g",
+        continuous_update=False,
+    )
+    taken = widgets.FloatSlider(0.0, min=0, max=1, step=0.1, description="centre", continuous_update=False)
+    return explorer(
+        draw,
+        {"temperature": slider, "share": taken},
+        "the teacher's probability of each made-up answer, at the chosen temperature and share of the centre taken off",
+    )
+
+
+def draw_answers(axis: Axes, logits: Tensor, temperature: float) -> None:
+    """Bars of softmax(logits / temperature) on an axis, with the entropy in the title: logits (K,)."""
+    share = (logits / temperature).softmax(dim=0)  # (K,)
+    entropy = -(share * share.clamp(min=1e-12).log()).sum().item()
+    axis.bar(range(1, len(share) + 1), share.tolist(), color=plots.PALETTE[0])
+    axis.set(ylim=(0, 1), xlabel="made-up answer", ylabel="probability")
+    axis.set_title(f"temperature {temperature:.2g}: {entropy:.2f} of {math.log(len(share)):.2f} nats", fontsize=9)

@@ -270,3 +270,23 @@ def test_neighbours_are_the_nearest_and_never_the_picture_itself():
     drawn = [torch.from_numpy(axis.images[0].get_array().copy()).movedim(-1, 0) for axis in figure.axes]
     assert all(torch.equal(one, images[i]) for one, i in zip(drawn, (0, 3, 1), strict=True))
     assert [axis.get_title() for axis in figure.axes] == ["picture", "1.00 same", "0.99"]
+
+
+# -- lesson 11 ----------------------------------------------------------------------------------------------------------
+
+
+def test_sharpening_slider():
+    logits = torch.tensor([0.3, 0.1, 0.0, -0.1])
+    assert_every_control_redraws(widgets.sharpening_slider(logits, torch.tensor([0.3, 0.0, 0.0, 0.0])))
+    with pytest.raises(CourseError, match=r"as long as the logits; they have \(3,\) and \(4,\)"):
+        widgets.sharpening_slider(logits, logits[:3])
+
+
+def test_answers_sharpen_and_the_title_says_by_how_much():
+    axis = plt.figure().add_subplot()
+    for temperature, low, high in ((1e-3, 0.99, 1.01), (1e3, 0.24, 0.26)):
+        axis.clear()
+        widgets.draw_answers(axis, torch.tensor([0.3, 0.1, 0.0, -0.1]), temperature)
+        assert low < max(bar.get_height() for bar in axis.patches) < high
+    assert "1.39 of 1.39 nats" in axis.get_title()
+    plt.close("all")

@@ -15,9 +15,9 @@ from sslcourse.pretext.two_views import TwoViews, refuse_low, refuse_outside
 class MoCo(TwoViews):
     """Momentum contrast, version 2 (He et al., 2019, 1911.05722; Chen et al., 2020, 2003.04297).
 
-    The batch's own keys are the positives, and those of earlier batches, in the queue, the negatives. One device sees
-    whole batches, so that batch norm can't tell which key belongs to which query, and shuffling it between devices, as
-    the paper does, isn't needed.
+    The batch's own keys are the positives, and those of earlier batches, in the queue, the negatives. On one device
+    batch norm sees the whole batch, whatever its order, so shuffling keys between devices, as the paper does, would
+    change nothing. (Its statistics do differ from batch to batch, and so do those of the negatives from the positives'.)
 
     queue         keys that are remembered
     momentum      of the teacher, in [0, 1]; it follows the student after each step

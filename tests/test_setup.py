@@ -216,7 +216,7 @@ LEVELS = (
     {"device", "data"},
     {"backbones", "vit", "heads", "losses", "augment", "color", "patches", "schedules", "teacher"},
     {"pretext"},
-    {"train", "checkpoint", "evaluate", "geometry", "transfer", "weights", "distributed"},
+    {"train", "checkpoint", "store", "evaluate", "geometry", "transfer", "weights", "distributed"},
     {"plots"},
     {"widgets", "checks", "demo", "bench", "doctor"},
     {"cli"},

@@ -20,6 +20,7 @@ class BarlowTwins(TwoViews):
 
     name = "barlow"
     recipe = {"learning_rate": 5e-3, "weight_decay": 0.05}
+    settings = {"steps": 1000, "seconds": 32}
 
     def __init__(
         self, backbone: Backbone, *, redundancy: float = 0.005, hidden: int = 256, dim: int = 256,

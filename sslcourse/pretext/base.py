@@ -28,6 +28,9 @@ class PretextTask(nn.Module):
     name: ClassVar[str]
     arch: ClassVar[str] = "resnet-tiny"  # the backbone that it is built on where none is asked for
     recipe: ClassVar[dict[str, float]] = {}  # fields of TrainConfig that this task prefers to their defaults
+    # How the course pretrains it on pocket world: "steps", and where they aren't the usual ones "batch_size" (64),
+    # "backbone" (arch) and "options"; "seconds" is about how long that takes on two cores.
+    settings: ClassVar[dict[str, Any]] = {"steps": 600, "seconds": 40}
 
     def __init__(self, backbone: Backbone):
         super().__init__()

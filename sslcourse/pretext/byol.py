@@ -25,6 +25,7 @@ class BYOL(TwoViews):
 
     name = "byol"
     recipe = {"learning_rate": 3e-3, "weight_decay": 0.05}
+    settings = {"steps": 1500, "seconds": 60}
 
     def __init__(
         self, backbone: Backbone, *, momentum: float = 0.98, predictor: bool = True, last_norm: bool = True,

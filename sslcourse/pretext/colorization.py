@@ -28,6 +28,7 @@ class Colorization(PretextTask):
     """
 
     name = "colorization"
+    settings = {"steps": 400, "seconds": 23}
 
     def __init__(
         self, backbone: Backbone, *, objective: str = "classification", rebalance: float = 0.5, width: int = 10

@@ -40,6 +40,7 @@ class Context(PretextTask):
     """
 
     name = "context"
+    settings = {"steps": 400, "seconds": 37}
 
     def __init__(
         self, backbone: Backbone, *, patch: float = 0.375, gap: float = 0.15, jitter: float = 0.3,

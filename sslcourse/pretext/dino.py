@@ -32,6 +32,7 @@ class DINO(TwoViews):
     name = "dino"
     arch = "vit-tiny"
     recipe = {"learning_rate": 3e-3, "weight_decay": 0.05}
+    settings = {"steps": 1300, "backbone": "resnet-tiny", "options": {"local": 0}, "seconds": 65}
 
     def __init__(
         self, backbone: Backbone, *, outputs: int = 64, temperature: float = 0.1, teacher_temperature: float = 0.04,

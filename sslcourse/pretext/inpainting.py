@@ -25,6 +25,7 @@ class Inpainting(PretextTask):
     """
 
     name = "inpainting"
+    settings = {"steps": 600, "seconds": 48}
 
     def __init__(self, backbone: Backbone, *, mask: str = "random", share: float = 0.4):
         super().__init__(backbone)

@@ -32,6 +32,7 @@ class Jigsaw(PretextTask):
     """
 
     name = "jigsaw"
+    settings = {"steps": 600, "seconds": 33}
 
     def __init__(
         self, backbone: Backbone, *, grid: int = 2, permutations: int = 24, tile: float = 0.875,

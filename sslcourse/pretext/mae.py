@@ -22,6 +22,7 @@ class MaskedAutoencoder(PretextTask):
     name = "mae"
     arch = "vit-tiny"
     recipe = {"learning_rate": 2e-3, "weight_decay": 0.05}
+    settings = {"steps": 2600, "batch_size": 16, "options": {"normalize": False}, "seconds": 75}
 
     def __init__(
         self, backbone: Backbone, *, mask: float = 0.75, normalize: bool = True, width: int = 64, depth: int = 1

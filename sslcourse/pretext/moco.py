@@ -26,6 +26,7 @@ class MoCo(TwoViews):
 
     name = "moco"
     recipe = {"learning_rate": 5e-3, "weight_decay": 0.05}
+    settings = {"steps": 1000, "seconds": 27}
 
     def __init__(
         self, backbone: Backbone, *, queue: int = 1024, momentum: float = 0.99, temperature: float = 0.2,

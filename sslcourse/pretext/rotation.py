@@ -24,6 +24,7 @@ class Rotation(PretextTask):
     """
 
     name = "rotation"
+    settings = {"steps": 900, "seconds": 51}
 
     def __init__(self, backbone: Backbone, *, all_rotations: bool = True, flip: bool = True, hidden: int = 256):
         super().__init__(backbone)

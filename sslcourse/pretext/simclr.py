@@ -20,6 +20,7 @@ class SimCLR(TwoViews):
 
     name = "simclr"
     recipe = {"learning_rate": 5e-3, "weight_decay": 0.05}
+    settings = {"steps": 1000, "seconds": 30}
 
     def __init__(
         self, backbone: Backbone, *, temperature: float = 0.2, hidden: int = 256, dim: int = 64,

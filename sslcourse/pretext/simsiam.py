@@ -22,6 +22,7 @@ class SimSiam(TwoViews):
 
     name = "simsiam"
     recipe = {"learning_rate": 2e-3, "weight_decay": 0.05}
+    settings = {"steps": 1500, "seconds": 50}
 
     def __init__(
         self, backbone: Backbone, *, stop_gradient: bool = True, predictor: bool = True, last_norm: bool = True,

@@ -24,6 +24,7 @@ class SwAV(TwoViews):
 
     name = "swav"
     recipe = {"learning_rate": 5e-3, "weight_decay": 0.05}
+    settings = {"steps": 1000, "seconds": 32}
 
     def __init__(
         self, backbone: Backbone, *, prototypes: int = 64, temperature: float = 0.1, epsilon: float = 0.05,

@@ -39,6 +39,7 @@ class Transformation(PretextTask):
     """
 
     name = "transformation"
+    settings = {"steps": 500, "batch_size": 32, "seconds": 25}
 
     def __init__(self, backbone: Backbone, *, group: str = "square", all_elements: bool = True):
         super().__init__(backbone)

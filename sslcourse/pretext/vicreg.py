@@ -20,6 +20,7 @@ class VICReg(TwoViews):
 
     name = "vicreg"
     recipe = {"learning_rate": 5e-3, "weight_decay": 0.05}
+    settings = {"steps": 1000, "seconds": 32}
 
     def __init__(
         self, backbone: Backbone, *, invariance: float = 25.0, variance: float = 25.0, covariance: float = 1.0,

@@ -1,0 +1,205 @@
+"""Trained once, used everywhere: a local store of backbones, each pretrained here, on demand, with the course's settings.
+
+An entry's name holds a digest of everything that decides its weights: the task with its options, the architecture, the
+training configuration, the images, the code of the package that trains, and the version of PyTorch. What differs in any
+of these is another entry, so that an old backbone is never taken for a new one. Two processors may still differ in the
+last bits. Nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import torch
+
+from sslcourse import backbones, checkpoint, pretext, train
+from sslcourse.backbones import Backbone
+from sslcourse.data import load
+from sslcourse.data.cache import folder as cache_folder
+from sslcourse.data.cache import say
+from sslcourse.data.imageset import ImageSet
+from sslcourse.errors import CourseError
+
+BATCH_SIZE = 64  # of every task that doesn't ask for another
+LIMIT = 1024**3  # bytes that all entries together may take; the entries used longest ago go first
+# What decides the weights, beside the task's own file; the images are in the key themselves.
+CODE = "augment backbones checkpoint color device heads losses patches schedules teacher train vit".split()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the course pretrains a task: all that `train.pretrain` is given, the images apart."""
+
+    task: str
+    arch: str
+    options: dict[str, Any]
+    config: train.TrainConfig
+    seconds: float  # about how long it takes on pocket world, on two cores
+
+    def build(self, side: int) -> pretext.PretextTask:
+        """The task on a new backbone for images of `side` pixels, before training."""
+        network = backbones.build(self.arch, image_size=side, seed=self.config.seed)
+        return pretext.build(self.task, network, **self.options)
+
+
+def recipe(
+    task: str, *, seed: int = 0, steps: int | None = None, backbone: str | None = None, **options: Any
+) -> Recipe:
+    """The course's recipe for a task, with another number of steps, backbone or options where they are given."""
+    kind = pretext.find(task)
+    settings = pretext.PretextTask.settings | kind.settings
+    steps = settings["steps"] if steps is None else steps
+    config = train.TrainConfig(steps=steps, batch_size=settings.get("batch_size", BATCH_SIZE), seed=seed, **kind.recipe)
+    seconds = settings["seconds"] * config.steps / settings["steps"]
+    options = settings.get("options", {}) | options
+    return Recipe(task, backbone or settings.get("backbone", kind.arch), options, config, seconds)
+
+
+def folder() -> Path:
+    """Where the backbones lie: `backbones` in the cache folder of the data ($SSLCOURSE_CACHE moves both)."""
+    return cache_folder() / "backbones"
+
+
+def pretrained(
+    task: str,
+    data: str | ImageSet = "world",
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    backbone: str | None = None,
+    device: str | torch.device = "auto",
+    progress: bool = True,
+    **options: Any,
+) -> Backbone:
+    """A backbone pretrained on `task`, from the store, or trained now and kept there.
+
+    data     a data set by name, of which `unlabeled` is taken, or the images themselves
+    seed     decides weights, order and views
+    steps, backbone, options
+             other ones than the course's (`recipe`): the result is an entry of its own
+
+    Says on standard error what it trains and about how long that takes, and shows a bar with the time left. Of two
+    processes that want the same one, one trains and the other waits. Training that was stopped goes on where it was. A
+    damaged entry is made again; where the store can't be written, the backbone is trained and not kept. Raises
+    CourseError for an unknown task or option, and for whatever the task or the training refuses.
+    """
+    asked = recipe(task, seed=seed, steps=steps, backbone=backbone, **options)
+    images = data if isinstance(data, ImageSet) else load(data).unlabeled
+    path = entry(asked, images)
+    found = _read(path)
+    if found is not None:
+        return found
+    lock = _lock(path)
+    if lock is None:
+        return _train(asked, images, None, device, progress)
+    with lock:
+        found = _read(path)  # another process may have finished it meanwhile
+        if found is None:
+            begun = path.with_suffix(".run")
+            found = _train(asked, images, begun, device, progress)
+            (begun / "backbone.safetensors").replace(path)
+            shutil.rmtree(begun, ignore_errors=True)
+            _make_room(path.parent)
+    return found
+
+
+def _lock(path: Path) -> filelock.FileLock | None:
+    """The lock of an entry, held; None, with a notice, where the store can't be written."""
+    lock = filelock.FileLock(path.with_suffix(".lock"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        say(f"another process is making {path.stem} at this moment; waiting for it.")
+        lock.acquire()
+    except OSError as error:
+        say(f"could not write to {path.parent} ({error.strerror or error}), so this will take as long next time.")
+        return None
+    return lock
+
+
+def _train(asked: Recipe, images: ImageSet, out: Path | None, device: Any, progress: bool) -> Backbone:
+    """Say how long it will take, and train; what an earlier run left in `out` is gone on from."""
+    say(f"pretraining {asked.task}, {asked.config.steps} steps, once: about {asked.seconds:.0f} s on two cores.")
+    for second in (False, True):
+        model = asked.build(images.size[0])
+        try:
+            train.pretrain(
+                model, images, asked.config, out=out, resume=out is not None, device=device, progress=progress
+            )
+            break
+        except CourseError as error:
+            left = out is not None and (out / "checkpoint.pt").exists()
+            if second or not left or "not a finite number" in str(error):
+                raise
+            shutil.rmtree(out)  # a damaged checkpoint: begin anew, once
+    return model.backbone.cpu().eval()
+
+
+def entry(asked: Recipe, images: ImageSet) -> Path:
+    """The file of a recipe on these images."""
+    key = {
+        "run": checkpoint.run_identity(asked.build(images.size[0]), asked.config, images.images),
+        "code": code_digest(asked.task),
+        "torch": torch.__version__,
+    }
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:20]
+    return folder() / f"{asked.task}-seed{asked.config.seed}-{digest}.safetensors"
+
+
+@functools.cache
+def code_digest(task: str) -> str:
+    """Digest of the code that decides the weights, read without comments and docstrings: words may change."""
+    package = Path(__file__).parent
+    own = Path(pretext.__path__[0]) / f"{pretext.find(task).__module__.rpartition('.')[2]}.py"
+    files = [package / f"{name}.py" for name in CODE] + [own.with_name("base.py"), own.with_name("two_views.py"), own]
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(_without_words(ast.parse(path.read_text(encoding="utf-8"))).encode())
+    return digest.hexdigest()[:20]
+
+
+def _without_words(tree: ast.Module) -> str:
+    """The code without comments, docstrings and `settings` (what of those decides weights is in the configuration)."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            node.body = [line for line in node.body if not _is_words(line)] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+def _is_words(line: ast.stmt) -> bool:
+    if isinstance(line, ast.Assign | ast.AnnAssign):
+        target = line.targets[0] if isinstance(line, ast.Assign) else line.target
+        return isinstance(target, ast.Name) and target.id == "settings"
+    return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant)
+
+
+def _read(path: Path) -> Backbone | None:
+    """The backbone at `path`, ready for use; None where there is none, or a damaged one (with a notice)."""
+    if not path.is_file():
+        return None
+    try:
+        backbone = backbones.load(path)
+    except CourseError as error:
+        say(f"{error} It is made again.")
+        return None
+    path.touch()  # used now: the last to be dropped
+    return backbone.eval()
+
+
+def _make_room(place: Path) -> None:
+    """Delete the entries used longest ago, down to LIMIT bytes."""
+    found = sorted(place.glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
+    total = 0
+    for path in found:
+        total += path.stat().st_size
+        if total > LIMIT:
+            path.unlink(missing_ok=True)

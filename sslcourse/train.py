@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -82,6 +83,7 @@ class TrainConfig:
 
 # The rate was chosen on pocket world's validation split, 10 labels per class, for pretrained and random weights together:
 # pretrained ones prefer it, random ones prefer 1e-2. `evaluate.finetune_accuracy` can choose one for each (`rates`).
+TUNE = ("all", "last stage", "head")  # what fine-tuning may train
 FINETUNE = TrainConfig(steps=200, batch_size=32, learning_rate=3e-3, weight_decay=0.05, log_every=20)
 
 
@@ -177,13 +179,15 @@ def fit(
     progress: bool = True,
     on_log: Callable[[dict[str, float]], None] | None = None,
     label: str = "",
+    scale: Callable[[str], float] = lambda name: 1.0,
 ) -> History:
     """The loop. `model(*batch(step))` gives (loss, metrics); the model is trained in place.
 
+    scale   a parameter's name to the factor of its learning rate
     Raises CourseError at the first loss that isn't finite, and names the step.
     """
     model.to(device, memory_format=devices.memory_format(device)).train()
-    optimizer = make_optimizer(model, config)
+    optimizer = make_optimizer(model, config, scale)
     history, start = History(), 0
     if store is not None:
         history.records, start = store.restore(model, optimizer)
@@ -194,7 +198,7 @@ def fit(
         for step in range(start, config.steps):
             rate = config.learning_rate * schedules.warmup_cosine((step + 1) / config.steps, config.warmup)
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["scale"]
             with torch.no_grad():
                 views = batch(step)
             with devices.autocast(device, config.mixed_precision):
@@ -254,14 +258,24 @@ def _shuffled(count: int, seed: int) -> Tensor:
     return _last_shuffle[count, seed]
 
 
-def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """The optimizer over what requires a gradient, weight decay on matrices and filters alone (teachers are frozen)."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.dim() > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    return OPTIMIZERS[config.optimizer](groups, config.learning_rate)
+def make_optimizer(
+    model: nn.Module, config: TrainConfig, scale: Callable[[str], float] = lambda name: 1.0
+) -> torch.optim.Optimizer:
+    """The optimizer over what requires a gradient, weight decay on matrices and filters alone (teachers are frozen).
+
+    `scale` gives the factor of each parameter's learning rate by its name; a group keeps it under "scale".
+    """
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {(True, 1.0): [], (False, 1.0): []}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((parameter.dim() > 1, scale(name)), []).append(parameter)
+    return OPTIMIZERS[config.optimizer](
+        [
+            {"params": members, "weight_decay": config.weight_decay if decays else 0.0, "scale": factor}
+            for (decays, factor), members in groups.items()
+        ],
+        config.learning_rate,
+    )
 
 
 def progress_bar(steps: int, start: int, show: bool, label: str) -> tqdm:
@@ -302,6 +316,15 @@ class _Supervised(nn.Module):
         logits = self.classifier(images)
         return losses.cross_entropy(logits, labels), {"accuracy": losses.accuracy(logits, labels).detach()}
 
+    def train(self, mode: bool = True) -> _Supervised:
+        """Training mode, except for what is frozen: batch norm without training must not move its statistics either."""
+        super().train(mode)
+        for module in self.modules():
+            parameters = list(module.parameters())
+            if parameters and not any(p.requires_grad for p in parameters):
+                module.eval()
+        return self
+
 
 def standard_augment(images: Tensor, generator: torch.Generator) -> Tensor:
     """What fine-tuning does to float images (N, 3, H, W): a shift by up to an eighth of the height, and a mirror."""
@@ -314,6 +337,8 @@ def finetune(
     train: ImageSet,
     config: TrainConfig = FINETUNE,
     *,
+    tune: str = "all",
+    layer_decay: float = 1.0,
     augmentation: Callable[[Tensor, torch.Generator], Tensor] | None = standard_augment,
     device: str | torch.device = "auto",
     progress: bool = True,
@@ -321,13 +346,26 @@ def finetune(
 ) -> tuple[Classifier, History]:
     """Train backbone and a fresh linear head together on labelled images; the given backbone is copied, not changed.
 
-    A batch larger than the set is cut to the set. `augmentation` takes float images and a generator.
-    From-scratch training is the same call with a backbone of random weights.
+    tune          "all" of the network, the "last stage" of the backbone (a transformer's last block) and the head, or
+                  the "head" alone; what is left out keeps its weights and batch-norm statistics to the bit
+    layer_decay   the learning rate of a stage, as a multiple of that of the next one nearer to the head, in (0, 1]:
+                  early layers move least (Clark et al., 2020, 2003.10555; Bao et al., 2021, 2106.08254)
+    augmentation  takes float images and a generator
+
+    A batch larger than the set is cut to the set. From-scratch training is the same call with a backbone of random
+    weights. Raises CourseError for images without labels, and for a `tune` or `layer_decay` that isn't one.
     """
     labels = train.require_labels()
+    if tune not in TUNE:
+        raise CourseError(f"tune must be one of {', '.join(TUNE)}, and is {tune!r}{suggest(tune, TUNE)}.")
+    if not 0 < layer_decay <= 1:
+        raise CourseError(f"layer_decay is a factor in (0, 1], where 1 is no decay, and is {layer_decay!r}.")
     config = dataclasses.replace(config, batch_size=min(config.batch_size, len(train)))
     device = devices.pick_device(device)
     classifier = Classifier(copy.deepcopy(backbone), len(train.classes))
+    last = getattr(backbone.trunk, "depth", len(backbone.channels))  # blocks of a transformer, or stages
+    for name, parameter in classifier.backbone.named_parameters():
+        parameter.requires_grad_(depth_of(name, last) >= {"all": 0, "last stage": last, "head": last + 1}[tune])
     pixels, labels = train.images.to(device), labels.to(device)
     dice = devices.generator(0, device)
 
@@ -346,8 +384,18 @@ def finetune(
         progress=progress,
         on_log=on_log,
         label="fine-tuning",
+        scale=lambda name: layer_decay ** (last + 1 - depth_of(name, last)) if ".backbone." in name else 1.0,
     )
+    classifier.backbone.requires_grad_(True)
     return classifier.eval(), history
+
+
+def depth_of(name: str, last: int) -> int:
+    """How deep the parameter of this name lies in a backbone: 0 for what comes first, s for stage or block s = 1..last."""
+    found = re.search(r"trunk\.(?:layer(\d+)|blocks\.(\d+))\.", name)
+    if found is None:
+        return last if "trunk.norm." in name else 0  # the norm after a transformer's last block
+    return int(found[1]) if found[1] else int(found[2]) + 1
 
 
 def throughput(step: Callable[[], Any], images: int, device: torch.device, seconds: float = 2.0) -> float:

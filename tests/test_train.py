@@ -1,5 +1,6 @@
 """The loop, its schedules, its history, and what it refuses."""
 
+import copy
 import dataclasses
 import json
 import math
@@ -189,6 +190,55 @@ def test_finetune_learns_and_leaves_the_backbone_as_it_was():
     again = weights(classifier)
     assert (classifier.predict(data) == data.labels).float().mean() > 0.9
     assert same(again, weights(classifier))
+
+
+@pytest.mark.parametrize("arch", ["resnet-tiny", "vit-tiny"])
+@pytest.mark.parametrize("tune", ["last stage", "head"])
+def test_what_is_not_tuned_stays_to_the_bit_statistics_included(arch, tune):
+    backbone = backbones.build(arch)
+    classifier, _ = train.finetune(backbone, labelled(), SHORT, tune=tune, progress=False)
+    last = ("trunk.layer4.", "trunk.blocks.3.", "trunk.norm.") if tune == "last stage" else ()
+    before, after = backbone.state_dict(), classifier.backbone.state_dict()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert all(name.startswith(last) for name in moved) if last else not moved
+    assert bool(moved) == bool(last)
+    assert not torch.equal(classifier.head.weight, torch.zeros_like(classifier.head.weight))
+    assert all(parameter.requires_grad for parameter in classifier.parameters()), "the result can be trained on"
+    assert all(parameter.requires_grad for parameter in backbone.parameters())
+
+
+@pytest.mark.parametrize("arch", ["resnet-tiny", "vit-tiny"])
+def test_layer_decay_makes_early_layers_move_less_by_that_factor(arch):
+    """One step of gradient descent without decay of weights: the first update is linear in the learning rate."""
+    backbone, data = backbones.build(arch), labelled()
+    one = train.TrainConfig(
+        steps=1, batch_size=8, optimizer="sgd", learning_rate=0.1, weight_decay=0.0, warmup=0.5, mixed_precision=False
+    )
+    start = train.Classifier(backbone, len(data.classes))
+    torch.nn.init.normal_(
+        start.head.weight, generator=torch.Generator().manual_seed(0)
+    )  # zero weights pass no gradient
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train.heads, "linear", lambda dim, classes: copy.deepcopy(start.head))
+        patch.setattr(train.schedules, "warmup_cosine", lambda progress, warmup: 1.0)  # a last step has rate 0
+        full, _ = train.finetune(backbone, data, one, progress=False)
+        less, _ = train.finetune(backbone, data, one, layer_decay=0.5, progress=False)
+    depths = set()
+    for name, parameter in backbone.named_parameters():
+        depth = train.depth_of(name, 4)
+        step, small = (dict(c.backbone.named_parameters())[name] - parameter for c in (full, less))
+        torch.testing.assert_close(small, step * 0.5 ** (5 - depth), rtol=1e-2, atol=1e-6)
+        depths |= {depth} if step.abs().max() > 1e-4 else set()
+    assert depths == {0, 1, 2, 3, 4}
+    torch.testing.assert_close(full.head.weight, less.head.weight)
+
+
+def test_finetune_refuses_what_it_cannot_tune():
+    with pytest.raises(CourseError, match="last stage"):
+        train.finetune(backbones.build(), labelled(), SHORT, tune="last-stage")
+    for factor in (0, 1.5, -1):
+        with pytest.raises(CourseError, match="layer_decay"):
+            train.finetune(backbones.build(), labelled(), SHORT, layer_decay=factor)
 
 
 def test_finetune_needs_labels():

@@ -20,7 +20,7 @@ from sslcourse import backbones, evaluate, pretext, train
 from sslcourse import device as devices
 from sslcourse.data import load
 
-RESULTS = Path(__file__).with_name("results.json")
+RESULTS = Path(__file__).with_name("tasks.json")
 RATES = (1e-3, 3e-3, 1e-2)  # learning rates of fine-tuning
 
 
@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--labels-per-class", type=int, default=10)
     parser.add_argument("--no-finetune", action="store_true")
     parser.add_argument("--stages", action="store_true", help="probe each stage alone, too")
-    parser.add_argument("--record", help="keep the results under this name in results.json")
+    parser.add_argument("--record", help="keep the results under this name in tasks.json")
     given = parser.parse_args()
     results = measure(given)
     report(given, results)

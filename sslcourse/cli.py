@@ -246,6 +246,35 @@ def evaluate(
     print(f"test accuracy {summary}  (mean ± standard deviation over seeds; chance {1 / len(splits.test.classes):.3f})")
 
 
+@app.command()
+def compare(
+    tasks: Annotated[str, typer.Option(help="Pretext tasks, with commas between them (default: all).")] = "",
+    data: Spec = "world",
+    seeds: Annotated[int, typer.Option(help="How many seeds: of weights, order, views and labels alike.")] = 5,
+    labels_per_class: Annotated[int, typer.Option(help="Labelled images per class of the table.")] = 10,
+    budgets: Annotated[str, typer.Option(help="Labels per class of the curves.")] = "1,2,5,10,20,50,100,500",
+    finetune: Annotated[bool, typer.Option(help="Fine-tune as well, beside training from scratch.")] = True,
+    factors: Annotated[bool, typer.Option(help="Probe the known factors of the images, where there are any.")] = True,
+    steps: Annotated[int | None, typer.Option(help="Pretraining steps (default: the course's, task by task).")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="JSON file, written after each measurement; what is in it is not repeated.")
+    ] = None,
+    size: Size = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Compare pretext tasks: the same probe, labels and seeds for each, beside baselines, with intervals."""
+    from sslcourse import compare as comparison
+
+    curve = _whole_numbers(budgets, "--budgets")
+    results = comparison.run(
+        [name.strip() for name in tasks.split(",")] if tasks else None, data, seeds=seeds, labels=labels_per_class,
+        budgets=curve, finetune=[labels_per_class] if finetune else [], scratch=curve if finetune else [],
+        factors=factors, steps=steps, out=out, size=size, device=device,
+    )  # fmt: skip
+    print(json.dumps(results) if as_json else comparison.text(results))
+
+
 @app.command(name="data")
 def show_data(
     spec: Annotated[str, typer.Argument(help="Which data; see --data of the other commands.")],
@@ -307,6 +336,17 @@ def _options(pairs: list[str], defaults: dict[str, Any]) -> dict[str, Any]:
                 f"option {name!r} needs a value like {defaults[name]!r}, and {text!r} was given."
             ) from None
     return options
+
+
+def _whole_numbers(text: str, option: str) -> list[int]:
+    """ "1,10" to [1, 10]."""
+    try:
+        numbers = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        numbers = [0]
+    if any(number < 1 for number in numbers):
+        raise CourseError(f"{option} takes whole numbers from 1 on with commas between them, and {text!r} was given.")
+    return numbers
 
 
 def _finite(value: float) -> float | None:

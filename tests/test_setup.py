@@ -218,7 +218,7 @@ LEVELS = (
     {"pretext"},
     {"train", "checkpoint", "store", "evaluate", "geometry", "transfer", "weights", "distributed"},
     {"plots"},
-    {"widgets", "checks", "demo", "bench", "doctor"},
+    {"widgets", "checks", "demo", "bench", "doctor", "compare"},
     {"cli"},
     {"__main__"},
 )

@@ -1,0 +1,210 @@
+"""The comparison: every number where it belongs, nothing measured twice, nothing old taken for new."""
+
+import json
+
+import pytest
+import torch
+
+from sslcourse import backbones, compare, evaluate, store
+from sslcourse.data.imageset import ImageSet
+from sslcourse.data.splits import Splits
+from sslcourse.errors import CourseError
+
+FEW = {"seeds": 2, "labels": 2, "budgets": (1, 2), "finetune": (), "scratch": (), "steps": 2, "progress": False}
+
+
+def toy(count=60, seed=0):
+    """Pictures of three classes told by red, with a factor that green tells and one that nothing tells."""
+    dice = torch.Generator().manual_seed(seed)
+    images = torch.randint(256, (count, 3, 16, 16), dtype=torch.uint8, generator=dice)
+    labels, green = torch.arange(count) % 3, torch.randint(2, (count,), generator=dice)
+    images[:, 0] = (labels * 80).to(torch.uint8)[:, None, None]
+    images[:, 1] = (green * 200).to(torch.uint8)[:, None, None]
+    factors = {"green": green, "size": torch.rand(count, generator=dice)}
+    return ImageSet(images, labels, ("a", "b", "c"), "toy", factors=factors, factor_values={"green": ("no", "yes")})
+
+
+@pytest.fixture(autouse=True)
+def toy_world(tmp_path, monkeypatch):
+    monkeypatch.setenv("SSLCOURSE_CACHE", str(tmp_path / "cache"))
+    splits = Splits(toy(90).without_labels(), toy(60, 1), toy(30, 2), toy(30, 3), name="toy")
+    monkeypatch.setattr(compare, "load", lambda data, size=None: splits)
+    return splits
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """How many measurements were made."""
+    calls = []
+    for name in ("probe_accuracy", "finetune_accuracy", "factor_probe"):
+        original = getattr(evaluate, name)
+        monkeypatch.setattr(
+            evaluate, name, lambda *a, original=original, name=name, **k: (calls.append(name), original(*a, **k))[1]
+        )
+    return calls
+
+
+def test_each_number_is_the_one_that_evaluate_gives(toy_world):
+    results = compare.run(["rotation"], **FEW)
+    backbone = store.pretrained("rotation", toy_world.unlabeled, seed=1, steps=2)
+    features = evaluate.Features.of(backbone, toy_world)
+    assert compare.values(results, "rotation", "linear")[1] == evaluate.probe_accuracy(features, toy_world, 2, 1)
+    assert compare.values(results, "rotation", "linear", 1)[1] == evaluate.probe_accuracy(features, toy_world, 1, 1)
+    assert compare.values(results, "rotation", "knn")[1] == evaluate.probe_accuracy(features, toy_world, 2, 1, "knn")
+    random = evaluate.Features.of(backbones.build(image_size=16, seed=1000), toy_world)
+    assert compare.values(results, "random weights", "linear")[0] == evaluate.probe_accuracy(random, toy_world, 2, 0)
+    factors = evaluate.factor_probe(features, toy_world)
+    assert results["runs"]["rotation"]["1"]["factors"] == factors
+    paired = compare.gain(results, "rotation", "linear")
+    ours, theirs = (compare.values(results, row, "linear") for row in ("rotation", "random weights"))
+    assert paired.values == tuple(a - b for a, b in zip(ours, theirs, strict=True))
+
+
+def test_fine_tuning_is_beside_training_from_scratch(toy_world):
+    few = FEW | {"seeds": 1, "finetune": (2,), "scratch": (1, 2)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compare.train, "FINETUNE", compare.train.TrainConfig(steps=2, batch_size=4))
+        patch.setattr(compare, "PASSES", 0)
+        results = compare.run(["simclr"], **few)
+    assert list(compare.curve(results, "random weights", "finetune")) == [1, 2]
+    assert list(compare.curve(results, "simclr", "finetune")) == [2]
+    assert compare.gain(results, "simclr", "finetune").values[0] == (
+        compare.values(results, "simclr", "finetune")[0] - compare.values(results, "random weights", "finetune")[0]
+    )
+    assert compare.values(results, "raw pixels", "finetune") == []
+
+
+def test_a_transformer_is_measured_against_a_random_transformer():
+    results = compare.run(["mae"], **(FEW | {"seeds": 1}))
+    assert set(results["runs"]) == {
+        "raw pixels", "colour histogram", "random weights", "random weights, vit-tiny", "mae",
+    }  # fmt: skip
+    ours, theirs = (compare.values(results, row, "linear")[0] for row in ("mae", "random weights, vit-tiny"))
+    assert compare.gain(results, "mae", "linear").values == (ours - theirs,)
+
+
+def test_nothing_that_stands_in_the_file_is_measured_again(tmp_path, counted):
+    out = tmp_path / "results.json"
+    first = compare.run(["rotation"], out=out, **FEW)
+    once = len(counted)
+    assert compare.run(["rotation"], out=out, **FEW) == first
+    assert len(counted) == once
+    more = compare.run(["rotation", "simclr"], out=out, **FEW)
+    assert len(counted) == once + 2 * 4  # two seeds of two budgets, kNN and the factors
+    assert more["runs"]["rotation"] == first["runs"]["rotation"]
+    compare.run(["rotation"], out=out, **(FEW | {"seeds": 3, "budgets": (1, 2, 3)}))
+    assert json.loads(out.read_text())["runs"]["simclr"] == more["runs"]["simclr"], "what wasn't asked for stays"
+
+
+def test_a_kill_loses_at_most_the_measurement_at_work(tmp_path, counted, monkeypatch):
+    out, whole = tmp_path / "results.json", compare.run(["rotation"], **FEW)
+    counted.clear()
+
+    class Kill(Exception):
+        pass
+
+    def kill_at_the_tenth(*a, original=evaluate.probe_accuracy, **k):
+        if len(counted) == 9:
+            raise Kill
+        return original(*a, **k)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "probe_accuracy", kill_at_the_tenth)
+        with pytest.raises(Kill):
+            compare.run(["rotation"], out=out, **FEW)
+    assert compare.run(["rotation"], out=out, **FEW) == whole
+    all_of_it = (
+        2 * (4 * 3) + 2 * 2 + 2
+    )  # runs of four rows; probed factors of two networks twice, of two pixel rows once
+    assert len(counted) == all_of_it
+
+
+def test_other_weights_are_measured_again(tmp_path, counted, monkeypatch):
+    out = tmp_path / "results.json"
+    compare.run(["rotation"], out=out, **FEW)
+    counted.clear()
+    monkeypatch.setattr(store, "code_digest", lambda task: "new")
+    compare.run(["rotation"], out=out, **FEW)
+    assert len(counted) == 2 * 4, "the task's runs, and not the baselines'"
+    assert compare.run(["rotation"], out=out, **(FEW | {"steps": 3}))["runs"]["rotation"]["0"]["steps"] == 3
+
+
+def test_other_data_does_not_get_into_the_same_file(tmp_path):
+    out = tmp_path / "results.json"
+    compare.run(["rotation"], out=out, **FEW)
+    before = out.read_bytes()
+    with pytest.raises(CourseError, match="choose another file"):
+        compare.run(["rotation"], "digits", out=out, **FEW)
+    with pytest.raises(CourseError, match="labels"):
+        compare.run(["rotation"], out=out, **(FEW | {"labels": 1}))
+    assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", ["{}", "[1]", "not json", '{"format": "another"}'])
+def test_a_file_that_is_no_comparison_is_left_alone(tmp_path, content):
+    out = tmp_path / "results.json"
+    out.write_text(content)
+    with pytest.raises(CourseError, match="choose another file"):
+        compare.run(["rotation"], out=out, **FEW)
+    assert out.read_text() == content
+
+
+def test_what_cannot_be_measured_is_refused_before_anything_is_trained(toy_world, monkeypatch):
+    for wrong, message in (
+        ({"tasks": ["rotatoin"]}, "rotation"),
+        ({"seeds": 0}, "one seed"),
+        ({"labels": 100}, "smallest class has 20"),
+    ):
+        with pytest.raises(CourseError, match=message):
+            compare.run(**({"tasks": ["rotation"]} | FEW | wrong))
+    bare = Splits(*(part.without_labels() for part in (toy_world.unlabeled,) * 4), name="bare")
+    monkeypatch.setattr(compare, "load", lambda data, size=None: bare)
+    with pytest.raises(CourseError, match="labelled"):
+        compare.run(["rotation"], **FEW)
+    assert not store.folder().exists()
+
+
+def test_the_histogram_counts_colours_and_nothing_else():
+    images = torch.randint(256, (5, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    found = compare.colour_histogram(images)
+    for image, histogram in zip(images, found, strict=True):
+        slow = torch.zeros(64)
+        for y in range(8):
+            for x in range(8):
+                r, g, b = (int(v) // 64 for v in image[:, y, x])
+                slow[16 * r + 4 * g + b] += 1 / 64
+        torch.testing.assert_close(histogram, slow)
+    mixed = images.flatten(2)[:, :, torch.randperm(64)].view_as(images)
+    assert torch.equal(compare.colour_histogram(mixed), found), "where a pixel lies doesn't count"
+
+
+def test_wide_features_are_narrowed_by_train_alone():
+    features = evaluate.Features(*(torch.randn(n, 40, generator=torch.Generator().manual_seed(n)) for n in (30, 9, 8)))
+    assert compare.narrowed(features, 40) is features
+    narrow = compare.narrowed(features, 5)
+    assert [tuple(part.shape) for part in (narrow.train, narrow.val, narrow.test)] == [(30, 5), (9, 5), (8, 5)]
+    other = evaluate.Features(features.train, features.val * 2, features.test - 1)
+    assert torch.equal(compare.narrowed(other, 5).train, narrow.train)
+
+
+def test_the_table_says_what_was_measured(capsys):
+    results = compare.run(["rotation", "simclr"], **FEW)
+    cells = compare.table(results)
+    assert [line[0] for line in cells][1:4] == ["raw pixels", "colour histogram", "random weights"]
+    best, worse = (evaluate.Summary(tuple(compare.values(results, line[0], "linear"))).mean for line in cells[4:])
+    assert best >= worse, "the best linear probe first"
+    low, high = (100 * end for end in compare.gain(results, cells[4][0], "linear").interval)
+    assert f"({low:+.1f} to {high:+.1f})" in cells[4][3]
+    assert cells[3][3] == "", "random weights have nothing to be measured against"
+    assert {line[0] for line in compare.matrix_table(results)[1:]} >= {"chance", "rotation", "raw pixels"}
+    text = compare.text(results)
+    assert "3 seeds" not in text and "2 seeds" in text and "green" in text
+    rows = compare.markdown(cells).splitlines()
+    assert len(rows) == len(cells) + 1 and len({row.count("|") for row in rows}) == 1
+    json.dumps(results)
+
+
+def test_the_toy_factors_are_read_where_they_are(toy_world):
+    matrix = compare.matrix(compare.run([], **(FEW | {"seeds": 1})))
+    assert matrix["colour histogram"]["green"].mean > 0.9
+    assert abs(matrix["colour histogram"]["size"].mean) < 0.5

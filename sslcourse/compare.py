@@ -117,6 +117,7 @@ def run(
     factors   probe the known factors of the images too, where the data has any
     out       a JSON file that is written after every measurement and read at the start
 
+    A task that refuses the images (colorization of gray ones, say) is left out, and its sentence kept under "refused".
     Raises CourseError for an unknown task, data without labels, or a file of other data.
     """
     if seeds < 1:
@@ -137,8 +138,12 @@ def run(
         "finetune": sorted({b for b in finetune if b <= most}),
         "scratch": sorted({b for b in (*scratch, *finetune) if b <= most}) if any(finetune) else [],
     }
+    refused = refusals(tasks, splits.unlabeled)
+    tasks = [task for task in tasks if task not in refused]
+    if refused and not tasks:
+        raise CourseError(f"none of the tasks can learn from {data}: {' '.join(refused.values())}")
     lines = rows(tasks, splits.unlabeled, steps=steps, device=device, progress=False)
-    results = _begin(out, data, splits, labels)
+    results = _begin(out, data, splits, labels) | {"refused": refused}
     jobs = []
     for seed in range(seeds):
         for row in lines:
@@ -149,9 +154,20 @@ def run(
     return results
 
 
+def refusals(tasks: Sequence[str], unlabeled: ImageSet) -> dict[str, str]:
+    """{task: why} for the tasks that can't learn from these images."""
+    found = {}
+    for task in tasks:
+        try:
+            store.recipe(task).build(unlabeled.size[0]).prepare(unlabeled.images)
+        except CourseError as error:
+            found[task] = str(error)
+    return found
+
+
 def missing(record: dict[str, Any], row: Row, wanted: dict[str, list[int]], factors: Any) -> list[tuple[str, int]]:
     """What a run lacks: (protocol, labels per class) pairs, and ("factors", 0)."""
-    tuned = "scratch" if row.name == row.baseline else "finetune"
+    tuned = "scratch" if row.name == RANDOM else "finetune"  # the curve from scratch of one architecture is enough
     pieces = [("linear", b) for b in wanted["linear"] if row.most is None or b <= row.most]
     pieces += [("knn", b) for b in wanted["knn"]]
     if row.network is not None:
@@ -381,6 +397,7 @@ def text(results: dict[str, Any]) -> str:
     if matrix(results):
         parts += ["", "What a linear model reads of each known factor (a category: accuracy; a quantity: R²):", ""]
         parts.append(aligned(matrix_table(results)))
+    parts += [f"{task} was left out: {why}" for task, why in results.get("refused", {}).items()]
     return "\n".join(parts)
 
 

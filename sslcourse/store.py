@@ -9,6 +9,7 @@ last bits. Nothing is downloaded.
 from __future__ import annotations
 
 import ast
+import dataclasses
 import functools
 import hashlib
 import json
@@ -48,6 +49,11 @@ class Recipe:
         """The task on a new backbone for images of `side` pixels, before training."""
         network = backbones.build(self.arch, image_size=side, seed=self.config.seed)
         return pretext.build(self.task, network, **self.options)
+
+    def fitted(self, images: int) -> Recipe:
+        """The same with a batch that isn't larger than the set."""
+        small = dataclasses.replace(self.config, batch_size=min(self.config.batch_size, max(2, images)))
+        return dataclasses.replace(self, config=small)
 
 
 def recipe(
@@ -93,6 +99,7 @@ def pretrained(
     """
     asked = recipe(task, seed=seed, steps=steps, backbone=backbone, **options)
     images = data if isinstance(data, ImageSet) else load(data).unlabeled
+    asked = asked.fitted(len(images))
     path = entry(asked, images)
     found = _read(path)
     if found is not None:

@@ -48,7 +48,7 @@ def photographs(tmp_path_factory):
 def test_help_answers_for_every_command(call):
     code, out, _ = call("--help")
     assert code == 0
-    for command in ("demo", "lab", "doctor", "tasks", "pretrain", "evaluate", "data", "bench"):
+    for command in ("demo", "lab", "doctor", "tasks", "pretrain", "evaluate", "compare", "data", "bench"):
         assert command in out
         code, text, _ = call(command, "--help")
         assert code == 0 and "Usage" in text
@@ -102,6 +102,26 @@ def test_scratch_is_finetuned_and_refuses_frozen_protocols(call, photographs):
     assert code == 0 and result["protocol"] == "finetune" and result["std"] is None
     code, out, err = call("evaluate", "scratch", *data, "--protocol", "linear")
     assert code == 2 and out == "" and "for frozen features without training use random" in err
+
+
+def test_compare_makes_a_table_and_goes_on_where_it_was(call, photographs, tmp_path, monkeypatch):
+    monkeypatch.setenv("SSLCOURSE_CACHE", str(tmp_path / "cache"))
+    given = ["compare", "--data", f"folder:{photographs}", "--size", 16, "--seeds", 2, "--labels-per-class", 3]
+    given += ["--steps", 2, "--budgets", "1,3", "--no-finetune", "--out", tmp_path / "results.json"]
+    code, out, err = call(*given, "--tasks", "rotation,simclr", "--json")
+    assert code == 0, err
+    results = json.loads(out)
+    assert results == json.loads((tmp_path / "results.json").read_text())
+    assert set(results["runs"]["simclr"]["1"]["linear"]) == {"1", "3"}
+    code, out, err = call(*given, "--tasks", "rotation,simclr")
+    assert code == 0 and "pretraining" not in err
+    assert "linear probe" in out and "simclr" in out and "colour histogram" in out
+
+
+@pytest.mark.parametrize("budgets", ["ten", "0", "1,-2", "1;2"])
+def test_compare_refuses_budgets_that_are_none(call, budgets):
+    code, _, err = call("compare", "--budgets", budgets)
+    assert code == 2 and "whole numbers" in err
 
 
 def test_data_says_what_is_there_and_shows_it(call, photographs, tmp_path):

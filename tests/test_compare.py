@@ -149,6 +149,17 @@ def test_a_file_that_is_no_comparison_is_left_alone(tmp_path, content):
     assert out.read_text() == content
 
 
+def test_a_task_that_refuses_the_images_is_left_out_and_says_why(toy_world, monkeypatch):
+    gray = [ImageSet(p.images[:, :1].repeat(1, 3, 1, 1), p.labels, p.classes) for p in (toy_world.train,) * 4]
+    monkeypatch.setattr(compare, "load", lambda data, size=None: Splits(gray[0].without_labels(), *gray[1:]))
+    results = compare.run(["rotation", "colorization"], **(FEW | {"seeds": 1}))
+    assert "colorization" not in results["runs"] and "rotation" in results["runs"]
+    assert "gray" in results["refused"]["colorization"]
+    assert "colorization was left out" in compare.text(results)
+    with pytest.raises(CourseError, match="none of the tasks"):
+        compare.run(["colorization"], **FEW)
+
+
 def test_what_cannot_be_measured_is_refused_before_anything_is_trained(toy_world, monkeypatch):
     for wrong, message in (
         ({"tasks": ["rotatoin"]}, "rotation"),

@@ -184,6 +184,11 @@ def test_old_entries_make_room_for_new_ones(images, monkeypatch):
     assert len(list(store.folder().glob("*.safetensors"))) == 1
 
 
+def test_a_batch_is_not_larger_than_the_set(images):
+    few = images.select(slice(10))
+    assert isinstance(store.pretrained("simclr", few, **SMALL), backbones.Backbone)
+
+
 def test_wrong_names_are_refused_before_anything_is_computed(images):
     with pytest.raises(CourseError, match="rotation"):
         store.pretrained("rotatoin", images)

@@ -31,7 +31,9 @@ from sslcourse.evaluate import extract
 
 RELABEL = ("k-means", "classifier")
 DEEPCLUSTER = train.TrainConfig(steps=60, batch_size=128, learning_rate=5e-3, weight_decay=0.05)  # of one round
-NOISE = 1e-6  # a direction with less than this share of the largest variance is rounding, and whitening would blow it up
+NOISE = (
+    1e-6  # a direction with less than this share of the largest variance is rounding, and whitening would blow it up
+)
 
 
 # --- what k-means sees -------------------------------------------------------------------------------------------
@@ -104,7 +106,9 @@ def k_means(features: Tensor, clusters: int = 10, *, seed: int = 0, starts: int 
     _refuse_low("clusters", clusters, 1)
     _refuse_low("starts", starts, 1)
     if clusters > len(x):
-        raise CourseError(f"{clusters} clusters were asked for, and there are {len(x)} rows; ask for at most that many.")
+        raise CourseError(
+            f"{clusters} clusters were asked for, and there are {len(x)} rows; ask for at most that many."
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         try:
@@ -219,7 +223,9 @@ def deepcluster(
     pixels = images.images if isinstance(images, ImageSet) else images
     _refuse_low("rounds", rounds, 1)
     if relabel not in RELABEL:
-        raise CourseError(f"relabel must be one of {', '.join(RELABEL)}, and is {relabel!r}{suggest(relabel, RELABEL)}.")
+        raise CourseError(
+            f"relabel must be one of {', '.join(RELABEL)}, and is {relabel!r}{suggest(relabel, RELABEL)}."
+        )
     config = dataclasses.replace(config, batch_size=min(config.batch_size, len(pixels)))
     device = devices.pick_device(device)
     classifier, done = None, []

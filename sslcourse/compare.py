@@ -143,7 +143,8 @@ def run(
     if refused and not tasks:
         raise CourseError(f"none of the tasks can learn from {data}: {' '.join(refused.values())}")
     lines = rows(tasks, splits.unlabeled, steps=steps, device=device, progress=False)
-    results = _begin(out, data, splits, labels) | {"refused": refused}
+    results = _begin(out, data, splits, labels)
+    results |= {"tasks": sorted({*results.get("tasks", ()), *tasks}), "refused": refused}
     jobs = []
     for seed in range(seeds):
         for row in lines:
@@ -252,7 +253,7 @@ def _begin(out: str | Path | None, data: str, splits: Any, labels: int) -> dict[
                 f"{out} holds a comparison with {name} {found[name]!r}, and this one has {about[name]!r}; "
                 "choose another file."
             )
-    return about | {"runs": found["runs"]}
+    return about | {name: found[name] for name in ("tasks", "runs") if name in found}
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -326,7 +327,7 @@ def curve(results: dict[str, Any], row: str, protocol: str) -> dict[int, Summary
 
 def order(results: dict[str, Any]) -> list[str]:
     """Baselines first, then the tasks from the best linear probe down."""
-    tasks = [row for row in results["runs"] if row in pretext.tasks()]
+    tasks = [row for row in results["runs"] if row in results["tasks"]]
     mean = lambda row: Summary(tuple(values(results, row, "linear") or [0.0])).mean  # noqa: E731
     return [row for row in results["runs"] if row not in tasks] + sorted(tasks, key=mean, reverse=True)
 
@@ -346,18 +347,20 @@ def table(results: dict[str, Any]) -> list[list[str]]:
     """The comparison as cells of text, headings first."""
     lines = [["", "kNN", "linear probe", "gain, points", "fine-tuned", "gain, points"]]
     for row in order(results):
-        cells = [
-            row
-            + (f" ({architecture(results, row)})" if "vit" in architecture(results, row) and "vit" not in row else "")
-        ]
+        cells = [titled(results, row)]
         for protocol in ("knn", "linear", "finetune"):
             found = values(results, row, protocol)
             cells.append(str(Summary(tuple(found))) if found else "")
             if protocol != "knn":
-                measured = architecture(results, row) and row != random_name(architecture(results, row))
-                cells.append(points(gain(results, row, protocol)) if measured else "")
+                cells.append(points(gain(results, row, protocol)) if row in results["tasks"] else "")
         lines.append(cells)
     return lines
+
+
+def titled(results: dict[str, Any], row: str) -> str:
+    """A row's name, with its architecture where that isn't the course's residual network."""
+    arch = architecture(results, row)
+    return row if arch in ("", "resnet-tiny") or arch in row else f"{row} ({arch})"
 
 
 def points(difference: Summary | None) -> str:

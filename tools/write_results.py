@@ -1,0 +1,74 @@
+"""Write the tables of benchmarks/results.json into README.md and benchmarks/README.md.
+
+    python tools/write_results.py            write them
+    python tools/write_results.py --check    say which file differs from the results, and fail
+
+A table stands between <!-- results: NAME --> and <!-- end -->; nothing else of a file is touched. So prose and file
+can't drift apart: `python -m sslcourse compare --out benchmarks/results.json` measures, this writes, a test checks.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+from sslcourse import compare
+from sslcourse.evaluate import Summary
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = ("README.md", "benchmarks/README.md")
+BLOCK = re.compile(r"(<!-- results: (?P<name>[a-z ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def short(results: dict) -> str:
+    """The table of the front page: linear probe and fine-tuning, the best at the end."""
+    lines = [["", "linear probe", "fine-tuned"]]
+    rows = compare.order(results)
+    baselines = [row for row in rows if row not in results["tasks"]]
+    for row in [*baselines, *reversed([row for row in rows if row in results["tasks"]])]:
+        found = [compare.values(results, row, protocol) for protocol in ("linear", "finetune")]
+        lines.append([compare.titled(results, row), *(str(Summary(tuple(v))) if v else "" for v in found)])
+    return compare.markdown(lines)
+
+
+def curves(results: dict, protocol: str) -> str:
+    """Mean accuracies against labels per class, a line for each row."""
+    found = {row: compare.curve(results, row, protocol) for row in compare.order(results)}
+    budgets = sorted({budget for curve in found.values() for budget in curve})
+    lines = [["labels per class", *map(str, budgets)]]
+    for row, curve in found.items():
+        if curve:
+            lines.append([row, *(f"{curve[b].mean:.3f}" if b in curve else "" for b in budgets)])
+    return compare.markdown(lines)
+
+
+TABLES = {
+    "short": short,
+    "table": lambda results: compare.markdown(compare.table(results)),
+    "matrix": lambda results: compare.markdown(compare.matrix_table(results)),
+    "linear curves": lambda results: curves(results, "linear"),
+}
+
+
+def written(text: str, results: dict) -> str:
+    """A file's text with every table made again."""
+    return BLOCK.sub(lambda m: m[1] + TABLES[m["name"]](results) + "\n" + m[3], text)
+
+
+def main() -> int:
+    results = compare.read(ROOT / "benchmarks" / "results.json")
+    differ = []
+    for name in FILES:
+        path = ROOT / name
+        old = path.read_text(encoding="utf-8")
+        new = written(old, results)
+        if old != new:
+            differ.append(name)
+            if "--check" not in sys.argv:
+                path.write_text(new, encoding="utf-8")
+    if "--check" in sys.argv and differ:
+        print(f"not what benchmarks/results.json says: {', '.join(differ)}; run tools/write_results.py")
+    return int("--check" in sys.argv and bool(differ))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

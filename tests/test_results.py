@@ -1,0 +1,47 @@
+"""The committed results: whole, and what README and benchmarks say of them."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from sslcourse import compare, pretext
+
+ROOT = Path(__file__).resolve().parent.parent
+TOOL = runpy.run_path(str(ROOT / "tools" / "write_results.py"))
+
+
+@pytest.fixture(scope="module")
+def results():
+    return compare.read(ROOT / "benchmarks" / "results.json")
+
+
+@pytest.mark.parametrize("name", TOOL["FILES"])
+def test_prose_and_file_hold_together(name, results):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert TOOL["BLOCK"].search(text), "a file without a table has nothing to hold"
+    assert TOOL["written"](text, results) == text, "run tools/write_results.py"
+
+
+@pytest.mark.parametrize("name", TOOL["FILES"])
+def test_another_result_would_be_noticed(name, results):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    digit = next(m for m in re.finditer(r"0\.\d\d(\d) ±", text[TOOL["BLOCK"].search(text).start() :]))
+    place = TOOL["BLOCK"].search(text).start() + digit.start(1)
+    wrong = text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :]
+    assert TOOL["written"](wrong, results) == text
+
+
+def test_every_task_was_measured_over_five_seeds(results):
+    assert set(results["tasks"]) == set(pretext.tasks())
+    for row in results["tasks"]:
+        for protocol in ("knn", "linear", "finetune"):
+            assert len(compare.values(results, row, protocol)) == 5, f"{row}, {protocol}"
+        assert len(compare.gain(results, row, "linear").values) == 5
+        assert all("factors" in run for run in results["runs"][row].values())
+
+
+def test_the_settings_are_those_of_the_package(results):
+    for row in results["tasks"]:
+        assert {run["steps"] for run in results["runs"][row].values()} == {pretext.find(row).settings["steps"]}

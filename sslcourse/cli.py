@@ -188,7 +188,12 @@ def pretrain(
 
 @app.command()
 def evaluate(
-    source: Annotated[str, typer.Argument(help="A run's folder, a backbone.safetensors, or random or scratch.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A run's folder, a file of weights (the course's or other people's), or random or scratch."
+        ),
+    ],
     data: Spec = "world",
     protocol: Annotated[
         str | None, typer.Option(help="knn, linear or finetune (default: linear; scratch: finetune)")
@@ -201,7 +206,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure a backbone with few labels: kNN, linear probe or fine-tuning, over several draws of the labels."""
-    from sslcourse import backbones
+    from sslcourse import backbones, weights
     from sslcourse import device as devices
     from sslcourse import evaluate as evaluation
     from sslcourse.data import load
@@ -214,7 +219,7 @@ def evaluate(
     protocol = protocol or ("finetune" if source == "scratch" else "linear")
     evaluation.refuse_unknown_protocol(protocol)
     where = devices.pick_device(device)
-    fixed = None if source in ("random", "scratch") else backbones.load(source)
+    fixed = None if source in ("random", "scratch") else weights.load(source)
     backbones.refuse_unknown(backbone)
     splits = load(data, size=size)
     for note in splits.notes:

@@ -1,4 +1,5 @@
-"""Pin every package again: requirements.lock for the course, benchmarks/requirements.lock for `make bench`.
+"""Pin every package again: requirements.lock for the course, benchmarks/requirements.lock for `make bench` and for the
+tests against transformers, timm and lightly.
 
 No option here may write the address of a registry into a lock, and `uv.lock` holds some: hence requirements files.
 """
@@ -16,4 +17,4 @@ def compile_lock(*options: str) -> None:
 
 
 compile_lock("--group", "dev", "--extra", "classroom", "-o", "requirements.lock")
-compile_lock("--extra", "bench", "-c", "requirements.lock", "-o", "benchmarks/requirements.lock")
+compile_lock("--extra", "bench", "--extra", "ecosystem", "-c", "requirements.lock", "-o", "benchmarks/requirements.lock")

@@ -1,0 +1,295 @@
+"""Whose weights are these? Finding the network in a checkpoint, and the course's names for its parts.
+
+Every layout is found in the same way. A checkpoint is a tree; each tensor in it has a dotted path. The first layer of a
+network and a layer of its first block, side by side, show where a network begins: what stands before them is its
+prefix, and what begins with it and isn't part of the network must be a known head.
+
+    source                        prefix                                          names behind it
+    torchvision                   (none), state_dict.                             conv1, layer1.0.conv1, fc
+    MoCo v1, v2 (1911.05722)      state_dict.module.encoder_q. | encoder_k.       torchvision's
+    DINO (2104.14294)             teacher.[module.]backbone. | student.module.…   timm's, or torchvision's
+    DINO's backbone alone         (none)                                          timm's, or torchvision's
+    MAE (2111.06377)              model.                                          timm's, decoder beside them
+    VISSL                         classy_state_dict.base_model.model.trunk.[base_model.]_feature_blocks.
+                                  model_state_dict._feature_blocks., or bare      torchvision's
+    SimCLR to PyTorch (tonylins)  state_dict.                                     torchvision's
+    SimCLRv2 (Separius)           resnet.                                         net.0.0, net.1.blocks.0.net.0
+    lightly                       state_dict.backbone.                            torchvision's, or 0, 1, 4.0.conv1
+    solo-learn                    state_dict.backbone. (once encoder.)            torchvision's, or timm's
+    timm                          (none)                                          patch_embed.proj, blocks.0.attn.qkv
+    Hugging Face                  (none), resnet., vit., dinov2.                  embeddings., encoder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from sslcourse.errors import CourseError
+from sslcourse.weights.reading import Contents
+
+TEACHER = re.compile(r"(^|[._])(encoder_k|momentum|teacher|target|ema)")
+# What may stand beside a network without being part of it: heads, the masked autoencoder's decoder, the mask's token.
+HEAD = re.compile(
+    r"^(fc|heads?|head_dist|classifier|linear|projectors?|projection_head|prediction_head|predictor|prototypes|pooler"
+    r"|mask_token|fc_norm|decoder\w*|contrastive_head|classification_head|online_classifier)(\.|$)"
+)
+
+
+# --- names ------------------------------------------------------------------------------------------------------
+
+
+def torchvision(key: str) -> str:
+    """torchvision's own names; lightly's ResNetGenerator says shortcut for downsample."""
+    return ".".join("downsample" if part == "shortcut" else part for part in key.split("."))
+
+
+def _numbered(places: dict[str, str]) -> Callable[[str], str]:
+    def rename(key: str) -> str:
+        place, dot, rest = key.partition(".")
+        return torchvision(places.get(place, place) + dot + rest)
+
+    return rename
+
+
+# The children of a torchvision network in an nn.Sequential, and those of lightly's, which has neither ReLU nor pooling.
+sequential = _numbered({"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"})
+sequential_lightly = _numbered({"0": "conv1", "1": "bn1", "2": "layer1", "3": "layer2", "4": "layer3", "5": "layer4"})
+
+
+def simclr2(key: str) -> str:
+    """Names of the SimCLRv2 conversions (Chen et al., 2020, 2006.10029), whose blocks are numbered sequences."""
+    key = re.sub(r"^net\.0\.0\.", "conv1.", re.sub(r"^net\.0\.1\.0\.", "bn1.", key))
+    match = re.match(r"net\.([1-4])\.blocks\.(\d+)\.(.+)$", key)
+    if not match:
+        return key
+    rest = re.sub(r"^net\.([024])\.(?=weight)", lambda m: f"conv{int(m[1]) // 2 + 1}.", match[3])
+    rest = re.sub(r"^net\.([135])\.0\.", lambda m: f"bn{int(m[1]) // 2 + 1}.", rest)
+    rest = re.sub(
+        r"^projection\.shortcut\.(?=weight)", "downsample.0.", re.sub(r"^projection\.bn\.0\.", "downsample.1.", rest)
+    )
+    return f"layer{match[1]}.{match[2]}.{rest}"
+
+
+def huggingface_resnet(key: str) -> str:
+    """Names of Transformers' ResNetModel."""
+    parts = {"convolution": ("conv1", "downsample.0", "conv{}"), "normalization": ("bn1", "downsample.1", "bn{}")}
+    for part, (stem, shortcut, layer) in parts.items():
+        key = re.sub(rf"^embedder\.embedder\.{part}\.", f"{stem}.", key)
+        key = re.sub(
+            rf"^encoder\.stages\.(\d+)\.layers\.(\d+)\.(?:shortcut|layer\.(\d+))\.{part}\.",
+            lambda m, shortcut=shortcut, layer=layer: (
+                f"layer{int(m[1]) + 1}.{m[2]}.{shortcut if m[3] is None else layer.format(int(m[3]) + 1)}."
+            ),
+            key,
+        )
+    return key
+
+
+def timm(key: str) -> str:
+    """timm's own names; VISSL says class_token and pos_embedding."""
+    return {"class_token": "cls_token", "pos_embedding": "pos_embed"}.get(key, key)
+
+
+# Transformers' names of what lies in a block of a vision transformer: those in its files, and those in memory since v5.
+IN_BLOCK = {
+    r"layernorm_before": "norm1", r"layernorm_after": "norm2", r"norm1": "norm1", r"norm2": "norm2",
+    r"attention\.attention\.query": "attn.q", r"attention\.attention\.key": "attn.k", r"attention\.attention\.value": "attn.v",
+    r"attention\.q_proj": "attn.q", r"attention\.k_proj": "attn.k", r"attention\.v_proj": "attn.v",
+    r"attention\.output\.dense": "attn.proj", r"attention\.o_proj": "attn.proj",
+    r"intermediate\.dense": "mlp.fc1", r"output\.dense": "mlp.fc2", r"mlp\.fc1": "mlp.fc1", r"mlp\.fc2": "mlp.fc2",
+}  # fmt: skip
+
+
+def huggingface_vit(key: str) -> str:
+    """Names of Transformers' ViTModel and Dinov2Model; attn.q, attn.k and attn.v are joined later."""
+    outside = {
+        "embeddings.cls_token": "cls_token", "embeddings.mask_token": "mask_token",
+        "embeddings.position_embeddings": "pos_embed", "layernorm.weight": "norm.weight", "layernorm.bias": "norm.bias",
+        "embeddings.patch_embeddings.projection.weight": "patch_embed.proj.weight",
+        "embeddings.patch_embeddings.projection.bias": "patch_embed.proj.bias",
+    }  # fmt: skip
+    match = re.match(r"(?:encoder\.layer|layers)\.(\d+)\.(.+)$", key)
+    if not match:
+        return outside.get(key, key)
+    block, rest = f"blocks.{match[1]}.", match[2]
+    if scale := re.fullmatch(r"layer_scale([12])\.lambda1", rest):
+        return f"{block}ls{scale[1]}.gamma"
+    for pattern, name in IN_BLOCK.items():
+        if inside := re.fullmatch(rf"{pattern}\.(weight|bias)", rest):
+            return f"{block}{name}.{inside[1]}"
+    return key
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a network is known, and the course's names for its parts: torchvision's for ResNets, timm's for transformers.
+
+    `first` and `block` are names that stand side by side at the start of such a network; `without` isn't there.
+    """
+
+    name: str
+    kind: str  # resnet or vit
+    rename: Callable[[str], str]
+    first: str
+    block: str
+    without: str = ""
+
+
+LAYOUTS = (
+    Layout("torchvision", "resnet", torchvision, "conv1.weight", "layer1.0.conv1.weight"),
+    Layout("sequential", "resnet", sequential, "0.weight", "4.0.conv1.weight", without="2.0.conv1.weight"),
+    Layout("lightly", "resnet", sequential_lightly, "0.weight", "2.0.conv1.weight"),
+    Layout("simclr2", "resnet", simclr2, "net.0.0.weight", "net.1.blocks.0.net.0.weight"),
+    Layout(
+        "huggingface", "resnet", huggingface_resnet, "embedder.embedder.convolution.weight",
+        "encoder.stages.0.layers.0.layer.0.convolution.weight",
+    ),
+    Layout("timm", "vit", timm, "patch_embed.proj.weight", "blocks.0.norm1.weight"),
+    Layout(
+        "huggingface", "vit", huggingface_vit, "embeddings.patch_embeddings.projection.weight",
+        "embeddings.patch_embeddings.projection.bias",
+    ),
+)  # fmt: skip
+
+
+# --- finding ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Found:
+    """One network of a checkpoint, its parts under the course's names."""
+
+    layout: Layout
+    prefix: str
+    weights: dict[str, Tensor]
+    sources: dict[str, list[str]]  # the course's name to the names in the file
+    others: list[str] = field(default_factory=list)  # names in the file that belong to other networks
+
+    def origins(self, names: list[str]) -> list[str]:
+        """The names in the file of these parts."""
+        return [origin for name in names for origin in self.sources[name]]
+
+
+def find(contents: Contents, network: str | None = None, prefix: str | None = None) -> Found:
+    """The one network of a checkpoint that was asked for.
+
+    network  "teacher" or "student", of a checkpoint that holds both. By default the one that its method evaluates: a
+             network that is called teacher (DINO), else the one that isn't an average over training (MoCo's query encoder)
+    prefix   the dotted path of the network, where several are left
+    Raises CourseError when none or several are found, with what there is.
+    """
+    if network not in (None, "teacher", "student"):
+        raise CourseError(f"network is teacher or student, and {network!r} was given.")
+    candidates = [(layout, p) for layout in LAYOUTS for p in _prefixes(contents.tensors, layout)]
+    if not candidates:
+        some = ", ".join(list(contents.tensors)[:3])
+        raise CourseError(
+            f"{contents.path} holds no residual network or vision transformer in a layout that this course knows (its first "
+            f"entries are {some}); it reads those of torchvision, MoCo, DINO, MAE, VISSL, SimCLR, lightly, solo-learn, timm "
+            "and Transformers."
+        )
+    chosen = _choose(candidates, network, prefix)
+    if len(chosen) != 1:
+        shown = ", ".join(repr(p) for _, p in chosen or candidates)
+        wanted = f"prefix {prefix!r}" if prefix is not None else f"the {network}" if network else "one network"
+        raise CourseError(
+            f"{contents.path} holds {len(candidates)} network{'s' * (len(candidates) > 1)}, and {wanted} isn't one that can be "
+            f"told from them; choose by network='teacher' or 'student', or by prefix= one of {shown}."
+        )
+    return _collect(contents.tensors, *chosen[0])
+
+
+def _prefixes(tensors: dict[str, Tensor], layout: Layout) -> list[str]:
+    """What stands before the first layer of each network in this layout."""
+    starts = [key.removesuffix(layout.first) for key in tensors if key.endswith(layout.first)]
+    return [
+        p
+        for p in starts
+        if (not p or p.endswith("."))
+        and p + layout.block in tensors
+        and not (layout.without and p + layout.without in tensors)
+    ]
+
+
+def _choose(candidates: list[tuple[Layout, str]], network: str | None, prefix: str | None) -> list[tuple[Layout, str]]:
+    if prefix is not None:
+        return [c for c in candidates if c[1].rstrip(".") == prefix.rstrip(".")]
+    teachers = [c for c in candidates if TEACHER.search(c[1])]
+    students = [c for c in candidates if not TEACHER.search(c[1])]
+    if network is not None:
+        return teachers if network == "teacher" else students
+    named = [c for c in teachers if "teacher" in c[1]]
+    if len(named) == 1 and all("student" in p or "base_model" in p for _, p in students):
+        return named
+    exact = [c for c in students if c[1].endswith("backbone.") and not c[1].endswith("student_backbone.")]
+    return students if len(students) == 1 else exact or students or teachers
+
+
+def _collect(tensors: dict[str, Tensor], layout: Layout, prefix: str) -> Found:
+    """The tensors behind the prefix, renamed; queries, keys and values joined in timm's order."""
+    found = Found(layout, prefix, {}, {})
+    for key, tensor in tensors.items():
+        if not key.startswith(prefix):
+            found.others.append(key)
+            continue
+        name = layout.rename(key.removeprefix(prefix))
+        if name in found.weights:
+            raise CourseError(f"two entries of the file, {found.sources[name][0]} and {key}, are both {name}.")
+        found.weights[name], found.sources[name] = tensor, [key]
+    for name in [name for name in found.weights if re.search(r"\.attn\.q\.(weight|bias)$", name)]:
+        three = [name.replace(".attn.q.", f".attn.{part}.") for part in "qkv"]
+        if not all(part in found.weights for part in three):
+            raise CourseError(f"of queries, keys and values some are missing beside {found.sources[name][0]}.")
+        joined = name.replace(".attn.q.", ".attn.qkv.")
+        found.sources[joined] = [found.sources.pop(part)[0] for part in three]
+        found.weights[joined] = torch.cat([found.weights.pop(part) for part in three])  # (3 d, d) or (3 d,)
+    return found
+
+
+# --- whose --------------------------------------------------------------------------------------------------------
+
+
+def source(contents: Contents, found: Found) -> str:
+    """Whose checkpoint it is, as far as can be told: a name of NORMALIZATION in `preprocessing`."""
+    keys, prefix = contents.tensors, found.prefix
+    top = set(contents.entries)
+    if found.layout.name == "huggingface":
+        return "Transformers"
+    if contents.config.get("pretrained_cfg"):
+        return "timm"
+    if (
+        "classy_state_dict" in top
+        or prefix.endswith("_feature_blocks.")
+        or "class_token" in str(found.sources.get("cls_token"))
+    ):
+        return "VISSL"
+    if re.search(r"(^|\.)encoder_[qk]\.$", prefix):
+        return "MoCo v2" if f"{prefix}fc.2.weight" in keys else "MoCo v1" if f"{prefix}fc.weight" in keys else "MoCo"
+    if {"teacher", "student"} <= top:
+        return "DINO"
+    if any(name.startswith("decoder_embed.") for name in found.weights):
+        return "MAE"
+    if found.layout.name == "simclr2" or converted_simclr(contents, found):
+        return "SimCLR"
+    if "pytorch-lightning_version" in top or re.match(r"state_dict\.(\w*backbone|encoder)\.", prefix):
+        return "solo-learn" if "state_dict.classifier.weight" in keys else "lightly"
+    if found.layout.name in ("sequential", "lightly"):
+        return "lightly"
+    return "torchvision" if found.layout.kind == "resnet" else "timm or DINO"
+
+
+def converted_simclr(contents: Contents, found: Found) -> bool:
+    """Whether a checkpoint has the marks of a SimCLR network that was converted from TensorFlow (Chen et al., 2020,
+    2002.05709): `state_dict` and nothing else at the top, torchvision's names, and batch norms that have statistics but
+    never counted a batch, since PyTorch never trained them. No entry says so: `normalize` overrides.
+    """
+    if contents.entries != ["state_dict"] or found.prefix != "state_dict." or found.layout.name != "torchvision":
+        return False
+    counted = [int(t) for name, t in found.weights.items() if name.endswith("num_batches_tracked")]
+    means = [t for name, t in found.weights.items() if name.endswith("running_mean")]
+    return bool(counted) and not any(counted) and any(bool(mean.any()) for mean in means)

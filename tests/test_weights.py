@@ -4,6 +4,7 @@ Equal keys prove nothing: every comparison is of features, with batch norms and 
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import pickle
@@ -796,6 +797,25 @@ def test_what_was_read_can_be_written_again(tmp_path, written):
     backbones.save(backbone, tmp_path / "f.safetensors")  # refused when it is read, not computed otherwise
     with pytest.raises(CourseError, match="is unknown"):
         backbones.load(tmp_path / "f.safetensors")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"stride_in_first": True}, {"first_stride": 2}, {"groups": 32}, {"base_width": 128}, {"stem_width": 32}],
+    ids=str,
+)
+def test_a_network_that_computes_something_else_never_gets_a_name_of_ours(change):
+    """Or its backbone.safetensors would load again, as another network."""
+    usual = weights.ResNetMeasures(Bottleneck, (3, 4, 6, 3), (64, 128, 256, 512), "imagenet", 64)
+    assert usual.name == "resnet50"
+    assert dataclasses.replace(usual, **change).name not in backbones.names()
+
+
+@pytest.mark.parametrize("change", [{"eps": 1e-12}, {"heads": 8}, {"layer_scale": True}, {"qkv_bias": False}], ids=str)
+def test_nor_does_such_a_transformer(change):
+    usual = weights.VitMeasures(image_size=32, patch=4, width=128, depth=4, heads=4, hidden=512, eps=1e-6)
+    assert usual.name == "vit-tiny"
+    assert dataclasses.replace(usual, **change).name not in backbones.names()
 
 
 def test_the_image_processor_gives_what_the_backbone_expects(tmp_path):

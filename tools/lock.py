@@ -17,4 +17,6 @@ def compile_lock(*options: str) -> None:
 
 
 compile_lock("--group", "dev", "--extra", "classroom", "-o", "requirements.lock")
-compile_lock("--extra", "bench", "--extra", "ecosystem", "-c", "requirements.lock", "-o", "benchmarks/requirements.lock")
+compile_lock(
+    "--extra", "bench", "--extra", "ecosystem", "-c", "requirements.lock", "-o", "benchmarks/requirements.lock"
+)

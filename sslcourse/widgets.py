@@ -22,8 +22,10 @@ from sslcourse.errors import CourseError
 from sslcourse.pretext.context import OFFSETS, POSITION_NAMES, place_pairs
 from sslcourse.pretext.mae import hide, random_masking
 from sslcourse.pretext.transformation import ELEMENT_NAMES
+from sslcourse.transfer import clustering, fewshot
 
 if TYPE_CHECKING:
+    from sslcourse.data.imageset import ImageSet
     from sslcourse.evaluate import Summary
     from sslcourse.pretext.colorization import Colorization
     from sslcourse.pretext.mae import MaskedAutoencoder
@@ -405,3 +407,127 @@ def draw_answers(axis: Axes, logits: Tensor, temperature: float) -> None:
     axis.bar(range(1, len(share) + 1), share.tolist(), color=plots.PALETTE[0])
     axis.set(ylim=(0, 1), xlabel="made-up answer", ylabel="probability")
     axis.set_title(f"temperature {temperature:.2g}: {entropy:.2f} of {math.log(len(share)):.2f} nats", fontsize=9)
+
+
+def episode_explorer(
+    images: ImageSet,
+    representations: Mapping[str, Tensor],
+    *,
+    ways: int = 5,
+    queries: int = 7,
+    shots: Sequence[int] = (1, 5),
+    episodes: int = 50,
+) -> widgets.VBox:
+    """Draw few-shot episodes by their seed, and see what the nearest prototype (cosine) answers under each representation.
+
+    representations names features (M, d) of these labelled images; `shots` are the sizes of the support to choose from.
+    """
+    refuse_strangers(images.images, representations)
+    labels = images.require_labels()
+    fewshot.episode(labels, ways=ways, shots=max(shots), queries=queries)  # asks for too much? Say so now
+
+    def draw(seed: int, name: str, support: int) -> Figure:
+        drawn = fewshot.episode(labels, ways=ways, shots=support, queries=queries, seed=seed)
+        predicted = fewshot.by_prototype(representations[name], drawn, "cosine")
+        return draw_episode(images, drawn, predicted, name)
+
+    return explorer(
+        draw,
+        {
+            "seed": widgets.IntSlider(0, 0, episodes - 1, description="episode", continuous_update=False),
+            "name": widgets.Dropdown(options=list(representations), description="features"),
+            "support": widgets.SelectionSlider(options=list(shots), value=shots[0], description="shots"),
+        },
+        "an episode: a row per class, its labelled pictures on the left, queries and the answers to them on the right",
+    )
+
+
+def draw_episode(images: ImageSet, drawn: fewshot.Episode, predicted: Tensor, name: str = "") -> Figure:
+    """An episode with a row per class: support, a gap, queries; over each query is the class that it was given.
+
+    predicted int64 (N * Q,), 0..N-1: what is right is green and says "right", what is wrong names the wrong class.
+    """
+    (ways, shots), asked = drawn.support.shape, drawn.query.shape[1]
+    names = [images.classes[c] for c in drawn.classes.tolist()]
+    predicted = predicted.view(ways, asked)
+    share = (predicted == torch.arange(ways)[:, None]).float().mean().item()
+    with plt.rc_context(plots.STYLE):
+        figure, axes = plt.subplots(
+            ways,
+            shots + 1 + asked,
+            squeeze=False,
+            width_ratios=[1] * shots + [0.35] + [1] * asked,
+            figsize=(0.85 * (shots + asked) + 1.3, 1.02 * ways + 0.5),
+        )
+        for axis in axes.flat:
+            axis.axis("off")
+        for n in range(ways):
+            for k, i in enumerate(drawn.support[n].tolist()):
+                _framed(axes[n, k], images.images[i], "black", names[n] if k == 0 else "")
+            for q, i in enumerate(drawn.query[n].tolist()):
+                given = int(predicted[n, q])
+                color, text = (plots.PALETTE[2], "right") if given == n else (plots.PALETTE[1], names[given])
+                _framed(axes[n, shots + 1 + q], images.images[i], color, text)
+        figure.suptitle(
+            f"{name + ': ' if name else ''}{shots}-shot, {share:.2f} of {predicted.numel()} queries right\n"
+            "left of the gap: support, with its class; right of it: queries, with the answers",
+            fontsize=10,
+        )
+    return figure
+
+
+def _framed(axis: Axes, image: Tensor, color: str, text: str) -> None:
+    """A picture in a frame of this colour, with a word in the same colour over it."""
+    axis.axis("on")
+    axis.grid(False)
+    axis.set(xticks=[], yticks=[])
+    axis.imshow(plots.to_picture(image), interpolation="nearest")
+    axis.set_title(text, fontsize=8, fontweight="normal", color=color, pad=2)
+    for spine in axis.spines.values():
+        spine.set(visible=True, color=color, linewidth=2)
+
+
+def cluster_slider(images: Tensor, groupings: Mapping[int, Tensor], labels: Tensor | None = None) -> widgets.VBox:
+    """Choose the number of clusters, and look into them: images uint8 (N, 3, H, W), groupings {K: cluster of each, int64 (N,)}.
+
+    labels, int64 (N,), only add how well the clusters meet them.
+    """
+    if not groupings:
+        raise CourseError("cluster_slider needs the clusters for at least one K.")
+    for k, found in groupings.items():
+        if len(found) != len(images):
+            raise CourseError(
+                f"the clusters for K = {k} are {len(found)}, and there are {len(images)} images; give one per image."
+            )
+
+    def draw(clusters: int) -> Figure:
+        return contact_sheet(images, groupings[clusters], labels)
+
+    slider = widgets.SelectionSlider(options=sorted(groupings), description="clusters", continuous_update=False)
+    return explorer(draw, {"clusters": slider}, "some pictures of each cluster, a row each, for the chosen number")
+
+
+def contact_sheet(
+    images: Tensor,
+    clusters: Tensor,
+    labels: Tensor | None = None,
+    *,
+    columns: int = 12,
+    most: int = 12,
+    title: str | None = None,
+) -> Figure:
+    """The first pictures of each of the `most` largest clusters, a row each: images (N, 3, H, W), clusters int64 (N,)."""
+    sizes = torch.bincount(clusters)  # (K,)
+    largest = sizes.argsort(descending=True, stable=True)[:most]
+    largest = largest[sizes[largest] > 0]
+    shown = torch.full((len(largest) * columns, *images.shape[1:]), 255, dtype=images.dtype)  # white where none is left
+    for row, cluster in enumerate(largest.tolist()):
+        members = images[clusters == cluster][:columns]
+        shown[row * columns : row * columns + len(members)] = members
+    if title is None:
+        title = f"{int((sizes > 0).sum())} clusters"
+        if labels is not None:
+            found = clustering.scores(labels, clusters)
+            title += f": purity {found['purity']:.2f}, Hungarian accuracy {found['accuracy']:.2f}, NMI {found['nmi']:.2f}"
+    names = [f"{sizes[cluster]} pictures" for cluster in largest.tolist()]
+    return plots.grid(shown, columns=columns, size=0.62, rows=names, title=title)

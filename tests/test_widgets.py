@@ -19,6 +19,7 @@ from sslcourse.pretext.context import OFFSETS
 from sslcourse.pretext.mae import MaskedAutoencoder, kept
 from sslcourse.pretext.rotation import Rotation
 from sslcourse.pretext.transformation import ELEMENT_NAMES
+from sslcourse.transfer import fewshot
 
 
 def controls(box):
@@ -289,4 +290,57 @@ def test_answers_sharpen_and_the_title_says_by_how_much():
         widgets.draw_answers(axis, torch.tensor([0.3, 0.1, 0.0, -0.1]), temperature)
         assert low < max(bar.get_height() for bar in axis.patches) < high
     assert "1.39 of 1.39 nats" in axis.get_title()
+    plt.close("all")
+
+
+# -- lesson 13 ----------------------------------------------------------------------------------------------------------
+
+
+def test_episode_explorer():
+    images = draw("val", 60)
+    features = {"pixels": images.images.flatten(1).float(), "noise": torch.randn(60, 4)}
+    options = {"ways": 3, "queries": 2, "shots": (1, 2)}
+    assert_every_control_redraws(widgets.episode_explorer(images, features, **options))
+    with pytest.raises(CourseError, match="an episode takes 40 \\+ 2 of a class"):
+        widgets.episode_explorer(images, features, **options | {"shots": (1, 40)})
+    with pytest.raises(CourseError, match="'pixels' has 59 rows, and there are 60"):
+        widgets.episode_explorer(images, {"pixels": features["pixels"][:59]})
+
+
+def test_the_picture_of_an_episode_says_what_is_right_and_names_what_was_given_instead():
+    images = draw("val", 60)
+    drawn = fewshot.episode(images.labels, ways=2, shots=1, queries=2)
+    first, second = (images.classes[c] for c in drawn.classes.tolist())
+    figure = widgets.draw_episode(images, drawn, torch.tensor([0, 1, 0, 1]), "made up")
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles == [first, "", "right", second, second, "", first, "right"]
+    shown = [torch.from_numpy(a.images[0].get_array().copy()).movedim(-1, 0) for a in figure.axes if a.images]
+    order = torch.cat([drawn.support, drawn.query], dim=1).flatten()
+    assert all(torch.equal(one, images.images[i]) for one, i in zip(shown, order, strict=True))
+    assert "1-shot, 0.50 of 4 queries right" in figure.get_suptitle()
+
+
+# -- lesson 15 ----------------------------------------------------------------------------------------------------------
+
+
+def test_cluster_slider():
+    images = draw("val", 9).images
+    groupings = {2: torch.arange(9) % 2, 3: torch.arange(9) // 3}
+    assert_every_control_redraws(widgets.cluster_slider(images, groupings, torch.arange(9) % 3))
+    with pytest.raises(CourseError, match="at least one K"):
+        widgets.cluster_slider(images, {})
+    with pytest.raises(CourseError, match="K = 2 are 8, and there are 9 images"):
+        widgets.cluster_slider(images, {2: torch.arange(8) % 2})
+
+
+def test_a_contact_sheet_has_a_row_for_each_cluster_largest_first():
+    images = draw("val", 6).images
+    clusters = torch.tensor([2, 2, 0, 2, 0, 5])
+    figure = widgets.contact_sheet(images, clusters, torch.tensor([0, 0, 1, 0, 1, 1]), columns=3)
+    drawn = [torch.from_numpy(axis.images[0].get_array().copy()).movedim(-1, 0) for axis in figure.axes]
+    white = torch.full_like(images[0], 255)
+    expected = [*images[[0, 1, 3]], *images[[2, 4]], white, images[5], white, white]
+    assert all(torch.equal(a, b) for a, b in zip(drawn, expected, strict=True))
+    assert [figure.axes[i].get_ylabel() for i in (0, 3, 6)] == ["3 pictures", "2 pictures", "1 pictures"]
+    assert figure._suptitle.get_text().startswith("3 clusters: purity 1.00, Hungarian accuracy 0.83")
     plt.close("all")

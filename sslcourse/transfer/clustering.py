@@ -232,7 +232,7 @@ def deepcluster(
     for number in range(rounds):
         if classifier is None or relabel == "k-means":
             features = extract(backbone, pixels, stage=stage, device=device)  # (N, d)
-            labels = k_means(Whitening(dims).fit(features)(features), clusters, seed=config.seed, starts=1).labels
+            labels = k_means(Whitening(dims).fit(features)(features), clusters, seed=config.seed, starts=3).labels
             classifier = train.Classifier(backbone, clusters)
         else:
             labels = classifier.predict(pixels)

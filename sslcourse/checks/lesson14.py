@@ -1,0 +1,883 @@
+"""Checks of the exercises of lesson 14: overlap of boxes, mirrored boxes, mIoU, focal loss, NMS, average precision."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torchvision import ops
+
+from sslcourse.checks.framework import Check, Wrong
+
+
+def _boxes(count: int, generator: torch.Generator, side: float = 32.0) -> Tensor:
+    """Boxes (count, 4) of 2 to 14 pixels a side, inside a picture of `side` pixels."""
+    extent = 2 + 12 * torch.rand(count, 2, generator=generator)
+    corner = torch.rand(count, 2, generator=generator) * (side - extent)
+    return torch.cat([corner, corner + extent], dim=1)
+
+
+# --- 14.1 intersection over union --------------------------------------------------------------------------------
+
+
+def box_iou(a: Tensor, b: Tensor) -> Tensor:
+    """a float (M, 4), b float (N, 4): left, top, right, bottom -> IoU of every two, float (M, N)."""
+    return ops.box_iou(a, b)
+
+
+def _pairs(generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
+    apart = torch.tensor([[0.0, 0, 4, 4], [20, 18, 25, 27]])  # apart in both directions: two negative sides
+    inside = torch.tensor([[2.0, 2, 12, 10], [4, 4, 8, 8]])
+    return [(apart, inside), (_boxes(4, generator), _boxes(3, generator)), (_boxes(2, generator), _boxes(7, generator))]
+
+
+def _overlap(a: Tensor, b: Tensor, least: float | None = 0.0, extra: float = 0.0) -> Tensor:
+    sides = torch.minimum(a[:, None, 2:], b[None, :, 2:]) - torch.maximum(a[:, None, :2], b[None, :, :2]) + extra
+    return (sides if least is None else sides.clamp(min=least)).prod(dim=2)
+
+
+def _area(boxes: Tensor, extra: float = 0.0) -> Tensor:
+    return (boxes[:, 2] - boxes[:, 0] + extra) * (boxes[:, 3] - boxes[:, 1] + extra)
+
+
+def _iou_vectorized(a, b):
+    both = _overlap(a, b)
+    return both / (_area(a)[:, None] + _area(b)[None] - both)
+
+
+def _iou_in_loop(a, b):
+    result = torch.zeros(len(a), len(b))
+    for i, (l1, t1, r1, b1) in enumerate(a.tolist()):
+        for j, (l2, t2, r2, b2) in enumerate(b.tolist()):
+            both = max(0.0, min(r1, r2) - max(l1, l2)) * max(0.0, min(b1, b2) - max(t1, t2))
+            result[i, j] = both / ((r1 - l1) * (b1 - t1) + (r2 - l2) * (b2 - t2) - both)
+    return result
+
+
+def _iou_negative_sides(a, b):
+    both = _overlap(a, b, least=None)
+    return both / (_area(a)[:, None] + _area(b)[None] - both)
+
+
+def _iou_counted_twice(a, b):
+    return _overlap(a, b) / (_area(a)[:, None] + _area(b)[None])
+
+
+def _iou_dice(a, b):
+    return 2 * _overlap(a, b) / (_area(a)[:, None] + _area(b)[None])
+
+
+def _iou_with_one_pixel_more(a, b):
+    both = _overlap(a, b, extra=1.0)
+    return both / (_area(a, 1.0)[:, None] + _area(b, 1.0)[None] - both)
+
+
+def _iou_of_the_smaller(a, b):
+    return _overlap(a, b) / torch.minimum(_area(a)[:, None], _area(b)[None])
+
+
+def _iou_of_the_first(a, b):
+    return _overlap(a, b) / _area(a)[:, None]
+
+
+def _iou_of_the_second(a, b):
+    return _overlap(a, b) / _area(b)[None]
+
+
+def _iou_of_the_hull(a, b):
+    sides = torch.maximum(a[:, None, 2:], b[None, :, 2:]) - torch.minimum(a[:, None, :2], b[None, :, :2])
+    return _overlap(a, b) / sides.prod(dim=2)
+
+
+def _iou_turned(a, b):
+    return box_iou(a, b).T
+
+
+intersection_over_union = Check(
+    name="14.1 intersection over union",
+    reference=box_iou,
+    cases=_pairs,
+    rights=(_iou_vectorized, _iou_in_loop),
+    wrongs=(
+        Wrong(
+            "negative sides",
+            _iou_negative_sides,
+            "Boxes that don't meet get a score: where they are apart in both directions, two negative sides multiply to a "
+            "positive area. A side of the intersection is at least 0: clamp both before you multiply.",
+        ),
+        Wrong(
+            "intersection counted twice",
+            _iou_counted_twice,
+            "Two identical boxes get 0.5 from you: the sum of both areas counts the intersection twice. The union is the sum "
+            "of the areas minus the intersection.",
+        ),
+        Wrong(
+            "Dice",
+            _iou_dice,
+            "That is the Dice score, twice the intersection over the sum of the areas. It is a good score, and another one: "
+            "divide the intersection by the union.",
+        ),
+        Wrong(
+            "one pixel more",
+            _iou_with_one_pixel_more,
+            "You add 1 to every side, as if right and bottom were the last pixels inside. Here they are edges: the width is "
+            "right - left.",
+        ),
+        Wrong(
+            "over one of the boxes",
+            _iou_of_the_smaller,
+            "You divide by the area of one box (the smaller, or the first). A tiny box inside a huge one would then score 1; "
+            "divide by the union of both.",
+            also=(_iou_of_the_first, _iou_of_the_second),
+        ),
+        Wrong(
+            "over the enclosing box",
+            _iou_of_the_hull,
+            "You divide by the smallest box around both. The union is what the two boxes cover together, and it is smaller: "
+            "the sum of the areas minus the intersection.",
+        ),
+        Wrong(
+            "rows and columns exchanged",
+            _iou_turned,
+            "The table is turned: row m belongs to box m of `a`, column n to box n of `b`.",
+        ),
+    ),
+    hints=(
+        "Draw two boxes that overlap. Which of the two left edges is the left edge of the intersection? And which right edge?",
+        "Left and top of the intersection are the larger ones of both, right and bottom the smaller ones. With a[:, None] and "
+        "b[None] every box of one meets every box of the other.",
+        "sides = (torch.minimum(a[:, None, 2:], b[:, 2:]) - torch.maximum(a[:, None, :2], b[:, :2])).clamp(min=0); the "
+        "intersection is sides.prod(dim=2), the union is the sum of the areas minus that.",
+    ),
+)
+
+
+# --- 14.2 mirror boxes -------------------------------------------------------------------------------------------
+
+
+def mirror(boxes: Tensor, labels: Tensor, width: int) -> Tensor:
+    """boxes float (N, K, 4), labels int64 (N, K), -1 where there is no object -> the boxes in the mirrored pictures."""
+    left, top, right, bottom = boxes.unbind(dim=2)
+    moved = torch.stack([width - right, top, width - left, bottom], dim=2)
+    return torch.where(labels[:, :, None] < 0, 0.0, moved)
+
+
+def _annotated(generator: torch.Generator) -> list[tuple[Tensor, Tensor, int]]:
+    cases = []
+    for n, k, width in [(3, 4, 32), (2, 6, 40), (5, 3, 33)]:
+        labels = torch.randint(0, 10, (n, k), generator=generator)
+        labels[:, k - 1] = -1
+        boxes = _boxes(n * k, generator).view(n, k, 4) * (labels >= 0)[:, :, None]
+        cases.append((boxes, labels, width))
+    return cases
+
+
+def _mirror_in_loop(boxes, labels, width):
+    moved = torch.zeros_like(boxes)
+    for i in range(len(boxes)):
+        for k in range(boxes.shape[1]):
+            if labels[i, k] >= 0:
+                left, top, right, bottom = boxes[i, k]
+                moved[i, k] = torch.stack([width - right, top, width - left, bottom])
+    return moved
+
+
+def _mirror_by_index(boxes, labels, width):
+    moved = boxes.clone()
+    moved[..., [0, 2]] = width - boxes[..., [2, 0]]
+    moved[labels == -1] = 0
+    return moved
+
+
+def _mirror_left_stays_left(boxes, labels, width):
+    moved = boxes.clone()
+    moved[..., [0, 2]] = width - boxes[..., [0, 2]]
+    moved[labels < 0] = 0
+    return moved
+
+
+def _mirror_pixels(boxes, labels, width):
+    moved = boxes.clone()
+    moved[..., [0, 2]] = width - 1 - boxes[..., [2, 0]]
+    moved[labels < 0] = 0
+    return moved
+
+
+def _mirror_empty_ones(boxes, labels, width):
+    moved = boxes.clone()
+    moved[..., [0, 2]] = width - boxes[..., [2, 0]]
+    return moved
+
+
+def _mirror_upside_down(boxes, labels, width):
+    moved = boxes.clone()
+    moved[..., [1, 3]] = width - boxes[..., [3, 1]]
+    moved[labels < 0] = 0
+    return moved
+
+
+def _mirror_left_only(boxes, labels, width):
+    moved = boxes.clone()
+    moved[..., 0] = width - boxes[..., 2]
+    moved[labels < 0] = 0
+    return moved
+
+
+def _mirror_exchange(boxes, labels, width):
+    return boxes[..., [2, 1, 0, 3]]
+
+
+def _mirror_nothing(boxes, labels, width):
+    return boxes.clone()
+
+
+mirrored_boxes = Check(
+    name="14.2 mirror boxes",
+    reference=mirror,
+    cases=_annotated,
+    rights=(_mirror_in_loop, _mirror_by_index),
+    wrongs=(
+        Wrong(
+            "left stays left",
+            _mirror_left_stays_left,
+            "Your boxes have their left edge on the right: width - left is where the *right* edge comes to lie. The new left "
+            "edge is width - right.",
+        ),
+        Wrong(
+            "pixels instead of edges",
+            _mirror_pixels,
+            "All boxes are one pixel too far left: width - 1 - x mirrors the numbers of pixels, and these are edges, which run "
+            "from 0 to width. Leave the 1 out.",
+        ),
+        Wrong(
+            "empty places mirrored",
+            _mirror_empty_ones,
+            "The places without an object (label -1) have become [width, 0, width, 0]. They must stay zeros.",
+        ),
+        Wrong(
+            "upside down",
+            _mirror_upside_down,
+            "You turned the boxes upside down. A mirror exchanges left and right; top and bottom stay.",
+        ),
+        Wrong(
+            "one edge alone",
+            _mirror_left_only,
+            "You moved the left edge and kept the right one. Both move, and they exchange their parts.",
+        ),
+        Wrong(
+            "edges exchanged, not mirrored",
+            _mirror_exchange,
+            "You exchanged left and right, and the box is still where it was, with its left edge on the right. Count both "
+            "from the other side: width minus the edge.",
+        ),
+        Wrong(
+            "not mirrored",
+            _mirror_nothing,
+            "Nothing has moved. The picture is mirrored; boxes that stay behind teach the detector to look in the wrong place.",
+        ),
+    ),
+    hints=(
+        "Draw a box near the left side of a picture, and its mirror image. How far is each edge from the right side?",
+        "The new left edge is width - right, the new right edge is width - left. Afterwards put zeros where the label is -1.",
+        "torch.stack([width - right, top, width - left, bottom], dim=2) with left, top, right, bottom = boxes.unbind(dim=2); "
+        "then moved[labels < 0] = 0",
+    ),
+)
+
+
+# --- 14.3 mean IoU -----------------------------------------------------------------------------------------------
+
+
+def mean_iou(predicted: Tensor, truth: Tensor, classes: int) -> Tensor:
+    """predicted, truth int64 (N, H, W) in 0..classes - 1 -> mean over the classes that occur, a number."""
+    table = torch.bincount(truth.flatten() * classes + predicted.flatten(), minlength=classes**2)
+    table = table.view(classes, classes).double()
+    both, either = table.diag(), table.sum(dim=0) + table.sum(dim=1) - table.diag()
+    return (both[either > 0] / either[either > 0]).mean()
+
+
+def _masks(generator: torch.Generator) -> list[tuple[Tensor, Tensor, int]]:
+    cases = []
+    for n, h, w, used, classes in [(3, 4, 5, 3, 5), (2, 6, 6, 4, 6), (4, 5, 3, 4, 4)]:
+        truth = torch.randint(0, used, (n, h, w), generator=generator)
+        truth[0] = truth[0].clamp(max=1)  # not every class is in every image
+        swapped = torch.rand(n, h, w, generator=generator) < 0.4
+        predicted = torch.where(swapped, torch.randint(0, used, (n, h, w), generator=generator), truth)
+        if used < classes:
+            predicted[0, 0, 0] = used  # a class that is found and never there
+        cases.append((predicted, truth, classes))
+    return cases
+
+
+def _mean_iou_in_loop(predicted, truth, classes):
+    scores = []
+    for c in range(classes):
+        both = ((predicted == c) & (truth == c)).sum().item()
+        either = ((predicted == c) | (truth == c)).sum().item()
+        if either:
+            scores.append(both / either)
+    return sum(scores) / len(scores)
+
+
+def _mean_iou_one_hot(predicted, truth, classes):
+    a, b = (functional.one_hot(x, classes).bool().flatten(0, 2) for x in (predicted, truth))
+    return ((a & b).sum(0) / (a | b).sum(0)).nanmean()
+
+
+def _scores(predicted: Tensor, truth: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Pixels in both and in either, for each class: float (classes,) each."""
+    return tuple(
+        torch.stack([f(predicted == c, truth == c).sum() for c in range(classes)]).double()
+        for f in (torch.logical_and, torch.logical_or)
+    )
+
+
+def _mean_iou_absent_zero(predicted, truth, classes):
+    both, either = _scores(predicted, truth, classes)
+    return (both / either.clamp(min=1)).mean()
+
+
+def _mean_iou_absent_one(predicted, truth, classes):
+    both, either = _scores(predicted, truth, classes)
+    return torch.where(either > 0, both / either.clamp(min=1), 1.0).mean()
+
+
+def _mean_iou_accuracy(predicted, truth, classes):
+    return (predicted == truth).double().mean()
+
+
+def _mean_iou_per_image(predicted, truth, classes):
+    return torch.stack([mean_iou(a[None], b[None], classes) for a, b in zip(predicted, truth, strict=True)]).mean()
+
+
+def _mean_iou_without_background(predicted, truth, classes):
+    both, either = _scores(predicted, truth, classes)
+    return (both[1:] / either[1:]).nanmean()
+
+
+def _mean_iou_recall(predicted, truth, classes):
+    both, _ = _scores(predicted, truth, classes)
+    there = torch.bincount(truth.flatten(), minlength=classes)
+    return (both / there)[there > 0].mean()
+
+
+def _mean_iou_true_classes(predicted, truth, classes):
+    both, either = _scores(predicted, truth, classes)
+    return (both / either)[truth.unique()].mean()
+
+
+def _mean_iou_dice(predicted, truth, classes):
+    both, either = _scores(predicted, truth, classes)
+    return (2 * both / (both + either)).nanmean()
+
+
+def _mean_iou_of_all(predicted, truth, classes):
+    both, either = _scores(predicted, truth, classes)
+    return both.sum() / either.sum()
+
+
+mean_intersection_over_union = Check(
+    name="14.3 mean intersection over union",
+    reference=mean_iou,
+    cases=_masks,
+    rights=(_mean_iou_in_loop, _mean_iou_one_hot),
+    wrongs=(
+        Wrong(
+            "absent classes count",
+            _mean_iou_absent_zero,
+            "A class that is neither found nor there counts in your mean, as 0 or as 1. It has no IoU, 0 / 0: leave it out.",
+            also=(_mean_iou_absent_one,),
+        ),
+        Wrong(
+            "pixel accuracy",
+            _mean_iou_accuracy,
+            "That is the share of right pixels. A picture that is three quarters background scores 0.75 by answering "
+            "*background* everywhere. Work out intersection over union for each class, then average over the classes.",
+        ),
+        Wrong(
+            "a mean of images",
+            _mean_iou_per_image,
+            "You worked out mIoU for each image and averaged. Count the pixels of all images together first: one wrong pixel "
+            "in an image must not cost as much as a whole object.",
+        ),
+        Wrong(
+            "background left out",
+            _mean_iou_without_background,
+            "You leave class 0 out. Here the background is a class like the others, as in PASCAL VOC.",
+        ),
+        Wrong(
+            "recall",
+            _mean_iou_recall,
+            "You divide by the pixels that truly are of the class: that is recall, and painting everything with one class "
+            "costs nothing. Divide by the pixels where either of the two says so.",
+        ),
+        Wrong(
+            "only the true classes",
+            _mean_iou_true_classes,
+            "You average over the classes of the truth alone. A class that was found and isn't there has an IoU too: 0.",
+        ),
+        Wrong(
+            "Dice",
+            _mean_iou_dice,
+            "That is the Dice score, 2 both / (found + there). IoU divides by the union: both / (found + there - both).",
+        ),
+        Wrong(
+            "one ratio for all",
+            _mean_iou_of_all,
+            "You add up intersections and unions of all classes and divide once, so that large classes decide. Divide class by "
+            "class, then take the mean.",
+        ),
+    ),
+    hints=(
+        "For one class: which pixels count above the line, and which below?",
+        "For each class c, both = ((predicted == c) & (truth == c)).sum() and either = ... | .... Leave out the classes where "
+        "either is 0, and average the rest.",
+        "scores = [both / either for each c with either > 0]; sum(scores) / len(scores)",
+    ),
+)
+
+
+# --- 14.4 focal loss ---------------------------------------------------------------------------------------------
+
+
+def focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """logits float (M, C), targets float (M, C) of 0 and 1 -> the sum over all M * C of them, a scalar."""
+    return ops.sigmoid_focal_loss(logits, targets, alpha, gamma, reduction="sum")
+
+
+def _answers(generator: torch.Generator) -> list[tuple[Tensor, Tensor, float, float]]:
+    cases = []
+    for m, c, alpha, gamma in [(6, 3, 0.25, 2.0), (4, 5, 0.4, 1.0), (9, 2, 0.25, 3.0)]:
+        logits = 2 * torch.randn(m, c, generator=generator)
+        cases.append((logits, (torch.rand(m, c, generator=generator) < 0.3).float(), alpha, gamma))
+    return cases
+
+
+def _focal(logits, targets, alpha, gamma, *, weight=True, power=True):
+    p = logits.sigmoid()
+    p_true = torch.where(targets == 1, p, 1 - p)
+    a = torch.where(targets == 1, alpha, 1 - alpha) if weight else 1.0
+    return a * ((1 - p_true) ** gamma if power else 1.0) * -p_true.log()
+
+
+def _focal_by_hand(logits, targets, alpha=0.25, gamma=2.0):
+    return _focal(logits, targets, alpha, gamma).sum()
+
+
+def _focal_by_bce(logits, targets, alpha=0.25, gamma=2.0):
+    bce = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    a = alpha * targets + (1 - alpha) * (1 - targets)
+    return (a * (1 - (-bce).exp()) ** gamma * bce).sum()
+
+
+def _focal_wrong_power(logits, targets, alpha=0.25, gamma=2.0):
+    p = logits.sigmoid()
+    p_true = torch.where(targets == 1, p, 1 - p)
+    return (torch.where(targets == 1, alpha, 1 - alpha) * p_true**gamma * -p_true.log()).sum()
+
+
+def _focal_without_alpha(logits, targets, alpha=0.25, gamma=2.0):
+    return _focal(logits, targets, alpha, gamma, weight=False).sum()
+
+
+def _focal_alpha_for_all(logits, targets, alpha=0.25, gamma=2.0):
+    return alpha * _focal(logits, targets, alpha, gamma, weight=False).sum()
+
+
+def _focal_alpha_exchanged(logits, targets, alpha=0.25, gamma=2.0):
+    return _focal(logits, targets, 1 - alpha, gamma).sum()
+
+
+def _focal_without_power(logits, targets, alpha=0.25, gamma=2.0):
+    return _focal(logits, targets, alpha, gamma, power=False).sum()
+
+
+def _focal_bce(logits, targets, alpha=0.25, gamma=2.0):
+    return functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
+
+
+def _focal_mean(logits, targets, alpha=0.25, gamma=2.0):
+    return _focal(logits, targets, alpha, gamma).mean()
+
+
+def _focal_positives_alone(logits, targets, alpha=0.25, gamma=2.0):
+    return (_focal(logits, targets, alpha, gamma) * targets).sum()
+
+
+def _focal_softmax(logits, targets, alpha=0.25, gamma=2.0):
+    p = logits.softmax(dim=1)
+    p_true = torch.where(targets == 1, p, 1 - p)
+    return (torch.where(targets == 1, alpha, 1 - alpha) * (1 - p_true) ** gamma * -p_true.log()).sum()
+
+
+the_focal_loss = Check(
+    name="14.4 the focal loss",
+    reference=focal_loss,
+    cases=_answers,
+    rights=(_focal_by_hand, _focal_by_bce),
+    wrongs=(
+        Wrong(
+            "the easy ones weighed up",
+            _focal_wrong_power,
+            "You weigh with p_t ** gamma: answers that are already right count most. It should be the other way round, "
+            "(1 - p_t) ** gamma.",
+        ),
+        Wrong(
+            "no alpha",
+            _focal_without_alpha,
+            "alpha is missing: positives (target 1) are weighed by alpha, negatives by 1 - alpha.",
+        ),
+        Wrong(
+            "one alpha for all",
+            _focal_alpha_for_all,
+            "You weigh everything by alpha, and that only scales the loss. Positives get alpha, negatives 1 - alpha.",
+        ),
+        Wrong(
+            "alpha exchanged",
+            _focal_alpha_exchanged,
+            "alpha and 1 - alpha are exchanged: alpha belongs to the positives (target 1).",
+        ),
+        Wrong(
+            "no focus",
+            _focal_without_power,
+            "The factor (1 - p_t) ** gamma is missing: this is cross-entropy, weighed or not, in which thousands of easy cells "
+            "of background drown the few hard ones.",
+            also=(_focal_bce,),
+        ),
+        Wrong(
+            "a mean",
+            _focal_mean,
+            "You take the mean over all answers. Here it is the sum: the caller divides by the number of cells that hold an "
+            "object, not by the number of cells.",
+        ),
+        Wrong(
+            "positives alone",
+            _focal_positives_alone,
+            "You leave out the targets that are 0. They are what the loss is for: the cells must learn to say no, too.",
+        ),
+        Wrong(
+            "softmax",
+            _focal_softmax,
+            "You use a softmax over the classes. Each class is a question of its own here, yes or no: take the sigmoid.",
+        ),
+    ),
+    hints=(
+        "p_t is the probability that the network gives to the right answer: p where the target is 1, 1 - p where it is 0.",
+        "Each answer costs -log(p_t), weighed by (1 - p_t) ** gamma, and by alpha (target 1) or 1 - alpha (target 0).",
+        "p = logits.sigmoid(); p_t = torch.where(targets == 1, p, 1 - p); a = torch.where(targets == 1, alpha, 1 - alpha); "
+        "(a * (1 - p_t) ** gamma * -p_t.log()).sum()",
+    ),
+)
+
+
+# --- 14.5 non-maximum suppression --------------------------------------------------------------------------------
+
+
+def nms(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
+    """boxes float (M, 4), scores float (M,) -> which stay, int64, best first."""
+    return ops.nms(boxes, scores, threshold)
+
+
+def _crowded(generator: torch.Generator) -> list[tuple[Tensor, Tensor, float]]:
+    chain = torch.tensor([[0.0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10], [0, 20, 10, 30], [1, 20, 11, 30]])
+    cases = [(chain, torch.tensor([0.9, 0.8, 0.7, 0.5, 0.95]), 0.3)]
+    for count, threshold in [(12, 0.3), (20, 0.5)]:
+        centres = _boxes(count // 4, generator).repeat(4, 1)
+        boxes = centres + 1.5 * torch.randn(len(centres), 4, generator=generator)
+        boxes = torch.cat([torch.minimum(boxes[:, :2], boxes[:, 2:] - 1), boxes[:, 2:]], dim=1)
+        cases.append((boxes, torch.rand(len(boxes), generator=generator), threshold))
+    return cases
+
+
+def _nms_in_loop(boxes, scores, threshold):
+    order, kept = scores.argsort(descending=True).tolist(), []
+    while order:
+        best = order.pop(0)
+        kept.append(best)
+        order = [i for i in order if ops.box_iou(boxes[[best]], boxes[[i]]).item() <= threshold]
+    return torch.tensor(kept)
+
+
+def _nms_by_kept(boxes, scores, threshold):
+    overlap, kept = ops.box_iou(boxes, boxes), []
+    for i in scores.argsort(descending=True).tolist():
+        if all(overlap[i, j] <= threshold for j in kept):
+            kept.append(i)
+    return torch.tensor(kept)
+
+
+def _nms_worst_first(boxes, scores, threshold):
+    return ops.nms(boxes, -scores, threshold)
+
+
+def _nms_as_listed(boxes, scores, threshold):
+    return ops.nms(boxes, -torch.arange(len(boxes)).float(), threshold)
+
+
+def _nms_by_number(boxes, scores, threshold):
+    return nms(boxes, scores, threshold).sort().values
+
+
+def _nms_dead_suppress(boxes, scores, threshold):
+    order = scores.argsort(descending=True)
+    overlap = ops.box_iou(boxes[order], boxes[order]).triu(diagonal=1)
+    return order[(overlap <= threshold).all(dim=0)]
+
+
+def _nms_neighbours_only(boxes, scores, threshold):
+    order = scores.argsort(descending=True).tolist()
+    kept = order[:1]
+    for i in order[1:]:
+        if ops.box_iou(boxes[[kept[-1]]], boxes[[i]]).item() <= threshold:
+            kept.append(i)
+    return torch.tensor(kept)
+
+
+def _nms_other_way(boxes, scores, threshold):
+    order, kept = scores.argsort(descending=True).tolist(), []
+    while order:
+        best = order.pop(0)
+        kept.append(best)
+        order = [i for i in order if ops.box_iou(boxes[[best]], boxes[[i]]).item() > threshold]
+    return torch.tensor(kept)
+
+
+def _nms_nothing(boxes, scores, threshold):
+    return scores.argsort(descending=True)
+
+
+def _nms_mask(boxes, scores, threshold):
+    mask = torch.zeros(len(boxes), dtype=torch.bool)
+    mask[nms(boxes, scores, threshold)] = True
+    return mask
+
+
+non_maximum_suppression = Check(
+    name="14.5 non-maximum suppression",
+    reference=nms,
+    cases=_crowded,
+    rights=(_nms_in_loop, _nms_by_kept),
+    wrongs=(
+        Wrong(
+            "the suppressed suppress",
+            _nms_dead_suppress,
+            "A box that was thrown out throws out others in your answer. In a row of three where each overlaps the next, the "
+            "first removes the second, and then nothing stands in the third's way: compare with the boxes that are *kept*.",
+        ),
+        Wrong(
+            "worst first",
+            _nms_worst_first,
+            "You begin with the lowest score, so that the worst box of each heap survives. Sort downwards: descending=True.",
+        ),
+        Wrong(
+            "in the order of the list",
+            _nms_as_listed,
+            "You take the boxes in the order in which they come, whatever their scores. The best of all remaining boxes goes "
+            "first.",
+        ),
+        Wrong(
+            "sorted by number",
+            _nms_by_number,
+            "The right boxes stay, in the wrong order: give their numbers best score first.",
+        ),
+        Wrong(
+            "only the last one kept",
+            _nms_neighbours_only,
+            "You compare each box with the last one that was kept. It must be compared with all of them.",
+        ),
+        Wrong(
+            "the near ones kept",
+            _nms_other_way,
+            "You throw out the boxes that *don't* overlap the best one, and keep its duplicates. Keep those whose IoU with it "
+            "is at most the threshold.",
+        ),
+        Wrong(
+            "nothing suppressed",
+            _nms_nothing,
+            "All boxes stay, sorted. Throw out each that overlaps a better, kept one by more than the threshold.",
+        ),
+        Wrong(
+            "a mask",
+            _nms_mask,
+            "You give True and False for each box; the numbers of the boxes that stay are needed, best first (int64).",
+        ),
+    ),
+    hints=(
+        "Take the box with the best score. Which others show the same thing again?",
+        "Again and again: keep the best of the remaining boxes, and throw out all that overlap it by more than the threshold. "
+        "torchvision.ops.box_iou gives the overlaps of all with all.",
+        "for i in scores.argsort(descending=True).tolist(): if all(overlap[i, j] <= threshold for j in kept): kept.append(i)",
+    ),
+)
+
+
+# --- 14.6 average precision --------------------------------------------------------------------------------------
+
+
+def average_precision(hits: Tensor, scores: Tensor, count: int) -> Tensor:
+    """hits bool (M,), scores float (M,) of all that was found, count of true boxes -> average precision, a number."""
+    ranked = hits[scores.argsort(descending=True)].double()  # (M,)
+    right = ranked.cumsum(dim=0)
+    precision, recall = right / torch.arange(1, len(ranked) + 1), right / count
+    return _at_levels(precision, recall, 101)
+
+
+def _at_levels(precision: Tensor, recall: Tensor, levels: int) -> Tensor:
+    """The mean, over `levels` levels of recall from 0 to 1, of the best precision at that recall or more."""
+    reached = recall >= torch.linspace(0, 1, levels, dtype=torch.float64)[:, None] - 1e-9  # (levels, M)
+    return torch.where(reached, precision, 0.0).amax(dim=1).mean()
+
+
+def _found(generator: torch.Generator) -> list[tuple[Tensor, Tensor, int]]:
+    cases = []
+    for m, count in [(8, 7), (15, 11), (24, 13)]:  # primes: no recall lies on a level by chance
+        scores = torch.rand(m, generator=generator)
+        hits = torch.zeros(m, dtype=torch.bool)
+        likely = (scores + 0.6 * torch.rand(m, generator=generator)).argsort(descending=True)
+        hits[likely[: count - 2]] = True
+        best = int(scores.argmax())
+        hits[best] = False  # a false alarm ranks first: precision rises before it falls
+        cases.append((hits, scores, count))
+    return cases
+
+
+def _ap_in_loop(hits, scores, count):
+    right, points = 0, []
+    for n, i in enumerate(scores.argsort(descending=True).tolist(), start=1):
+        right += int(hits[i])
+        points.append((right / count, right / n))
+    total = 0.0
+    for k in range(101):
+        total += max([p for r, p in points if r >= k / 100 - 1e-9], default=0.0)
+    return total / 101
+
+
+def _ap_from_the_right(hits, scores, count):
+    ranked = hits[scores.argsort(descending=True)].double()
+    right = ranked.cumsum(0)
+    precision = (right / torch.arange(1, len(ranked) + 1)).flip(0).cummax(0).values.flip(0)
+    places = torch.searchsorted(right / count, torch.arange(101).double() / 100 - 1e-9)
+    return torch.cat([precision, torch.zeros(1)])[places].mean()
+
+
+def _curve(hits, scores, count):
+    ranked = hits[scores.argsort(descending=True)].double()
+    right = ranked.cumsum(0)
+    return right / torch.arange(1, len(ranked) + 1), right / count
+
+
+def _ap_unsorted(hits, scores, count):
+    return average_precision(hits, -torch.arange(len(hits)).float(), count)
+
+
+def _ap_worst_first(hits, scores, count):
+    return average_precision(hits, -scores, count)
+
+
+def _ap_recall_of_found(hits, scores, count):
+    return average_precision(hits, scores, int(hits.sum()))
+
+
+def _ap_recall_of_all_found(hits, scores, count):
+    return average_precision(hits, scores, len(hits))
+
+
+def _ap_not_interpolated(hits, scores, count):
+    precision, recall = _curve(hits, scores, count)
+    places = torch.searchsorted(recall, torch.arange(101).double() / 100 - 1e-9)
+    return torch.cat([precision, torch.zeros(1)])[places].mean()
+
+
+def _ap_eleven(hits, scores, count):
+    return _at_levels(*_curve(hits, scores, count), 11)
+
+
+def _ap_at_hits(hits, scores, count):
+    precision, _ = _curve(hits, scores, count)
+    return precision[hits[scores.argsort(descending=True)]].sum() / count
+
+
+def _ap_area(hits, scores, count):
+    precision, recall = _curve(hits, scores, count)
+    return torch.trapezoid(precision, recall)
+
+
+def _ap_reached_only(hits, scores, count):
+    precision, recall = _curve(hits, scores, count)
+    levels = torch.arange(101).double() / 100 - 1e-9
+    reached = recall >= levels[:, None]
+    return torch.where(reached, precision, 0.0).amax(dim=1)[reached.any(dim=1)].mean()
+
+
+def _ap_precision(hits, scores, count):
+    return hits.double().mean()
+
+
+average_precision_of_a_class = Check(
+    name="14.6 average precision of one class",
+    reference=average_precision,
+    cases=_found,
+    rights=(_ap_in_loop, _ap_from_the_right),
+    wrongs=(
+        Wrong(
+            "not sorted",
+            _ap_unsorted,
+            "You go through the boxes in the order in which they come. Average precision goes through them by score, best "
+            "first: sort the hits by the scores.",
+        ),
+        Wrong(
+            "worst first",
+            _ap_worst_first,
+            "You begin with the lowest score. argsort sorts upwards unless you say descending=True.",
+        ),
+        Wrong(
+            "recall of what was found",
+            _ap_recall_of_found,
+            "Your recall divides by what was found. Recall is the share of all *true* boxes, `count` of them, so that what "
+            "was missed costs.",
+            also=(_ap_recall_of_all_found,),
+        ),
+        Wrong(
+            "precision where recall is reached",
+            _ap_not_interpolated,
+            "You take the precision at the first place where the recall is reached. COCO takes the *best* precision at that "
+            "recall or a higher one, so that a false alarm before a hit doesn't count twice.",
+        ),
+        Wrong(
+            "eleven levels",
+            _ap_eleven,
+            "You use eleven levels of recall, as PASCAL VOC did until 2009. Here there are 101: 0, 0.01, ..., 1.",
+        ),
+        Wrong(
+            "levels never reached left out",
+            _ap_reached_only,
+            "You average over the levels of recall that were reached. A level that is never reached counts with precision 0, "
+            "or finding one sure box would be enough.",
+        ),
+        Wrong(
+            "precision at the hits",
+            _ap_at_hits,
+            "You average the precision at each hit: that is average precision as in information retrieval. COCO averages the "
+            "best precision over 101 levels of recall.",
+        ),
+        Wrong(
+            "the area under the raw curve",
+            _ap_area,
+            "That is the area under the curve as it zigzags. Take, at each of the 101 levels, the best precision to the right.",
+        ),
+        Wrong(
+            "precision of everything",
+            _ap_precision,
+            "That is the precision of all boxes together, one point of the curve. Work out precision and recall after each "
+            "box, best score first.",
+        ),
+    ),
+    hints=(
+        "Go through the boxes from the surest to the least sure. After each: how many of those so far are hits, and what share "
+        "of the true boxes is found?",
+        "Precision after n boxes is hits so far / n, recall is hits so far / count. For each level 0, 0.01, ..., 1 take the "
+        "largest precision among the places whose recall is at least that; 0 if there is none. Average over 101 levels.",
+        "right = hits[scores.argsort(descending=True)].cumsum(0); precision = right / torch.arange(1, len(hits) + 1); "
+        "recall = right / count; then max([p for r, p in zip(recall, precision) if r >= level], default=0) for each level",
+    ),
+)

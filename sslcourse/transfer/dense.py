@@ -1,0 +1,260 @@
+"""What dense tasks share: a backbone's maps in torchvision's form, a pyramid of them, and moves of pictures and annotations.
+
+Segmentation and detection give an answer for every place of a picture, so they read the maps of a backbone and not their
+average. Everything behind the maps is torchvision's.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import FeaturePyramidNetwork
+
+from sslcourse import device as devices
+from sslcourse import train
+from sslcourse.backbones import Backbone
+from sslcourse.data.imageset import ImageSet
+from sslcourse.errors import CourseError, suggest
+
+STAGES = (1, 2, 3, 4)
+CHANNELS = 64  # of every map of a pyramid
+FINEST = 2  # pixels: a map with a cell for every pixel costs four times as much as the next, and says little more
+SHIFT = 8  # augmentation moves pictures by up to one part in SHIFT of their height
+SEEN = 0.4  # share of a box that must stay in the picture when it moves; what shows less is no object any more
+
+
+# --- a backbone as torchvision takes one -------------------------------------------------------------------------
+
+
+class FeatureMaps(nn.Module):
+    """A backbone as torchvision's dense models take one: float images (N, 3, H, W) in [0, 1] to an OrderedDict of maps.
+
+    names   what each stage's map (N, C_s, H_s, W_s) is called, as in torchvision's `IntermediateLayerGetter`: segmentation
+            models ask for {4: "out"}, and {3: "aux", 4: "out"} where there is an auxiliary head. By default all four, "1".."4"
+
+    `out_channels` is there where all maps have the same number of channels, as torchvision's detectors want it; several
+    stages of a residual network need a `Pyramid`. The backbone normalizes: a detector's transform must not do it again.
+    """
+
+    def __init__(self, backbone: Backbone, names: Mapping[int, str] | None = None):
+        super().__init__()
+        refuse_no_backbone(backbone)
+        names = {stage: str(stage) for stage in STAGES} if names is None else dict(names)
+        if not names or not set(names) <= set(STAGES) or len(set(names.values())) < len(names):
+            raise CourseError(f"names gives stages among 1..4 a name each, such as {{4: 'out'}}, and is {names!r}.")
+        self.backbone, self.names = backbone, {stage: names[stage] for stage in sorted(names)}
+        channels = {backbone.channels[stage - 1] for stage in names}
+        if len(channels) == 1:
+            self.out_channels = channels.pop()
+
+    def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
+        maps = self.backbone.stages(images)  # (N, C_s, H_s, W_s) each
+        return OrderedDict((name, maps[stage - 1]) for stage, name in self.names.items())
+
+
+class Pyramid(nn.Module):
+    """A backbone under torchvision's feature pyramid (Lin et al., 2016, 1612.03144), as its `BackboneWithFPN`.
+
+    Float images (N, 3, H, W) in [0, 1] to an OrderedDict of maps (N, channels, H_s, W_s), finest first: each holds what
+    the coarse, late stages found, at the place where the fine, early ones saw it. stages: by default `usual_stages`.
+    """
+
+    def __init__(self, backbone: Backbone, channels: int = CHANNELS, stages: tuple[int, ...] | None = None):
+        super().__init__()
+        refuse_no_backbone(backbone)
+        stages = usual_stages(backbone) if stages is None else stages
+        self.body = FeatureMaps(backbone, {stage: str(stage) for stage in stages})
+        self.fpn = FeaturePyramidNetwork([backbone.channels[stage - 1] for stage in self.body.names], channels)
+        self.out_channels = channels
+        self.strides = [strides(backbone)[stage - 1] for stage in self.body.names]
+
+    def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
+        return self.fpn(self.body(images))
+
+
+@torch.no_grad()
+def strides(backbone: Backbone) -> list[int]:
+    """How many pixels wide a cell of each stage's map is, such as [2, 4, 8, 16]."""
+    side = getattr(backbone.trunk, "image_size", 64)
+    modes = [(module, module.training) for module in backbone.modules()]
+    maps = backbone.eval().stages(torch.zeros(1, 3, side, side, device=backbone.mean.device))
+    for module, mode in modes:
+        module.training = mode
+    return [side // one.shape[-1] for one in maps]
+
+
+def usual_stages(backbone: Backbone) -> tuple[int, ...]:
+    """The stages that a pyramid takes: those whose cells are at least 2 pixels wide, of equally wide ones the last.
+
+    A vision transformer's maps are all of one size, so that one map is left: no pyramid, and it works all the same.
+    """
+    last = {stride: stage for stage, stride in enumerate(strides(backbone), start=1) if stride >= FINEST}
+    return tuple(last.values())
+
+
+def refuse_no_backbone(backbone: Any) -> None:
+    if not isinstance(backbone, Backbone):
+        raise CourseError(
+            f"a Backbone is needed here, and got {type(backbone).__name__}; backbones.build makes one with random weights, "
+            "store.pretrained a pretrained one."
+        )
+
+
+# --- annotated pictures ------------------------------------------------------------------------------------------
+
+
+def sample(images: ImageSet, count: int, seed: int = 0) -> ImageSet:
+    """`count` images drawn by `seed`, for annotating. A larger count adds to what a smaller one drew."""
+    if not isinstance(count, int) or not 1 <= count <= len(images):
+        raise CourseError(
+            f"{count!r} annotated images were asked for, and there are {len(images)}; ask for 1 to that many."
+        )
+    dice = devices.generator(devices.derive_seed(seed, "annotated"))
+    return images.select(torch.randperm(len(images), generator=dice)[:count])
+
+
+@dataclass(frozen=True, eq=False)
+class Move:
+    """One mirror and one shift for each image, the same for the picture and for everything annotated on it.
+
+    mirrored   bool (N,): left and right exchanged, first
+    right      int64 (N,): pixels to the right, afterwards
+    down       int64 (N,): pixels down. What comes in from outside repeats the border
+    """
+
+    mirrored: Tensor
+    right: Tensor
+    down: Tensor
+
+    @classmethod
+    def draw(cls, count: int, pixels: int, generator: torch.Generator) -> Move:
+        """Mirrors with probability one half, shifts of -pixels..pixels each way."""
+        place = generator.device
+        mirrored = torch.rand(count, generator=generator, device=place) < 0.5
+        right, down = torch.randint(-pixels, pixels + 1, (2, count), generator=generator, device=place)
+        return cls(mirrored, right, down)
+
+    def images(self, images: Tensor) -> Tensor:
+        """Any dtype, (N, C, H, W); pixels keep their values: nothing is interpolated."""
+        count, _, height, width = images.shape
+        place = images.device
+        rows = (torch.arange(height, device=place) - self.down[:, None]).clamp(0, height - 1)  # (N, H): read from
+        columns = (torch.arange(width, device=place) - self.right[:, None]).clamp(0, width - 1)  # (N, W)
+        columns = torch.where(self.mirrored[:, None], width - 1 - columns, columns)
+        which = torch.arange(count, device=place)[:, None, None]
+        return images.movedim(1, -1)[which, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)  # (N, C, H, W)
+
+    def masks(self, masks: Tensor) -> Tensor:
+        """(N, H, W), as the images."""
+        return self.images(masks[:, None]).squeeze(1)
+
+    def boxes(self, boxes: Tensor, labels: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Boxes (N, K, 4) in pixels of an image of `size` (height, width), labels (N, K): clipped to the image.
+
+        A box of which less than SEEN is left gets the label -1, and is no object any more.
+        """
+        height, width = size
+        left, top, right, bottom = boxes.unbind(-1)  # (N, K) each
+        flip = self.mirrored[:, None]
+        left, right = torch.where(flip, width - right, left), torch.where(flip, width - left, right)
+        columns = (torch.stack([left, right]) + self.right[:, None]).clamp(0, width)  # (2, N, K)
+        rows = (torch.stack([top, bottom]) + self.down[:, None]).clamp(0, height)
+        moved = torch.stack([columns[0], rows[0], columns[1], rows[1]], dim=-1)  # (N, K, 4)
+        area, left_over = ((b[..., 2:] - b[..., :2]).prod(dim=-1) for b in (boxes, moved))  # (N, K) each
+        gone = (labels < 0) | (left_over < SEEN * area)
+        return torch.where(gone[..., None], 0.0, moved), torch.where(gone, -1, labels)
+
+
+# --- training: the one loop --------------------------------------------------------------------------------------
+
+
+class Learner(nn.Module):
+    """A dense model with its loss, in the form that `train.fit` takes: a batch in, (loss, metrics) out.
+
+    In training mode what is frozen stays in evaluation mode: batch norm without training must not move its statistics.
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def train(self, mode: bool = True) -> Learner:
+        super().train(mode)
+        for module in self.modules():
+            parameters = list(module.parameters())
+            if parameters and not any(p.requires_grad for p in parameters):
+                module.eval()
+        return self
+
+
+def fit(
+    learner: Learner,
+    backbone: Backbone,
+    images: ImageSet,
+    annotate: Callable[[Tensor, Move | None], tuple[Tensor, ...]],
+    config: train.TrainConfig,
+    *,
+    tune: str = "all",
+    augment: bool = True,
+    device: str | torch.device = "auto",
+    progress: bool = True,
+    on_log: Callable[[dict[str, float]], None] | None = None,
+    label: str = "",
+) -> train.History:
+    """Train `learner`, which holds `backbone`, on annotated images through `train.fit`.
+
+    annotate  (which images int64 (B,), their move or None) -> the annotations of these, moved: a tuple of tensors
+    tune      as in `train.finetune`: "all", the "last stage" of the backbone and the head, or the "head" alone
+
+    A batch larger than the set is cut to the set. The model is left in evaluation mode.
+    """
+    config = fitting(config, images)
+    freeze(backbone, tune)
+    device = devices.pick_device(device)
+    pixels = images.images.to(device)
+    dice = devices.generator(0, device)
+    furthest = max(1, images.size[0] // SHIFT)
+
+    def batch(step: int) -> tuple[Tensor, ...]:
+        chosen = train.batch_indices(step, len(pixels), config).to(device)
+        shown, move = pixels[chosen].float() / 255, None  # (B, 3, H, W)
+        if augment:
+            dice.manual_seed(devices.derive_seed(config.seed, "views", step))
+            move = Move.draw(len(chosen), furthest, dice)
+            shown = move.images(shown)
+        return shown, *annotate(chosen, move)
+
+    history = train.fit(learner, batch, config, device=device, progress=progress, on_log=on_log, label=label)
+    backbone.requires_grad_(True)
+    learner.eval()
+    return history
+
+
+def fitting(config: train.TrainConfig, images: ImageSet) -> train.TrainConfig:
+    """The configuration with a batch no larger than the set; CourseError for an empty one."""
+    if len(images) == 0:
+        raise CourseError("there are no annotated images to learn from; give at least one.")
+    return dataclasses.replace(config, batch_size=min(config.batch_size, len(images)))
+
+
+def freeze(backbone: Backbone, tune: str) -> None:
+    """Let `tune` of a backbone require a gradient: "all", the "last stage", or nothing ("head")."""
+    if tune not in train.TUNE:
+        raise CourseError(f"tune must be one of {', '.join(train.TUNE)}, and is {tune!r}{suggest(tune, train.TUNE)}.")
+    last = getattr(backbone.trunk, "depth", len(backbone.channels))  # blocks of a transformer, or stages
+    from_here = {"all": 0, "last stage": last, "head": last + 1}[tune]
+    for name, parameter in backbone.named_parameters():
+        parameter.requires_grad_(train.depth_of(name, last) >= from_here)
+
+
+def copied(backbone: Backbone) -> Backbone:
+    """A copy to train, so that the backbone that was given stays as it is."""
+    refuse_no_backbone(backbone)
+    return copy.deepcopy(backbone)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from sslcourse import distributed
 from sslcourse.errors import CourseError
 from sslcourse.files import write_atomically
 
@@ -38,7 +39,7 @@ class Store:
         self.run = run_identity(task, config, pixels)
         if self.folder.exists() and not self.folder.is_dir():
             raise CourseError(f"{folder} is a file; --out needs a folder.")
-        for leftover in self.folder.glob(".*.part"):  # half-written by a run that was killed
+        for leftover in self.folder.glob(".*.part") if distributed.rank() == 0 else ():  # of a run that was killed
             leftover.unlink(missing_ok=True)
         if not resume and (self.path.exists() or self.previous.exists()):
             raise CourseError(
@@ -48,6 +49,9 @@ class Store:
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, records: list[dict]) -> None:
         """Write the state after `step` steps. A state that isn't finite is refused: the good one before it stays."""
         refuse_bad_weights(model, step)
+        self.last_saved = step
+        if distributed.rank():
+            return
         state = {
             "format": FORMAT,
             "run": self.run,
@@ -60,7 +64,6 @@ class Store:
         buffer = io.BytesIO()
         torch.save(state, buffer)
         write_atomically(self.path, buffer.getvalue(), keep=self.previous)
-        self.last_saved = step
         self.write_history(records)
 
     def write_history(self, records: list[dict]) -> None:
@@ -87,7 +90,8 @@ class Store:
             optimizer.load_state_dict(state["optimizer"])
             torch.set_rng_state(state["random"])
             self.last_saved = state["step"]
-            self.write_history(state["history"])  # the kill may have come between checkpoint and history
+            if distributed.rank() == 0:
+                self.write_history(state["history"])  # the kill may have come between checkpoint and history
             return state["history"], state["step"]
         if problems:
             raise CourseError(f"{problems[0]} Nothing was overwritten; start anew in another folder.")

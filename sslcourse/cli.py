@@ -152,7 +152,7 @@ def pretrain(
     as_json: Json = False,
 ) -> None:
     """Pretrain a backbone on images without labels."""
-    from sslcourse import backbones, pretext, train
+    from sslcourse import backbones, distributed, pretext, train
     from sslcourse import device as devices
     from sslcourse.data import load
 
@@ -169,10 +169,13 @@ def pretrain(
     splits = load(data, size=size)  # the splits don't move with the seed: evaluate must see the same ones
     network = backbones.build(backbone, image_size=splits.unlabeled.images.shape[-1], seed=seed)
     model = pretext.build(task, network, **_options(option, pretext.option_defaults(kind)))
-    print(devices.report(where), file=sys.stderr)
-    for note in splits.notes:
+    first = int(os.environ.get("RANK", 0)) == 0  # of the processes that torchrun started, one speaks
+    for note in (devices.report(where), *splits.notes) if first else ():
         print(note, file=sys.stderr)
+    resume = resume or distributed.restarted()
     history = train.pretrain(model, splits.unlabeled, config, out=out, resume=resume, device=where)
+    if not first:
+        return
     result = {
         "task": task, "data": data, "backbone": backbone, "images": len(splits.unlabeled), "steps": steps,
         "device": str(where), "out": str(out), **history.last,

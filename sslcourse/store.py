@@ -32,7 +32,7 @@ from sslcourse.errors import CourseError
 BATCH_SIZE = 64  # of every task that doesn't ask for another
 LIMIT = 1024**3  # bytes that all entries together may take; the entries used longest ago go first
 # What decides the weights, beside the task's own file; the images are in the key themselves.
-CODE = "augment backbones checkpoint color device heads losses patches schedules teacher train vit".split()
+CODE = "augment backbones checkpoint color device distributed heads losses patches schedules teacher train vit".split()
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from sslcourse import augment, backbones, checkpoint, heads, losses, schedules
+from sslcourse import augment, backbones, checkpoint, distributed, heads, losses, schedules
 from sslcourse import device as devices
 from sslcourse.backbones import Backbone
 from sslcourse.data.imageset import ImageSet
@@ -129,6 +129,9 @@ def pretrain(
               the same machine. Where there is no checkpoint yet, training starts from the beginning
     on_log    called with each record, for live plots
 
+    Started by torchrun, every process trains on its part of each batch (`batch_size` is the whole), and the result is
+    that of one process but for the views, which each process draws for its own images; rank 0 writes.
+
     The task is trained in place and left on the device. Raises CourseError when the batch is larger than the data,
     when `out` already holds another run, and when the loss stops being a number (the last good checkpoint stays).
     """
@@ -144,14 +147,17 @@ def pretrain(
             f"the batch size is {config.batch_size}, but there are only {len(pixels)} images; "
             f"choose a batch size of at most {len(pixels)}."
         )
-    device = devices.pick_device(device)
+    device = distributed.start(devices.pick_device(device))
+    distributed.synchronize_batch_norm(task)
     pixels = pixels.to(device) if devices.fits(pixels.nbytes, device) else pixels
     task.prepare(pixels)
     dice = devices.generator(0, device)
+    own = [distributed.rank()] if distributed.rank() else []  # each process draws views of its own
 
     def batch(step: int) -> Batch:
-        chosen = pixels[batch_indices(step, len(pixels), config).to(pixels.device)].to(device, non_blocking=True)
-        dice.manual_seed(devices.derive_seed(config.seed, "views", step))
+        mine = distributed.shard(batch_indices(step, len(pixels), config))
+        chosen = pixels[mine.to(pixels.device)].to(device, non_blocking=True)
+        dice.manual_seed(devices.derive_seed(config.seed, "views", step, *own))
         return task.views(chosen, dice)
 
     store = checkpoint.Store(out, task, config, pixels, resume=resume) if out is not None else None
@@ -159,12 +165,13 @@ def pretrain(
         task, batch, config, device=device, store=store, after_step=task.after_step, progress=progress, on_log=on_log,
         label=task.name,
     )  # fmt: skip
-    if store is not None:
+    if store is not None and distributed.rank() == 0:
         name = images.name if isinstance(images, ImageSet) else "images"
         backbones.save(
             task.backbone, store.folder / "backbone.safetensors",
             task=task.name, data=name, image_size=pixels.shape[-1], steps=config.steps, seed=config.seed,
         )  # fmt: skip
+    distributed.wait()
     return history
 
 
@@ -191,9 +198,11 @@ def fit(
     history, start = History(), 0
     if store is not None:
         history.records, start = store.restore(model, optimizer)
-    forward = torch.compile(model) if config.compile else model
+    forward = distributed.wrap(model, device)
+    forward = torch.compile(forward) if config.compile else forward
     first_bad = torch.full((), -1, device=device)  # first step with a loss that isn't finite; -1: none so far
 
+    progress = progress and distributed.rank() == 0
     with devices.reproducible(device), progress_bar(config.steps, start, progress, label) as bar:
         for step in range(start, config.steps):
             rate = config.learning_rate * schedules.warmup_cosine((step + 1) / config.steps, config.warmup)

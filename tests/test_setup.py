@@ -213,10 +213,10 @@ def test_version_and_licence_are_said_alike_everywhere():
 # Arrows point one way: a module imports its own level and those below it.
 LEVELS = (
     {"errors", "files"},
-    {"device", "data"},
+    {"device", "data", "distributed"},
     {"backbones", "vit", "heads", "losses", "augment", "color", "patches", "schedules", "teacher"},
     {"pretext"},
-    {"train", "checkpoint", "store", "evaluate", "geometry", "transfer", "weights", "distributed"},
+    {"train", "checkpoint", "store", "evaluate", "geometry", "transfer", "weights"},
     {"plots"},
     {"widgets", "checks", "demo", "bench", "doctor", "compare"},
     {"cli"},

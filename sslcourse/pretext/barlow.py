@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sslcourse import heads, losses
+from sslcourse import distributed, heads, losses
 from sslcourse.backbones import Backbone
 from sslcourse.pretext.two_views import TwoViews
 
@@ -36,5 +36,6 @@ class BarlowTwins(TwoViews):
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         z = self.projector(self.backbone(torch.cat([first, second]))).float()  # (2N, dim)
-        loss = losses.barlow_twins(*z.chunk(2), self.redundancy)
+        both = [distributed.gather(view) for view in z.chunk(2)]  # (N, dim) each, of all processes
+        loss = losses.barlow_twins(*both, self.redundancy)
         return loss, {"spread": losses.spread(z)}

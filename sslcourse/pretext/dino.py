@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sslcourse import augment, heads, losses, schedules, teacher
+from sslcourse import augment, distributed, heads, losses, schedules, teacher
 from sslcourse.backbones import Backbone
 from sslcourse.pretext.two_views import TwoViews, refuse_low, refuse_outside
 
@@ -85,7 +85,7 @@ class DINO(TwoViews):
         target = self.sharpen(logits).chunk(GLOBAL)  # (N, outputs) each
         loss = losses.dino(answers, target, self.temperature)
         if self.training and self.centring:
-            self.center.lerp_(logits.mean(dim=0, keepdim=True), 1 - self.center_momentum)
+            self.center.lerp_(distributed.mean(logits.mean(dim=0, keepdim=True)), 1 - self.center_momentum)
         said = torch.cat(target)  # (2N, outputs)
         each, mean = (-(p * (p + 1e-9).log()).sum(dim=1).mean() for p in (said, said.mean(dim=0, keepdim=True)))
         return loss, {"entropy of one": each, "entropy of the mean": mean, "spread": losses.spread(features)}

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sslcourse import heads, losses, teacher
+from sslcourse import distributed, heads, losses, teacher
 from sslcourse.backbones import Backbone
 from sslcourse.errors import CourseError
 from sslcourse.pretext.two_views import TwoViews, refuse_low, refuse_outside
@@ -58,7 +58,7 @@ class MoCo(TwoViews):
         negatives = self.queue.clone()  # the loss needs it as it is now, and it is about to be written
         loss = losses.info_nce(queries, keys, negatives, self.temperature)
         if self.training:
-            self.enqueue(keys)
+            self.enqueue(distributed.gather(keys))
         return loss, {"spread": losses.spread(queries)}
 
     @torch.no_grad()

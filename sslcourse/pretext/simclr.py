@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sslcourse import heads, losses
+from sslcourse import distributed, heads, losses
 from sslcourse.backbones import Backbone
 from sslcourse.pretext.two_views import TwoViews, refuse_low
 
@@ -37,5 +37,6 @@ class SimCLR(TwoViews):
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         z = self.projector(self.backbone(torch.cat([first, second]))).float()  # (2N, dim)
-        loss = losses.nt_xent(*z.chunk(2), self.temperature)
+        both = [distributed.gather(view) for view in z.chunk(2)]  # (N, dim) each, of all processes
+        loss = losses.nt_xent(*both, self.temperature)
         return loss, {"spread": losses.spread(z)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sslcourse import heads, losses
+from sslcourse import distributed, heads, losses
 from sslcourse.backbones import Backbone
 from sslcourse.pretext.two_views import TwoViews, refuse_low
 
@@ -49,7 +49,7 @@ class SwAV(TwoViews):
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         z = self.projector(self.backbone(torch.cat([first, second]))).float()  # (2N, dim)
         scores = self.prototypes(z)  # (2N, P), cosines
-        a, b = scores.chunk(2)  # (N, P) each
+        a, b = (distributed.gather(view) for view in scores.chunk(2))  # (N, P) each, of all processes
         assigned = [losses.sinkhorn(s, self.epsilon, self.iterations) for s in (b, a)]  # of the other view
         loss = sum(losses.distillation(s, q, self.temperature) for s, q in zip((a, b), assigned, strict=True)) / 2
         used = assigned[0].mean(dim=0)  # (P,) share of each prototype

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sslcourse import heads, losses
+from sslcourse import distributed, heads, losses
 from sslcourse.backbones import Backbone
 from sslcourse.pretext.two_views import TwoViews
 
@@ -37,5 +37,6 @@ class VICReg(TwoViews):
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         z = self.projector(self.backbone(torch.cat([first, second]))).float()  # (2N, dim)
-        loss = losses.vicreg(*z.chunk(2), self.invariance, self.variance, self.covariance)
+        both = [distributed.gather(view) for view in z.chunk(2)]  # (N, dim) each, of all processes
+        loss = losses.vicreg(*both, self.invariance, self.variance, self.covariance)
         return loss, {"spread": losses.spread(z), "deviation": z.detach().std(dim=0).mean()}

@@ -1,0 +1,172 @@
+"""The few lines that torchrun needs: which process is this, and what all of them have, with the right gradient.
+
+Every process holds the whole model and a part of each batch. A loss over the whole batch is computed by every process
+from gathered embeddings; DistributedDataParallel then averages the gradients. For that average to be the gradient of
+one process on the joint batch, what is sent out in the forward pass must come back, summed, in the backward pass.
+Without torchrun everything here does nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from sslcourse.errors import CourseError
+
+# Without it, processes that torchrun starts again find the addresses of the dead ones (pytorch issue 135712).
+OWN_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
+
+
+def size() -> int:
+    """How many processes train together; 1 without torchrun."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this one is, from 0; rank 0 writes the files and shows the bar."""
+    return dist.get_rank() if size() > 1 else 0
+
+
+def restarted() -> bool:
+    """Whether torchrun has started this job again after a process died."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+
+
+def start(device: torch.device) -> torch.device:
+    """Join the processes that torchrun started (gloo on CPU, NCCL on GPUs), and return this one's device.
+
+    Does nothing where torchrun didn't start this process, or where they are joined already.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) < 2 or not dist.is_available():
+        return device
+    if restarted() and os.environ.get(OWN_STORE) != "1":  # the processes would wait for each other for ever
+        raise CourseError(
+            f"a process died, and the new ones can't meet at torchrun's shared store; start torchrun with {OWN_STORE}=1 "
+            "in its environment, and the job goes on from its last checkpoint."
+        )
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+        torch.cuda.set_device(device)
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return device
+
+
+def shard(indices: Tensor) -> Tensor:
+    """This process's part of a batch: every size()-th of (N,) indices. All parts are equally long, or CourseError."""
+    if len(indices) % size():
+        raise CourseError(
+            f"a batch of {len(indices)} images can't be divided among {size()} processes; "
+            f"choose a batch size that is a multiple of {size()}."
+        )
+    return indices[rank() :: size()]
+
+
+# --- collectives with a gradient ---------------------------------------------------------------------------------
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        parts = [torch.empty_like(x) for _ in range(size())]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)  # (size * N, ...)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        gradient = gradient.contiguous().clone()
+        dist.all_reduce(gradient)  # every process's loss depends on our rows
+        return gradient.chunk(size())[rank()]
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.clone()
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        gradient = gradient.contiguous().clone()
+        dist.all_reduce(gradient)
+        return gradient
+
+
+def gather(x: Tensor) -> Tensor:
+    """The rows of all processes, in order of rank: (N, ...) -> (size * N, ...). The gradient comes back to each."""
+    return _Gather.apply(x) if size() > 1 else x
+
+
+def total(x: Tensor) -> Tensor:
+    """The sum of x over all processes, with gradient."""
+    return _Sum.apply(x) if size() > 1 else x
+
+
+def mean(x: Tensor) -> Tensor:
+    """The mean of x over all processes, with gradient."""
+    return total(x) / size() if size() > 1 else x
+
+
+# --- batch norm over the whole batch -----------------------------------------------------------------------------
+
+
+class SynchronizedBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch norm with the statistics of all processes' images: PyTorch's own SyncBatchNorm works on GPUs alone."""
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        pass  # (N, C) and (N, C, H, W) alike
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or size() == 1:
+            return super().forward(x)
+        along = [d for d in range(x.dim()) if d != 1]
+        shape = [1, -1] + [1] * (x.dim() - 2)
+        count = size() * x.numel() / x.shape[1]  # values of each channel; every process has as many images
+        mean = total(x.sum(along)) / count  # (C,)
+        centred = x - mean.view(shape)
+        variance = total(centred.square().sum(along)) / count  # (C,)
+        if self.track_running_stats:
+            with torch.no_grad():
+                self.num_batches_tracked.add_(1)
+                self.running_mean.lerp_(mean, self.momentum)
+                self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        x = centred * (variance + self.eps).rsqrt().view(shape)
+        return x * self.weight.view(shape) + self.bias.view(shape) if self.affine else x
+
+
+def synchronize_batch_norm(module: nn.Module) -> None:
+    """Make every batch norm of `module` see the whole batch, in place: parameters, buffers and their names stay."""
+    if size() == 1:
+        return
+    for layer in module.modules():
+        if type(layer) in (nn.BatchNorm1d, nn.BatchNorm2d):
+            layer.__class__ = SynchronizedBatchNorm  # the same numbers, another forward
+
+
+def wrap(module: nn.Module, device: torch.device) -> nn.Module:
+    """`module` with its gradients averaged over processes after each backward pass; itself, where there is one process.
+
+    Buffers aren't broadcast: queues, centres and batch-norm statistics are computed from gathered values, equal
+    everywhere.
+    """
+    if size() == 1:
+        return module
+    ids = [device.index] if device.type == "cuda" else None
+    known = inspect.signature(DistributedDataParallel.__init__).parameters
+    buffers = {
+        "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False
+    }  # its old name
+    return DistributedDataParallel(module, device_ids=ids, find_unused_parameters=True, **buffers)
+
+
+def wait() -> None:
+    """Until every process is here."""
+    if size() > 1:
+        dist.barrier()

@@ -1,0 +1,110 @@
+"""Two processes with different images are one process with all of them: gradients, buffers, and a run that was killed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import distributed_worker as worker
+import pytest
+import torch
+from torch import nn
+
+from sslcourse import distributed
+from sslcourse.errors import CourseError
+
+
+def torchrun(job, folder, *options, processes=2):
+    """Run the worker under torchrun; returns what it said on standard error."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", *options]
+    done = subprocess.run(
+        [*command, str(Path(worker.__file__)), job, str(folder)], capture_output=True, text=True, timeout=300,
+        env=os.environ | {distributed.OWN_STORE: "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """What each of two processes found."""
+    folder = tmp_path_factory.mktemp("gradients")
+    torchrun("gradients", folder)
+    return [torch.load(folder / f"rank{rank}.pt") for rank in (0, 1)]
+
+
+def error(found, expected):
+    """Relative error over all tensors whose names begin alike."""
+    difference = torch.cat([(found[n].double() - expected[n].double()).flatten() for n in expected])
+    whole = torch.cat([t.double().flatten() for t in expected.values()])
+    return (difference.norm() / whole.norm()).item()
+
+
+def only(kind, tensors):
+    return {name: tensor for name, tensor in tensors.items() if name.startswith(kind) and tensor.is_floating_point()}
+
+
+@pytest.mark.parametrize("method", list(worker.METHODS))
+def test_gradients_are_those_of_one_process_on_the_joint_batch(both, method):
+    one = worker.gradients(method)
+    for found in both:
+        assert error(only("gradient", found[method]), only("gradient", one)) < 1e-5
+        assert error(only("buffer", found[method]), only("buffer", one)) < 1e-5
+        counters = [n for n in one if n.startswith("buffer") and not one[n].is_floating_point()]
+        assert all(torch.equal(found[method][n], one[n]) for n in counters)
+
+
+@pytest.mark.parametrize("method", ["simclr", "barlow"])
+def test_a_wrong_gather_would_be_noticed(both, method):
+    one = worker.gradients(method)
+    assert error(only("gradient", both[0][f"{method}, own rows restored"]), only("gradient", one)) > 0.01
+
+
+def test_batch_norm_of_each_process_alone_would_be_noticed(both):
+    one = worker.gradients("rotation")
+    assert error(only("gradient", both[0]["rotation, own batch norm"]), only("gradient", one)) > 0.01
+
+
+def test_a_worker_dies_and_the_job_ends_with_the_same_weights(tmp_path):
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    torchrun("lives", tmp_path / "whole")
+    said = torchrun("dies", tmp_path / "killed", "--max-restarts=1")
+    assert "exitcode" in said or "failed" in said.lower(), "the worker should have died"
+    files = [tmp_path / name / "run" / "backbone.safetensors" for name in ("whole", "killed")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    states = [torch.load(file.with_name("checkpoint.pt"), weights_only=True) for file in files]
+    for name, tensor in states[0]["model"].items():
+        assert torch.equal(tensor, states[1]["model"][name]), name
+
+
+def test_without_torchrun_nothing_is_done():
+    x = torch.randn(3, 2, requires_grad=True)
+    assert distributed.gather(x) is x and distributed.total(x) is x and distributed.mean(x) is x
+    assert (distributed.size(), distributed.rank()) == (1, 0)
+    assert distributed.start(torch.device("cpu")) == torch.device("cpu")
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    distributed.synchronize_batch_norm(net)
+    assert type(net[1]) is nn.BatchNorm2d
+    assert distributed.wrap(net, torch.device("cpu")) is net
+    indices = torch.arange(6)
+    assert torch.equal(distributed.shard(indices), indices)
+
+
+def test_a_restart_that_would_wait_for_ever_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    monkeypatch.delenv(distributed.OWN_STORE, raising=False)
+    with pytest.raises(CourseError, match=distributed.OWN_STORE):
+        distributed.start(torch.device("cpu"))
+
+
+def test_every_image_of_a_batch_goes_to_one_process(monkeypatch):
+    monkeypatch.setattr(distributed, "size", lambda: 3)
+    parts = []
+    for rank in range(3):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        parts.append(distributed.shard(torch.arange(12)))
+    assert sorted(torch.cat(parts).tolist()) == list(range(12))
+    with pytest.raises(CourseError, match="multiple of 3"):
+        distributed.shard(torch.arange(10))

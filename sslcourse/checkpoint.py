@@ -20,6 +20,7 @@ from sslcourse.errors import CourseError
 from sslcourse.files import write_atomically
 
 if TYPE_CHECKING:
+    from sslcourse.data.stream import ImageFiles
     from sslcourse.pretext.base import PretextTask
 
 FORMAT = "sslcourse checkpoint 1"
@@ -32,7 +33,9 @@ class Store:
     Raises CourseError when the folder holds a run and `resume` is False, or when that run isn't this one.
     """
 
-    def __init__(self, folder: str | Path, task: PretextTask, config: Any, pixels: Tensor, *, resume: bool):
+    def __init__(
+        self, folder: str | Path, task: PretextTask, config: Any, pixels: Tensor | ImageFiles, *, resume: bool
+    ):
         self.folder = Path(folder)
         self.path, self.previous = self.folder / "checkpoint.pt", self.folder / "checkpoint.previous.pt"
         self.last_saved = 0
@@ -108,18 +111,23 @@ class Store:
                 )
 
 
-def run_identity(task: PretextTask, config: Any, pixels: Tensor) -> dict[str, Any]:
+def run_identity(task: PretextTask, config: Any, pixels: Tensor | ImageFiles) -> dict[str, Any]:
     """What makes two runs the same: task and options, architecture, configuration, and a digest of the images."""
-    digest = hashlib.blake2b(digest_size=16)
-    for part in pixels.split(4096):
-        digest.update(part.cpu().contiguous().numpy())
     return {
         "task": task.name,
         "options": task.options(),
         "backbone": f"{task.backbone.arch} with {task.backbone.stem} stem",
         "config": dataclasses.asdict(config),
-        "images": f"{tuple(pixels.shape)} {digest.hexdigest()}",
+        "images": _digest(pixels) if isinstance(pixels, Tensor) else pixels.fingerprint(),
     }
+
+
+def _digest(pixels: Tensor) -> str:
+    """Shape and content of uint8 images (N, 3, H, W)."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in pixels.split(4096):
+        digest.update(part.cpu().contiguous().numpy())
+    return f"{tuple(pixels.shape)} {digest.hexdigest()}"
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -145,6 +145,10 @@ def pretrain(
     seed: Seed = 0,
     size: Size = None,
     device: Device = "auto",
+    stream: Annotated[
+        bool | None,
+        typer.Option("--stream/--no-stream", help="Leave a folder's images on disk (default: where memory is short)."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
     log_every: Annotated[int, typer.Option(help="Steps between records in history.jsonl.")] = 20,
@@ -155,6 +159,7 @@ def pretrain(
     from sslcourse import backbones, distributed, pretext, train
     from sslcourse import device as devices
     from sslcourse.data import load
+    from sslcourse.data.stream import report, source
 
     kind = pretext.find(task)  # a wrong name is said before the data is loaded
     recipe, backbone = dict(kind.recipe), backbone or kind.arch
@@ -166,11 +171,14 @@ def pretrain(
     )  # fmt: skip
     where = devices.pick_device(device)
     backbones.refuse_unknown(backbone)
-    splits = load(data, size=size)  # the splits don't move with the seed: evaluate must see the same ones
-    network = backbones.build(backbone, image_size=splits.unlabeled.images.shape[-1], seed=seed)
+    splits = load(
+        data, size=size, stream=stream
+    )  # the splits don't move with the seed: evaluate must see the same ones
+    network = backbones.build(backbone, image_size=splits.size[1], seed=seed)
     model = pretext.build(task, network, **_options(option, pretext.option_defaults(kind)))
     first = int(os.environ.get("RANK", 0)) == 0  # of the processes that torchrun started, one speaks
-    for note in (devices.report(where), *splits.notes) if first else ():
+    said = (devices.report(where), report(source(splits.unlabeled), where), *splits.notes)
+    for note in said if first else ():
         print(note, file=sys.stderr)
     resume = resume or distributed.restarted()
     history = train.pretrain(model, splits.unlabeled, config, out=out, resume=resume, device=where)
@@ -228,7 +236,7 @@ def evaluate(
     for note in splits.notes:
         print(note, file=sys.stderr)
     if fixed is None:
-        side = splits.unlabeled.images.shape[-1]
+        side = splits.size[1]
         network = lambda s: backbones.build(backbone, image_size=side, seed=s)  # noqa: E731
     else:
         network = fixed
@@ -368,7 +376,7 @@ def _about(spec: str, splits: Any) -> dict[str, Any]:
     labelled = splits.train
     return {
         "data": spec,
-        "image_size": list(splits.unlabeled.images.shape[-2:]),
+        "image_size": list(splits.size),
         "splits": {part: len(images) for part, images in sets.items()},
         "classes": list(labelled.classes),
         "images_per_class": labelled.counts() if labelled.labels is not None else {},

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from sslcourse import backbones, evaluate, pretext, store, train
 from sslcourse import device as devices
-from sslcourse.data import load
+from sslcourse.data import load, stream
 from sslcourse.data.imageset import ImageSet
 from sslcourse.errors import CourseError
 from sslcourse.evaluate import Features, Summary
@@ -160,7 +160,7 @@ def refusals(tasks: Sequence[str], unlabeled: ImageSet) -> dict[str, str]:
     found = {}
     for task in tasks:
         try:
-            store.recipe(task).build(unlabeled.size[0]).prepare(unlabeled.images)
+            store.recipe(task).build(unlabeled.size[0]).prepare(stream.looked_at(stream.source(unlabeled)))
         except CourseError as error:
             found[task] = str(error)
     return found

@@ -47,7 +47,7 @@ def run(
     most = int(torch.bincount(splits.train.labels).min())
     labels, budgets = min(LABELS, most), [b for b in BUDGETS if b <= most]
     say(f"1/3  pretraining on {len(splits.unlabeled)} pictures without labels: which way up is each?")
-    side = splits.unlabeled.images.shape[-1]
+    side = splits.size[1]
     config = train.TrainConfig(steps=steps or STEPS, batch_size=min(BATCH, len(splits.unlabeled)), seed=seed)
     task = pretext.build("rotation", backbones.build("resnet-tiny", image_size=side, seed=seed))
     history = train.pretrain(task, splits.unlabeled, config, device=where)

@@ -23,10 +23,11 @@ import torch
 
 from sslcourse import backbones, checkpoint, pretext, train
 from sslcourse.backbones import Backbone
-from sslcourse.data import load
+from sslcourse.data import load, stream
 from sslcourse.data.cache import folder as cache_folder
 from sslcourse.data.cache import say
 from sslcourse.data.imageset import ImageSet
+from sslcourse.data.stream import ImageFiles
 from sslcourse.errors import CourseError
 
 BATCH_SIZE = 64  # of every task that doesn't ask for another
@@ -76,7 +77,7 @@ def folder() -> Path:
 
 def pretrained(
     task: str,
-    data: str | ImageSet = "world",
+    data: str | ImageSet | ImageFiles = "world",
     *,
     seed: int = 0,
     steps: int | None = None,
@@ -98,7 +99,7 @@ def pretrained(
     CourseError for an unknown task or option, and for whatever the task or the training refuses.
     """
     asked = recipe(task, seed=seed, steps=steps, backbone=backbone, **options)
-    images = data if isinstance(data, ImageSet) else load(data).unlabeled
+    images = data if isinstance(data, ImageSet | ImageFiles) else load(data).unlabeled
     asked = asked.fitted(len(images))
     path = entry(asked, images)
     found = _read(path)
@@ -133,7 +134,7 @@ def _lock(path: Path) -> filelock.FileLock | None:
     return lock
 
 
-def _train(asked: Recipe, images: ImageSet, out: Path | None, device: Any, progress: bool) -> Backbone:
+def _train(asked: Recipe, images: ImageSet | ImageFiles, out: Path | None, device: Any, progress: bool) -> Backbone:
     """Say how long it will take, and train; what an earlier run left in `out` is gone on from."""
     say(f"pretraining {asked.task}, {asked.config.steps} steps, once: about {asked.seconds:.0f} s on two cores.")
     for second in (False, True):
@@ -151,10 +152,10 @@ def _train(asked: Recipe, images: ImageSet, out: Path | None, device: Any, progr
     return model.backbone.cpu().eval()
 
 
-def entry(asked: Recipe, images: ImageSet) -> Path:
+def entry(asked: Recipe, images: ImageSet | ImageFiles) -> Path:
     """The file of a recipe on these images."""
     key = {
-        "run": checkpoint.run_identity(asked.build(images.size[0]), asked.config, images.images),
+        "run": checkpoint.run_identity(asked.build(images.size[0]), asked.config, stream.source(images)),
         "code": code_digest(asked.task),
         "torch": torch.__version__,
     }

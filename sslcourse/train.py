@@ -24,7 +24,9 @@ from tqdm.auto import tqdm
 from sslcourse import augment, backbones, checkpoint, distributed, heads, losses, schedules
 from sslcourse import device as devices
 from sslcourse.backbones import Backbone
+from sslcourse.data import stream
 from sslcourse.data.imageset import ImageSet
+from sslcourse.data.stream import ImageFiles
 from sslcourse.errors import CourseError, suggest
 from sslcourse.pretext.base import PretextTask
 
@@ -112,7 +114,7 @@ class History:
 
 def pretrain(
     task: PretextTask,
-    images: ImageSet | Tensor,
+    images: ImageSet | ImageFiles | Tensor,
     config: TrainConfig | None = None,
     *,
     out: str | Path | None = None,
@@ -123,7 +125,7 @@ def pretrain(
 ) -> History:
     """Train `task` on images alone: whatever labels the set has are taken off before the task sees anything.
 
-    images    an ImageSet, or uint8 images (N, 3, H, W)
+    images    an ImageSet, uint8 images (N, 3, H, W), or ImageFiles, which are streamed from disk
     out       a folder to write `checkpoint.pt`, `history.jsonl` and at the end `backbone.safetensors` to
     resume    go on from the checkpoint in `out`; final weights are bit-identical to those of an uninterrupted run on
               the same machine. Where there is no checkpoint yet, training starts from the beginning
@@ -136,8 +138,8 @@ def pretrain(
     when `out` already holds another run, and when the loss stops being a number (the last good checkpoint stays).
     """
     config = config or TrainConfig()
-    pixels = images.images if isinstance(images, ImageSet) else images
-    if pixels.dtype != torch.uint8 or pixels.dim() != 4 or pixels.shape[1] != 3:
+    pixels = stream.source(images)
+    if isinstance(pixels, Tensor) and (pixels.dtype != torch.uint8 or pixels.dim() != 4 or pixels.shape[1] != 3):
         raise CourseError(
             f"pretrain takes uint8 images (N, 3, H, W), and got {pixels.dtype} {tuple(pixels.shape)}; "
             "ImageSet.from_floats converts float images."
@@ -149,14 +151,19 @@ def pretrain(
         )
     device = distributed.start(devices.pick_device(device))
     distributed.synchronize_batch_norm(task)
-    pixels = pixels.to(device) if devices.fits(pixels.nbytes, device) else pixels
-    task.prepare(pixels)
+    if isinstance(pixels, Tensor) and devices.fits(pixels.nbytes, device):
+        pixels = pixels.to(device)
+    task.prepare(stream.looked_at(pixels))
     dice = devices.generator(0, device)
     own = [distributed.rank()] if distributed.rank() else []  # each process draws views of its own
 
+    def mine(step: int) -> Tensor:
+        return distributed.shard(batch_indices(step, len(pixels), config))
+
+    images_of = stream.feed(pixels, mine, config.steps, device)
+
     def batch(step: int) -> Batch:
-        mine = distributed.shard(batch_indices(step, len(pixels), config))
-        chosen = pixels[mine.to(pixels.device)].to(device, non_blocking=True)
+        chosen = images_of(step)  # uint8 (N, 3, H, W)
         dice.manual_seed(devices.derive_seed(config.seed, "views", step, *own))
         return task.views(chosen, dice)
 
@@ -166,10 +173,11 @@ def pretrain(
         label=task.name,
     )  # fmt: skip
     if store is not None and distributed.rank() == 0:
-        name = images.name if isinstance(images, ImageSet) else "images"
+        name = "images" if isinstance(images, Tensor) else images.name
+        side = pixels.shape[-1] if isinstance(pixels, Tensor) else pixels.side
         backbones.save(
             task.backbone, store.folder / "backbone.safetensors",
-            task=task.name, data=name, image_size=pixels.shape[-1], steps=config.steps, seed=config.seed,
+            task=task.name, data=name, image_size=side, steps=config.steps, seed=config.seed,
         )  # fmt: skip
     distributed.wait()
     return history

@@ -6,6 +6,7 @@ Names are looked up on first use: the processes that draw pocket world import th
 from importlib import import_module
 
 _HOME = {
+    "ImageFiles": "stream",
     "ImageSet": "imageset",
     "Leak": "splits",
     "Splits": "splits",

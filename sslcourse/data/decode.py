@@ -185,12 +185,19 @@ def common_size(paths: Sequence[Path | str]) -> int:
     return width if width == height and SMALL <= width <= NATIVE else DEFAULT
 
 
+def room(size: int) -> int | None:
+    """How many images fit into the available memory, with the copy that splitting them makes; None: not known."""
+    available = available_memory()
+    return None if available is None else available // (2 * 3 * size**2)
+
+
 def require_memory(count: int, size: int) -> None:
-    """Raise CourseError when `count` images, and the copy that splitting them makes, exceed the available memory."""
-    needed, available = 2 * count * 3 * size**2, available_memory()
-    if available is not None and needed > available:
+    """Raise CourseError when `count` images don't fit into memory."""
+    most = room(size)
+    if most is not None and count > most:
+        needed, available = (2 * images * 3 * size**2 / 1e9 for images in (count, most))
         raise CourseError(
-            f"{count:,} images at {size}x{size} pixels take {needed / 1e9:.1f} GB of memory, and {available / 1e9:.1f} GB "
+            f"{count:,} images at {size}x{size} pixels take {needed:.1f} GB of memory, and {available:.1f} GB "
             "are available; choose a smaller size or fewer images."
         )
 

@@ -11,6 +11,7 @@ that can't be read is skipped and named in the warnings; an image that is also i
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -24,10 +25,12 @@ import numpy as np
 import PIL
 import torch
 
+from sslcourse import device as devices
 from sslcourse.data import cache as caches
 from sslcourse.data import decode
 from sslcourse.data.imageset import ImageSet
-from sslcourse.data.splits import Splits, complete
+from sslcourse.data.splits import NAMES, Splits, complete
+from sslcourse.data.stream import ImageFiles
 from sslcourse.errors import CourseError, suggest
 
 VERSION = 1  # counts changes of the decoder: an older cached result is not used
@@ -39,7 +42,14 @@ ROLES = {
 }  # fmt: skip
 NOT_OURS = {"__macosx", "@eadir", "$recycle.bin", "lost+found"}
 NOT_READ = (".heic", ".heif", ".avif", ".jp2", ".jxl", ".svg", ".psd", ".dng", ".cr2", ".nef", ".arw")
+FILE = "file"  # the factor that says, while splits are made, which row an image is
+FEW = 5  # labelled images of a class that are read in any case
+STREAMED = "the images to pretrain on stay on disk and are decoded while training."
+UNMEASURED = "there are no class folders, so these images can be pretrained on, and nothing can be measured on them."
 NAMED = 8  # files named in a note; the others are counted
+
+
+Row = tuple[str, str, str]  # split, class ("" where there is none), path of a file
 
 
 @dataclass
@@ -52,21 +62,41 @@ class Listing:
 
 
 def load_folder(
-    path: str | Path, *, size: int | None = None, seed: int = 0, cache: bool = True, progress: bool = True
+    path: str | Path,
+    *,
+    size: int | None = None,
+    seed: int = 0,
+    cache: bool = True,
+    progress: bool = True,
+    stream: bool | None = None,
 ) -> Splits:
     """The splits of an image folder (see above), every image a square of `size` pixels.
 
     size   default: the images' own size when all are equally large squares of at most 96 pixels, otherwise 64
     cache  keep the decoded images in the user's cache folder; any change of a file's name, size or time reads all anew
+    stream leave the images to pretrain on where they are (`ImageFiles`), and read the labelled ones alone: True, False,
+           or None for where all together don't fit into memory
 
     Raises CourseError for a path that is no folder, a folder without images, with one class, with splits whose classes
-    differ, without a single readable file, or with more images than fit into memory.
+    differ, without a single readable file, or, where streaming is refused, with more images than fit into memory.
     """
     top = Path(path).expanduser()
     listing = survey(top)
     rows = [(split, label, file) for split, files in listing.files.items() for label, file in files]
     paths = [file for _, _, file in rows]
     size = size or decode.common_size(paths)
+    most = decode.room(size)
+    if stream or (stream is None and most is not None and len(paths) > most):
+        return _streamed(top, path, rows, listing, size, seed, most, cache, progress)
+    splits, _ = _read(top, path, rows, listing, size, seed, cache, progress)
+    return splits
+
+
+def _read(
+    top: Path, path: str | Path, rows: list[Row], listing: Listing, size: int, seed: int, cache: bool, progress: bool
+) -> tuple[Splits, dict[str, list[str]]]:
+    """Every image in memory, and the files that each split holds."""
+    paths = [file for _, _, file in rows]
     found = _decoded(top, paths, size, cache, progress)
 
     kept = [rows[i] for i in found.files]
@@ -75,19 +105,97 @@ def load_folder(
     if not kept:
         raise CourseError(f"none of the {len(paths):,} image files in {top} can be read: {_name(top, skipped)}.")
 
-    classes = tuple(dict.fromkeys(label for label, _ in listing.files.get("train", ())))
+    classes = tuple(dict.fromkeys(label for split, label, _ in rows if split == "train"))
     sets = _sets(f"folder:{top.name}", kept, torch.from_numpy(found.images), classes)
     notes = listing.notes
     if classes:
         _require_images_of_every_class(top, sets)
-        return complete(f"folder:{path}", **sets, seed=seed, notes=notes, warnings=warnings)
-    notes.append(
-        "there are no class folders, so these images can be pretrained on, and nothing can be measured on them."
+        splits = complete(f"folder:{path}", **sets, seed=seed, notes=notes, warnings=warnings)
+    else:
+        notes = (*notes, UNMEASURED)
+        empty = sets["unlabeled"].select([])
+        splits = Splits(sets["unlabeled"], empty, empty, empty, f"folder:{path}", tuple(notes), tuple(warnings))
+    return _without_numbers(splits, kept)
+
+
+def _without_numbers(splits: Splits, rows: list[Row]) -> tuple[Splits, dict[str, list[str]]]:
+    """The splits without the factor that says which file an image came from, and those files."""
+    parts = {name: getattr(splits, name) for name in NAMES}
+    files = {name: [rows[i][2] for i in part.factors[FILE].tolist()] for name, part in parts.items() if part.factors}
+    return dataclasses.replace(splits, **{k: dataclasses.replace(part, factors={}) for k, part in parts.items()}), files
+
+
+# --- more than memory holds --------------------------------------------------------------------------------------
+
+
+def _streamed(
+    top: Path, path: str | Path, rows: list[Row], listing: Listing, size: int, seed: int, most: int | None, cache: bool,
+    progress: bool,
+) -> Splits:  # fmt: skip
+    """The images to pretrain on as files, and the labelled ones in memory, or as many of each class as have room there."""
+    labelled = [row for row in rows if row[0] != "unlabeled"]
+    unlabeled = [file for split, _, file in rows if split == "unlabeled"]
+    name, notes = f"folder:{top.name}", [STREAMED]
+    if not labelled:
+        empty = ImageSet(torch.empty(0, 3, size, size, dtype=torch.uint8), name=name)
+        notes = (*listing.notes, UNMEASURED, *notes)
+        return Splits(ImageFiles(unlabeled, size, name=name), empty, empty, empty, f"folder:{path}", notes)
+    few = _thinned(labelled, most, seed)
+    splits, files = _read(top, path, few, listing, size, seed, cache, progress)
+    candidates = unlabeled or [file for split, _, file in labelled if split == "train"]
+    kept = _without_copies(candidates, [*files["val"], *files["test"]])
+    warnings = list(splits.warnings)
+    if unlabeled and len(kept) < len(candidates):
+        warnings.append(f"{len(candidates) - len(kept):,} files left out of unlabeled, being also in val or test.")
+    if len(few) < len(labelled):
+        notes.append(f"of {len(labelled):,} labelled images, {len(few):,} are read: what memory has room for.")
+    if unlabeled:
+        notes += [note for note in splits.notes if not note.startswith("unlabeled is ")]
+    else:
+        notes += splits.notes
+    return dataclasses.replace(
+        splits, unlabeled=ImageFiles(kept, size, name=name), notes=tuple(notes), warnings=tuple(warnings)
     )
-    empty = sets["unlabeled"].select([])
-    return Splits(
-        sets["unlabeled"], empty, empty, empty, f"folder:{path}", notes=tuple(notes), warnings=tuple(warnings)
-    )
+
+
+def _thinned(rows: list[Row], most: int | None, seed: int) -> list[Row]:
+    """At most about `most` rows, drawn by `seed`: the same share of each class in each split, and at least FEW of it."""
+    if most is None or len(rows) <= most:
+        return rows
+    groups: dict[tuple[str, str], list[int]] = {}
+    for i, (split, label, _) in enumerate(rows):
+        groups.setdefault((split, label), []).append(i)
+    kept: set[int] = set()
+    for (split, label), members in groups.items():
+        dice = devices.generator(devices.derive_seed(seed, "thin", split, label))
+        order = torch.randperm(len(members), generator=dice).tolist()
+        kept.update(members[i] for i in order[: max(FEW, len(members) * most // len(rows))])
+    return [rows[i] for i in sorted(kept)]
+
+
+def _without_copies(candidates: list[str], measured: list[str]) -> list[str]:
+    """`candidates` without the files in `measured` and without copies of them, byte by byte.
+
+    A copy is as long as its original, so that few files have to be read. Another encoding of the same picture isn't found.
+    """
+    by_size: dict[int, set[bytes]] = {}
+    for file in measured:
+        by_size.setdefault(os.path.getsize(file), set()).add(_content(file))
+    known = set(measured)
+    return [
+        file
+        for file in candidates
+        if file not in known and not ((size := _stamp(file)[0]) in by_size and _content(file) in by_size[size])
+    ]
+
+
+def _content(file: str) -> bytes:
+    """A digest of a file's bytes; one that can't be opened is like no other."""
+    try:
+        with open(file, "rb") as opened:
+            return hashlib.file_digest(opened, "sha256").digest()
+    except OSError:
+        return os.fsencode(file)
 
 
 def survey(top: Path) -> Listing:
@@ -279,20 +387,19 @@ def _stamp(path: str) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _sets(
-    name: str, rows: list[tuple[str, str, str]], images: torch.Tensor, classes: tuple[str, ...]
-) -> dict[str, ImageSet]:
+def _sets(name: str, rows: list[Row], images: torch.Tensor, classes: tuple[str, ...]) -> dict[str, ImageSet]:
     """One ImageSet per split; `rows` are the (split, class, file) of `images`, and each split is one run of rows."""
     split_of = np.array([split for split, _, _ in rows])
     sets = {}
     for split in dict.fromkeys(split_of.tolist()):
         here = np.flatnonzero(split_of == split)
         part = images[here[0] : here[-1] + 1]
+        number = {FILE: torch.from_numpy(here)}
         if split == "unlabeled":
-            sets[split] = ImageSet(part, name=name)
+            sets[split] = ImageSet(part, name=name, factors=number)
         else:
             labels = torch.tensor([classes.index(rows[i][1]) for i in here])
-            sets[split] = ImageSet(part, labels, classes, name=name)
+            sets[split] = ImageSet(part, labels, classes, name=name, factors=number)
     return sets
 
 

@@ -41,7 +41,13 @@ class Spec:
 
 
 def load(
-    spec: str | os.PathLike, *, size: int | None = None, seed: int = 0, cache: bool = True, progress: bool = True
+    spec: str | os.PathLike,
+    *,
+    size: int | None = None,
+    seed: int = 0,
+    cache: bool = True,
+    progress: bool = True,
+    stream: bool | None = None,
 ) -> Splits:
     """The four splits of a data set: unlabeled, train, val and test.
 
@@ -49,6 +55,8 @@ def load(
     size   height and width of the images in pixels, where `spec` doesn't say; by default each source's own
     seed   decides what pocket world shows, and which images become val or test where a source doesn't say
     cache  keep drawn and decoded images in the user's cache folder
+    stream leave the images of a folder on disk, to be decoded during pretraining: True, False, or None for where they
+           don't fit into memory
 
     What went wrong on the way (files skipped, images dropped) is said on standard error and stays in `warnings`.
     Raises CourseError for an unknown spec, and for whatever is wrong with what it names.
@@ -57,8 +65,12 @@ def load(
     size = _agreed_size(spec, parsed.size, size)
     if not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise CourseError(f"the seed must be a whole number from 0 to 2**63 - 1, and is {seed!r}.")
+    if stream and parsed.kind != "folder":
+        raise CourseError(
+            f"only the images of a folder can be streamed, and data {spec!r} was asked for; use folder:PATH."
+        )
     if parsed.kind == "folder":
-        splits = load_folder(parsed.path, size=size, seed=seed, cache=cache, progress=progress)
+        splits = load_folder(parsed.path, size=size, seed=seed, cache=cache, progress=progress, stream=stream)
     elif parsed.kind == "world":
         splits = _load_world(parsed, size, seed, cache, progress)
     elif parsed.kind == "digits":

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from sslcourse.data.imageset import ImageSet
+from sslcourse.data.stream import ImageFiles
 from sslcourse.device import derive_seed, generator
 from sslcourse.errors import CourseError
 
@@ -30,7 +31,7 @@ ONE_MORE = (9, 1)  # train : the split that a source lacks
 class Splits:
     """Four sets of images that share none, except that `unlabeled` may be `train` without its labels.
 
-    unlabeled  images to pretrain on; it has no labels to read
+    unlabeled  images to pretrain on; it has no labels to read. Where they don't fit into memory, they are streamed
     train      labelled images, from which few-label sets are drawn
     val        for choices;  test: touched once, at the end
     notes      how the splits came about, one sentence each
@@ -40,7 +41,7 @@ class Splits:
     A source without any labels fills `unlabeled` alone; the other three are then empty and have no labels.
     """
 
-    unlabeled: ImageSet
+    unlabeled: ImageSet | ImageFiles
     train: ImageSet
     val: ImageSet
     test: ImageSet

@@ -1,0 +1,220 @@
+"""Images that stay on disk, and the one way in which the training loop gets the images of a step.
+
+What fits into memory is read once and kept there, as `ImageSet` (on the device, where it fits there as well). What does
+not is an `ImageFiles`: worker processes decode the batches of the next steps while the present one is trained on.
+Either way step s gets the same images, so that a run can stop and go on anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from sslcourse import device as devices
+from sslcourse.data import decode
+from sslcourse.data.cache import say
+from sslcourse.data.imageset import ImageSet
+from sslcourse.errors import CourseError
+
+AHEAD = 2  # batches that each worker prepares before they are asked for
+SAMPLE = 1024  # images that a task may look at before training
+NAMED = 8  # unreadable files named on standard error; the others are counted
+TRIES = 64  # files in a row that may be unreadable
+
+
+class ImageFiles:
+    """N image files, each a uint8 (3, size, size) image when it is asked for. Made once, never changed.
+
+    paths    the files, in an order that every process and every run agrees on
+    size     height and width in pixels of the decoded images (decode.py says how)
+    name     what the set is called in messages
+    workers  processes that decode ahead; 0 decodes within the training process. Default: one for two cores, at most 8
+
+    A file that can't be read is named on standard error, and the next one in order stands in for it. Raises CourseError
+    without files, and where TRIES files in a row can't be read.
+    """
+
+    def __init__(self, paths: Sequence[Path | str], size: int, *, name: str = "files", workers: int | None = None):
+        if not len(paths):
+            raise CourseError("there are no image files to stream; give at least one.")
+        if not isinstance(size, int) or size < 1:
+            raise CourseError(f"the size of streamed images is a whole number of pixels, and {size!r} was given.")
+        if workers is not None and (not isinstance(workers, int) or workers < 0):
+            raise CourseError(f"workers is how many processes decode ahead, 0 or more, and {workers!r} was given.")
+        # Bytes in one block, not a list of strings: a forked worker that counts references would copy all of them.
+        self.paths = np.array([os.fsencode(path) for path in paths])
+        self.side, self.name = size, name
+        self.workers = max(1, min(8, (os.cpu_count() or 1) // 2)) if workers is None else workers
+        self.unreadable: dict[int, str] = {}  # file -> reason, of those met so far
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __repr__(self) -> str:
+        return f"ImageFiles({self.name!r}, {len(self):,} files of {self.side}x{self.side}, streamed)"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.side, self.side
+
+    @property
+    def images(self) -> Tensor:
+        raise CourseError(
+            f"the images of {self.name} are streamed from disk and never in memory together; "
+            "`take` and `sample` read some of them."
+        )
+
+    def path(self, index: int) -> str:
+        return os.fsdecode(self.paths[index])
+
+    def fingerprint(self) -> str:
+        """What changes when a file's name, size in bytes or time does, or the size in pixels."""
+        digest = hashlib.blake2b(f"{self.side}".encode(), digest_size=16)
+        for path in self.paths:
+            found = os.stat(path)
+            digest.update(path + f"/{found.st_size}/{found.st_mtime_ns}\n".encode())
+        return f"{len(self)} files {digest.hexdigest()}"
+
+    def take(self, indices: Tensor | Sequence[int]) -> ImageSet:
+        """The images at `indices`, decoded now."""
+        read = _Decoder(self.paths, self.side)(torch.as_tensor(indices, dtype=torch.int64))
+        return ImageSet(self._received(*read), name=self.name)
+
+    def sample(self, count: int = SAMPLE) -> ImageSet:
+        """`count` images at equal distances through the whole set, or all, where there are fewer."""
+        return self.take(torch.arange(0, len(self), max(1, -(-len(self) // count))))
+
+    def batches(self, order: Callable[[int], Tensor], start: int, stop: int) -> Iterator[Tensor]:
+        """uint8 (N, 3, size, size) of the files order(start), order(start + 1), … up to stop - 1, decoded ahead."""
+        loader = DataLoader(
+            _Decoder(self.paths, self.side),
+            sampler=_Steps(order, start, stop),
+            batch_size=None,  # an item is a whole batch
+            num_workers=self.workers,
+            prefetch_factor=AHEAD if self.workers else None,
+            collate_fn=_as_it_is,
+            generator=devices.generator(0),  # a loader without one draws from the process's own random numbers
+        )
+        for read in loader:
+            yield self._received(*read)
+
+    def _received(self, images: np.ndarray | None, unreadable: dict[int, str]) -> Tensor:
+        for index, reason in unreadable.items():
+            if index in self.unreadable:
+                continue
+            self.unreadable[index] = reason
+            if len(self.unreadable) <= NAMED:
+                say(f"{self.name}: {self.path(index)} can't be read ({reason}); the next file stands in for it.")
+            elif len(self.unreadable) == NAMED + 1:
+                say(f"{self.name}: there are more files that can't be read; they are replaced as well, and not named.")
+        if images is None:
+            raise CourseError(
+                f"{TRIES} files of {self.name} in a row can't be read, {self.path(min(unreadable))} among them; "
+                "mend or remove them, and go on with --resume."
+            )
+        return torch.from_numpy(images)
+
+
+class _Decoder(Dataset):
+    """File numbers (N,) -> uint8 (N, 3, size, size), and the reason for every file that can't be read.
+
+    Arrays rather than tensors: workers pass tensors through shared memory, of which containers often have little.
+    """
+
+    def __init__(self, paths: np.ndarray, side: int):
+        self.paths, self.side = paths, side
+
+    def __getitem__(self, indices: Tensor) -> tuple[np.ndarray | None, dict[int, str]]:
+        images, unreadable = np.empty((len(indices), 3, self.side, self.side), np.uint8), {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of what is converted, or named as unreadable, anyway
+            for place, index in enumerate(indices.tolist()):
+                if not self._read(index, images[place], unreadable):
+                    return None, unreadable
+        return images, unreadable
+
+    __call__ = __getitem__
+
+    def _read(self, index: int, image: np.ndarray, unreadable: dict[int, str]) -> bool:
+        """Decode file `index`, or the first after it that can be read, into `image`."""
+        for candidate in range(index, index + TRIES):
+            candidate %= len(self.paths)
+            if candidate not in unreadable:
+                try:
+                    image[:], _ = decode.read_image(os.fsdecode(self.paths[candidate]), self.side)
+                    return True
+                except decode.Unreadable as reason:
+                    unreadable[candidate] = str(reason)
+        return False
+
+
+class _Steps:
+    """order(start), order(start + 1), … as a sampler: one batch of file numbers after the other."""
+
+    def __init__(self, order: Callable[[int], Tensor], start: int, stop: int):
+        self.order, self.start, self.stop = order, start, stop
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self.order(step) for step in range(self.start, self.stop))
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+def _as_it_is(read: tuple) -> tuple:
+    return read
+
+
+# --- what the training loop asks ---------------------------------------------------------------------------------
+
+
+def source(images: ImageSet | ImageFiles | Tensor) -> Tensor | ImageFiles:
+    """The images alone: whatever labels a set has stay behind."""
+    return images.images if isinstance(images, ImageSet) else images
+
+
+def looked_at(images: Tensor | ImageFiles) -> Tensor:
+    """What a task may see of the images before training, uint8 (N, 3, H, W): all in memory, a sample of files."""
+    return images if isinstance(images, Tensor) else images.sample().images
+
+
+def feed(
+    images: Tensor | ImageFiles, order: Callable[[int], Tensor], steps: int, device: torch.device
+) -> Callable[[int], Tensor]:
+    """A function from a step to its images, uint8 (N, 3, H, W) on `device`; order(step) gives their numbers, int64 (N,)."""
+    if isinstance(images, Tensor):
+        return lambda step: images[order(step).to(images.device)].to(device, non_blocking=True)
+    batches: Iterator[Tensor] = iter(())
+    following = -1  # the step whose images the iterator gives next
+
+    def streamed(step: int) -> Tensor:
+        nonlocal batches, following
+        if step != following:
+            batches = images.batches(order, step, steps)
+        following = step + 1
+        chosen = next(batches)
+        return (chosen.pin_memory() if device.type == "cuda" else chosen).to(device, non_blocking=True)
+
+    return streamed
+
+
+def report(images: Tensor | ImageFiles, device: torch.device) -> str:
+    """One line: where the images of a run are."""
+    if isinstance(images, ImageFiles):
+        ahead = (
+            f"{images.workers} worker process{'es' if images.workers != 1 else ''}"
+            if images.workers
+            else "the loop itself"
+        )
+        return f"images: {len(images):,}, streamed from disk by {ahead}, {images.side}x{images.side} pixels"
+    where = f"on {device}" if device.type != "cpu" and devices.fits(images.nbytes, device) else "in memory"
+    return f"images: {len(images):,} {where}, {images.nbytes / 1e6:,.0f} MB"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from sslcourse import augment, color, patches, plots
+from sslcourse import augment, color, compare, evaluate, patches, plots
 from sslcourse.errors import CourseError
 from sslcourse.pretext.context import OFFSETS, POSITION_NAMES, place_pairs
 from sslcourse.pretext.mae import hide, random_masking
@@ -528,6 +528,70 @@ def contact_sheet(
         title = f"{int((sizes > 0).sum())} clusters"
         if labels is not None:
             found = clustering.scores(labels, clusters)
-            title += f": purity {found['purity']:.2f}, Hungarian accuracy {found['accuracy']:.2f}, NMI {found['nmi']:.2f}"
+            title += (
+                f": purity {found['purity']:.2f}, Hungarian accuracy {found['accuracy']:.2f}, NMI {found['nmi']:.2f}"
+            )
     names = [f"{sizes[cluster]} pictures" for cluster in largest.tolist()]
     return plots.grid(shown, columns=columns, size=0.62, rows=names, title=title)
+
+
+PROTOCOL_NAMES = {"knn": "kNN", "linear": "linear probe", "finetune": "fine-tuned"}
+
+
+def ranking_explorer(results: Mapping[str, Any]) -> widgets.VBox:
+    """Choose protocol and labels per class, and see every method of a comparison ranked, with its 95% interval.
+
+    results is what `compare.read` or `compare.run` gives. Where a protocol wasn't measured with so many labels, the
+    nearest number of labels is shown, and the title says so.
+    """
+    budgets = {protocol: measured_budgets(results, protocol) for protocol in PROTOCOL_NAMES}
+    budgets = {protocol: found for protocol, found in budgets.items() if found}
+    if not budgets:
+        raise CourseError("these results hold no measurement of a pretext task; run `sslcourse compare` first.")
+    options = sorted(set().union(*budgets.values()))
+
+    def draw(protocol: str, labels: int) -> Figure:
+        nearest = min(budgets[protocol], key=lambda b: abs(math.log(b / labels)))
+        figure = draw_ranking(results, protocol, nearest)
+        if nearest != labels:
+            axis = figure.axes[0]
+            axis.set_title(f"{axis.get_title()} ({labels} weren't measured)")
+        return figure
+
+    names = [(PROTOCOL_NAMES[protocol], protocol) for protocol in budgets]
+    start = "linear" if "linear" in budgets else next(iter(budgets))
+    return explorer(
+        draw,
+        {
+            "protocol": widgets.Dropdown(options=names, value=start, description="protocol"),
+            "labels": widgets.SelectionSlider(
+                options=options, value=results["labels"], description="labels", continuous_update=False
+            ),
+        },
+        "bars of test accuracy, best first, with 95% intervals and a dot per seed; baselines are gray",
+    )
+
+
+def measured_budgets(results: Mapping[str, Any], protocol: str) -> list[int]:
+    """Labels per class with which a pretext task was measured by this protocol."""
+    return sorted({b for task in results["tasks"] for b in compare.curve(results, task, protocol)})
+
+
+def draw_ranking(results: Mapping[str, Any], protocol: str, labels: int) -> Figure:
+    """Rows of a comparison as bars, best first, with 95% intervals and a dot per seed; baselines are gray."""
+    rows = {row: evaluate.Summary(tuple(compare.values(results, row, protocol, labels))) for row in results["runs"]}
+    ranked = sorted((row for row in rows if rows[row].values), key=lambda row: rows[row].mean, reverse=True)
+    with plt.rc_context(plots.STYLE):
+        figure, axis = plt.subplots(figsize=(7.2, 0.27 * len(ranked) + 1.1))
+        for place, row in enumerate(ranked):
+            summary, task = rows[row], row in results["tasks"]
+            half = 0.0 if math.isnan(summary.half_width) else summary.half_width
+            axis.barh(place, summary.mean, xerr=half, color=plots.PALETTE[0] if task else "0.7", capsize=2, alpha=0.85)
+            axis.plot(summary.values, [place] * len(summary.values), "k.", markersize=3, alpha=0.6)
+        tuned = protocol == "finetune"
+        names = [f"from scratch ({row})" if tuned and row.startswith(compare.RANDOM) else row for row in ranked]
+        axis.set_yticks(range(len(ranked)), names)
+        axis.invert_yaxis()
+        axis.grid(False, axis="y")
+        axis.set(xlim=(0, 1), xlabel="test accuracy", title=f"{PROTOCOL_NAMES[protocol]}, {labels} labels per class")
+    return figure

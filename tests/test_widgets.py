@@ -344,3 +344,53 @@ def test_a_contact_sheet_has_a_row_for_each_cluster_largest_first():
     assert [figure.axes[i].get_ylabel() for i in (0, 3, 6)] == ["3 pictures", "2 pictures", "1 pictures"]
     assert figure._suptitle.get_text().startswith("3 clusters: purity 1.00, Hungarian accuracy 0.83")
     plt.close("all")
+
+
+# -- lesson 12 ----------------------------------------------------------------------------------------------------------
+
+
+def comparison():
+    """Results as `compare.run` gives them, of two tasks and a baseline: the probe with 1 and 10 labels, the rest with 10."""
+
+    def runs(first, tenth, tuned):
+        return {
+            str(seed): {"backbone": "resnet-tiny"}
+            | {
+                "linear": {"1": first + 0.01 * seed, "10": tenth - 0.02 * seed},
+                "knn": {"10": tenth / 2},
+                "finetune": {"10": tuned},
+            }
+            for seed in range(3)
+        }
+
+    rows = {"random weights": runs(0.1, 0.2, 0.5), "rotation": runs(0.4, 0.7, 0.8), "simclr": runs(0.5, 0.6, 0.7)}
+    return {"tasks": ["rotation", "simclr"], "labels": 10, "runs": rows}
+
+
+def test_ranking_explorer():
+    box = widgets.ranking_explorer(comparison())
+    assert list(controls(box)["labels"].options) == [1, 10]
+    assert_every_control_redraws(box)
+    with pytest.raises(CourseError, match="no measurement of a pretext task"):
+        widgets.ranking_explorer({"tasks": [], "labels": 10, "runs": {}})
+
+
+def test_a_ranking_has_the_best_row_first_with_its_interval_and_says_what_was_measured():
+    results = comparison()
+    for labels, order in (
+        (1, ["simclr", "rotation", "random weights"]),
+        (10, ["rotation", "simclr", "random weights"]),
+    ):
+        figure = widgets.draw_ranking(results, "linear", labels)
+        axis = figure.axes[0]
+        assert [tick.get_text() for tick in axis.get_yticklabels()] == order
+        assert axis.get_title() == f"linear probe, {labels} labels per class"
+    means = [Summary((0.7, 0.68, 0.66)), Summary((0.6, 0.58, 0.56)), Summary((0.2, 0.18, 0.16))]
+    assert [bar.get_width() for bar in axis.patches] == pytest.approx([summary.mean for summary in means])
+    ends = [lines.get_segments()[0][:, 0] for lines in axis.collections]
+    assert all(e.tolist() == pytest.approx(summary.interval) for e, summary in zip(ends, means, strict=True))
+    tuned = widgets.draw_ranking(results, "finetune", 10).axes[0]
+    assert tuned.get_yticklabels()[-1].get_text() == "from scratch (random weights)"
+    assert widgets.measured_budgets(results, "linear") == [1, 10]
+    assert widgets.measured_budgets(results, "knn") == [10]
+    plt.close("all")

@@ -1,0 +1,871 @@
+"""Checks of the exercises of lesson 12: votes of neighbours, labels, learning rates, intervals, and honest choices."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import torch
+from scipy import stats
+from sklearn.metrics import recall_score
+from torch import Tensor
+
+from sslcourse.checks.compare import Closeness
+from sslcourse.checks.framework import Check, Wrong
+
+EXACT = Closeness(dtype="exact")
+NUMBER = Closeness(rtol=1e-4, atol=1e-6, dtype="any")
+
+
+# --- 12.1 a balanced draw ----------------------------------------------------------------------------------------
+
+
+def balanced_draw(labels: Tensor, dice: Tensor, k: int) -> Tensor:
+    """labels int64 (N,), dice float (N,), k -> int64 (C * k,): of each class the k with the lowest dice, class after class."""
+    chosen = []
+    for c in labels.unique():  # sorted
+        members = (labels == c).nonzero()[:, 0]  # (n_c,)
+        chosen.append(members[dice[members].argsort()[:k]])
+    return torch.cat(chosen)
+
+
+def _labelled(generator: torch.Generator) -> list[tuple[Tensor, Tensor, int]]:
+    cases = []
+    for counts, k in (((9, 5, 7), 2), ((4, 12, 6, 5), 3), ((6, 3, 8), 1)):
+        labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+        labels = labels[torch.randperm(len(labels), generator=generator)]
+        cases.append((labels, torch.rand(len(labels), generator=generator), k))
+    return cases
+
+
+def _draw_by_sorting(labels, dice, k):
+    order = dice.argsort()
+    return torch.cat([order[labels[order] == c][:k] for c in range(int(labels.max()) + 1)])
+
+
+def _draw_in_loop(labels, dice, k):
+    chosen = []
+    for c in sorted(set(labels.tolist())):
+        members = [i for i, y in enumerate(labels.tolist()) if y == c]
+        chosen += sorted(members, key=lambda i: dice[i].item())[:k]
+    return torch.tensor(chosen)
+
+
+def _draw_overall(labels, dice, k):
+    return dice.argsort()[: k * len(labels.unique())]
+
+
+def _draw_overall_sorted(labels, dice, k):
+    chosen = _draw_overall(labels, dice, k)
+    return chosen[labels[chosen].argsort(stable=True)]
+
+
+def _draw_first(labels, dice, k):
+    return torch.cat([(labels == c).nonzero()[:k, 0] for c in labels.unique()])
+
+
+def _draw_highest(labels, dice, k):
+    return balanced_draw(labels, -dice, k)
+
+
+def _draw_places(labels, dice, k):
+    return torch.cat([dice[labels == c].argsort()[:k] for c in labels.unique()])
+
+
+def _draw_unordered(labels, dice, k):
+    return balanced_draw(labels, dice, k).sort().values
+
+
+def _draw_k_in_all(labels, dice, k):
+    return dice.argsort()[:k]
+
+
+def _draw_mask(labels, dice, k):
+    mask = torch.zeros(len(labels), dtype=torch.bool)
+    mask[balanced_draw(labels, dice, k)] = True
+    return mask
+
+
+a_balanced_draw = Check(
+    name="12.1 a balanced draw of labels",
+    reference=balanced_draw,
+    cases=_labelled,
+    rights=(_draw_by_sorting, _draw_in_loop),
+    wrongs=(
+        Wrong(
+            "drawn from all together",
+            _draw_overall,
+            "You draw C * k pictures from all classes together: a frequent class gets many and a rare one perhaps none. Go "
+            "through the classes, and take k of each.",
+            also=(_draw_overall_sorted, _draw_k_in_all),
+        ),
+        Wrong(
+            "the first of each class",
+            _draw_first,
+            "You take the first k of each class in the order of the set, and the dice play no part: every seed gives the same "
+            "pictures. Take those with the lowest dice.",
+        ),
+        Wrong(
+            "the highest dice",
+            _draw_highest,
+            "You take the k with the *highest* dice of each class; the exercise asks for the lowest. (Both are fair draws. But "
+            "whoever wants to repeat yours has to know which.)",
+        ),
+        Wrong(
+            "places within the class",
+            _draw_places,
+            "Your numbers are places within a class: dice[labels == c].argsort() counts the members of the class from 0. "
+            "Turn them into numbers of pictures: members = (labels == c).nonzero()[:, 0], then members[...].",
+        ),
+        Wrong(
+            "order of the classes lost",
+            _draw_unordered,
+            "The pictures are the right ones, and you sorted their numbers at the end. Keep them class after class, the lowest "
+            "dice first: then the first pictures of a class with k + 1 are those with k.",
+        ),
+        Wrong(
+            "a mask",
+            _draw_mask,
+            "You return a mask, True for each chosen picture. Numbers of pictures are asked for, int64, class after class; a "
+            "mask can't hold that order.",
+        ),
+    ),
+    hints=(
+        "What must be true of the number of pictures of each class in the result? Then a loop over classes is a good beginning.",
+        "For class c, members = (labels == c).nonzero()[:, 0] are its pictures, and dice[members] their dice. argsort says in "
+        "which order to take them.",
+        "for each c in labels.unique(): chosen.append(members[dice[members].argsort()[:k]]); then torch.cat(chosen)",
+    ),
+    close=EXACT,
+)
+
+
+# --- 12.2 choose on validation -----------------------------------------------------------------------------------
+
+
+def report(val: Tensor, test: Tensor) -> Tensor:
+    """val, test float (S, V), for S seeds and V variants -> float (S,): each seed's choice on val, measured on test."""
+    return test.gather(1, val.argmax(dim=1, keepdim=True)).squeeze(1)
+
+
+def _grids(generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
+    cases = []
+    for seeds, variants in ((5, 4), (3, 6), (6, 3)):
+        truth = 0.5 + 0.1 * torch.rand(seeds, variants, generator=generator)
+        val, test = (truth + 0.1 * torch.randn(seeds, variants, generator=generator) for _ in range(2))
+        for s in range(seeds):  # validation and test disagree, and so do the seeds
+            val[s, s % variants] = 0.9 + 0.01 * s
+            test[s, (s + 1) % variants] = 0.95 - 0.01 * s
+        cases.append((val, test))
+    return cases
+
+
+def _report_in_loop(val, test):
+    return torch.stack([test[s, val[s].argmax()] for s in range(len(val))])
+
+
+def _report_by_index(val, test):
+    return test[torch.arange(len(val)), val.max(dim=1).indices]
+
+
+def _report_best_test(val, test):
+    return test.amax(dim=1)
+
+
+def _report_val(val, test):
+    return val.amax(dim=1)
+
+
+def _report_one_by_test(val, test):
+    return test[:, test.mean(dim=0).argmax()]
+
+
+def _report_one_by_val(val, test):
+    return test[:, val.mean(dim=0).argmax()]
+
+
+def _report_worst(val, test):
+    return test.gather(1, val.argmin(dim=1, keepdim=True)).squeeze(1)
+
+
+def _report_by_sum(val, test):
+    return test.gather(1, (val + test).argmax(dim=1, keepdim=True)).squeeze(1)
+
+
+def _report_number(val, test):
+    return val.argmax(dim=1)
+
+
+def _report_mean(val, test):
+    return report(val, test).mean()
+
+
+def _report_along_seeds(val, test):
+    return test.gather(0, val.argmax(dim=0, keepdim=True)).squeeze(0)
+
+
+choose_on_validation = Check(
+    name="12.2 choose on validation, measure on test",
+    reference=report,
+    cases=_grids,
+    rights=(_report_in_loop, _report_by_index),
+    wrongs=(
+        Wrong(
+            "chosen on test",
+            _report_best_test,
+            "You choose the variant that is best on test: that reports luck, and is too good. Choose by `val`, and read off `test` "
+            "at that place.",
+            also=(_report_one_by_test, _report_by_sum),
+        ),
+        Wrong(
+            "validation reported",
+            _report_val,
+            "You report the validation accuracy of the chosen variant. It was chosen for being high there, so it is too good as "
+            "well. Report `test` at the same place.",
+        ),
+        Wrong(
+            "one variant for all seeds",
+            _report_one_by_val,
+            "You choose one variant for all seeds, by the mean over them. That is honest, too, but not what is asked: each seed "
+            "chooses for itself, as if it were the only one, so that the choice's own luck is in the spread.",
+        ),
+        Wrong(
+            "the worst chosen",
+            _report_worst,
+            "You take the variant that is *worst* on validation. argmin is for losses; accuracies want argmax.",
+        ),
+        Wrong(
+            "the number of the variant",
+            _report_number,
+            "You return which variant was chosen, and not what it achieves: look up `test` there.",
+        ),
+        Wrong(
+            "seeds averaged",
+            _report_mean,
+            "The mean alone is a single number, and the spread over seeds is gone. Return one value per seed, (S,).",
+        ),
+        Wrong(
+            "along the wrong dimension",
+            _report_along_seeds,
+            "You choose among seeds, for each variant: that is 'the best seed'. Rows are seeds and columns are variants: "
+            "argmax(dim=1).",
+        ),
+    ),
+    hints=(
+        "Which of the two tables may influence the choice? And which one may be read once the choice is made?",
+        "val.argmax(dim=1) is each seed's choice, (S,). Then take from row s of `test` the value in that column.",
+        "test[torch.arange(len(val)), val.argmax(dim=1)]",
+    ),
+    close=NUMBER,
+)
+
+
+# --- 12.3 learning rates by layer --------------------------------------------------------------------------------
+
+
+def rate_of(name: str, base: float, decay: float) -> float:
+    """The learning rate of the parameter called `name` in a classifier whose backbone has a stem and stages 1 to 4."""
+    found = re.search(r"layer(\d+)\.", name)
+    depth = 5 if name.startswith("head.") else int(found[1]) if found else 0
+    return base * decay ** (5 - depth)
+
+
+PARAMETERS = (
+    "head.weight",
+    "backbone.trunk.layer4.0.conv1.weight",
+    "backbone.trunk.layer3.1.bn2.bias",
+    "backbone.trunk.layer2.0.downsample.0.weight",
+    "backbone.trunk.layer1.0.conv2.weight",
+    "backbone.trunk.conv1.weight",
+    "backbone.trunk.bn1.weight",
+    "head.bias",
+    "backbone.trunk.layer1.1.bn1.weight",
+)
+
+
+def _parameters(generator: torch.Generator) -> list[tuple[str, float, float]]:
+    settings = [(0.01, 0.5), (0.002, 0.7)]
+    return [(name, *settings[i % 2]) for i, name in enumerate(PARAMETERS)]
+
+
+def _rate_by_table(name, base, decay):
+    depth = {"conv1": 0, "bn1": 0, "layer1": 1, "layer2": 2, "layer3": 3, "layer4": 4}
+    steps = 0 if "head" in name else 5 - depth[name.split(".")[2]]
+    return base * decay**steps
+
+
+def _rate_in_loop(name, base, decay):
+    rate = base
+    for part in ("head.", "layer4.", "layer3.", "layer2.", "layer1."):
+        if part in name:
+            return rate
+        rate *= decay
+    return rate
+
+
+def _depth(name):
+    found = re.search(r"layer(\d+)\.", name)
+    return 5 if name.startswith("head.") else int(found[1]) if found else 0
+
+
+def _rate_reversed(name, base, decay):
+    return base * decay ** _depth(name)
+
+
+def _rate_last_stage_full(name, base, decay):
+    return base * decay ** max(0, 4 - _depth(name))
+
+
+def _rate_head_decayed(name, base, decay):
+    return base * decay ** (6 - _depth(name))
+
+
+def _rate_linear(name, base, decay):
+    return base * max(0.0, 1 - (1 - decay) * (5 - _depth(name)))
+
+
+def _rate_multiplied(name, base, decay):
+    return base * (decay * (5 - _depth(name)) if _depth(name) < 5 else 1.0)
+
+
+def _rate_one_factor(name, base, decay):
+    return base if _depth(name) == 5 else base * decay
+
+
+def _rate_first_digit(name, base, decay):
+    found = re.search(r"(\d+)", name)
+    return base if name.startswith("head.") else base * decay ** (5 - int(found[1]))
+
+
+def _rate_stem_kept_out(name, base, decay):
+    depth = _depth(name)
+    return base if depth == 0 else base * decay ** (5 - depth)
+
+
+layerwise_rates = Check(
+    name="12.3 a learning rate for each layer",
+    reference=rate_of,
+    cases=_parameters,
+    rights=(_rate_by_table, _rate_in_loop),
+    wrongs=(
+        Wrong(
+            "early layers fastest",
+            _rate_reversed,
+            "The order is reversed: your stem moves fastest and the head slowest. The head begins at random and has to move far; "
+            "each step *away from the head* multiplies by decay.",
+        ),
+        Wrong(
+            "last stage at the full rate",
+            _rate_last_stage_full,
+            "Stage 4 gets the full rate, as the head does. The head alone has `base`; stage 4 is one step away from it, so it "
+            "gets base * decay.",
+        ),
+        Wrong(
+            "head decayed",
+            _rate_head_decayed,
+            "Everything is multiplied once too often: the head is 0 steps away from itself, and gets `base`.",
+        ),
+        Wrong(
+            "linear in the depth",
+            _rate_linear,
+            "Your rates fall by the same amount at each step, and reach zero. They should fall by the same *factor*: "
+            "base * decay ** steps.",
+            also=(_rate_multiplied,),
+        ),
+        Wrong(
+            "one factor for the backbone",
+            _rate_one_factor,
+            "The whole backbone has one rate. Each stage should have its own: the power of decay is the number of steps from the "
+            "head.",
+        ),
+        Wrong(
+            "conv1 taken for stage 1",
+            _rate_first_digit,
+            "You take the first digit in the name for the stage. In backbone.trunk.conv1.weight it belongs to conv1, which is the "
+            "stem, depth 0. Look for `layer` followed by a digit.",
+        ),
+        Wrong(
+            "stem at the full rate",
+            _rate_stem_kept_out,
+            "The stem gets the full rate. It is the farthest from the head, five steps, and should move least.",
+        ),
+    ),
+    hints=(
+        "Count steps from the head: the head 0, stage 4 one, stage 3 two, ... and the stem?",
+        "re.search(r'layer(\\d+)\\.', name) finds the stage; where it finds nothing, the parameter is of the head (its name "
+        "begins with 'head.') or of the stem.",
+        "depth = 5 for the head, the stage's number, 0 for the stem; base * decay ** (5 - depth)",
+    ),
+    close=Closeness(rtol=1e-6, atol=1e-12, dtype="any"),
+)
+
+
+# --- 12.4 balanced accuracy --------------------------------------------------------------------------------------
+
+
+def balanced_accuracy(predicted: Tensor, labels: Tensor) -> float:
+    """predicted, labels int64 (N,) -> the mean, over the classes that occur in labels, of the share found of each."""
+    recalls = [(predicted[labels == c] == c).float().mean() for c in labels.unique()]
+    return torch.stack(recalls).mean().item()
+
+
+def _answers(generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
+    cases = []
+    for counts in ((30, 5, 3), (4, 0, 25, 8), (12, 6, 2, 0, 3)):  # a class may not occur
+        labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+        wrong = torch.rand(len(labels), generator=generator) < 0.4
+        predicted = torch.where(wrong, torch.randint(len(counts), labels.shape, generator=generator), labels)
+        predicted[-1] = 1  # class 1 is answered somewhere, even where it doesn't occur
+        cases.append((predicted, labels))
+    return cases
+
+
+def _balanced_by_sklearn(predicted, labels):
+    return float(recall_score(labels.numpy(), predicted.numpy(), labels=labels.unique().numpy(), average="macro"))
+
+
+def _balanced_by_counting(predicted, labels):
+    right = torch.bincount(labels[predicted == labels], minlength=int(labels.max()) + 1)
+    there = torch.bincount(labels)
+    return (right[there > 0] / there[there > 0]).mean().item()
+
+
+def _balanced_plain(predicted, labels):
+    return (predicted == labels).float().mean().item()
+
+
+def _balanced_precision(predicted, labels):
+    shares = [(labels[predicted == c] == c).float().mean() for c in labels.unique() if (predicted == c).any()]
+    return torch.stack(shares).mean().item()
+
+
+def _balanced_precision_all(predicted, labels):
+    shares = [(labels[predicted == c] == c).float().mean() for c in predicted.unique()]
+    return torch.stack(shares).mean().item()
+
+
+def _balanced_absent_zero(predicted, labels):
+    classes = int(torch.cat([predicted, labels]).max()) + 1
+    recalls = [(predicted[labels == c] == c).float().sum() / max(1, int((labels == c).sum())) for c in range(classes)]
+    return torch.stack(recalls).mean().item()
+
+
+def _balanced_absent_nan(predicted, labels):
+    classes = int(torch.cat([predicted, labels]).max()) + 1
+    return torch.stack([(predicted[labels == c] == c).float().mean() for c in range(classes)]).mean().item()
+
+
+def _balanced_binary(predicted, labels):
+    shares = [((predicted == c) == (labels == c)).float().mean() for c in labels.unique()]
+    return torch.stack(shares).mean().item()
+
+
+def _balanced_rarest(predicted, labels):
+    return min((predicted[labels == c] == c).float().mean().item() for c in labels.unique())
+
+
+def _balanced_chance_taken_off(predicted, labels):
+    guess = 1 / len(labels.unique())
+    return (balanced_accuracy(predicted, labels) - guess) / (1 - guess)
+
+
+macro_average = Check(
+    name="12.4 balanced accuracy",
+    reference=balanced_accuracy,
+    cases=_answers,
+    rights=(_balanced_by_sklearn, _balanced_by_counting),
+    wrongs=(
+        Wrong(
+            "plain accuracy",
+            _balanced_plain,
+            "That is plain accuracy: each picture counts the same, so the frequent class decides. Each *class* should count the "
+            "same: the share found of each, then their mean.",
+        ),
+        Wrong(
+            "precision in place of recall",
+            _balanced_precision,
+            "You take, of the pictures *called* c, the share that are c: precision. Asked for is, of the pictures that *are* c, the "
+            "share found: select by labels == c.",
+            also=(_balanced_precision_all,),
+        ),
+        Wrong(
+            "an absent class counts as zero",
+            _balanced_absent_zero,
+            "A class without a single picture counts as a failure, with 0. Nothing of it could be found: average over the classes "
+            "that occur in `labels`.",
+        ),
+        Wrong(
+            "an absent class gives nan",
+            _balanced_absent_nan,
+            "A class without a single picture gives nan (the mean of nothing), and that spreads to the average. Go over "
+            "labels.unique() alone.",
+        ),
+        Wrong(
+            "true negatives counted",
+            _balanced_binary,
+            "For each class you also count the pictures that rightly are *not* called c. With many classes nearly all of them are, "
+            "so that this is high for anybody. Only the pictures of class c count.",
+        ),
+        Wrong(
+            "the worst class",
+            _balanced_rarest,
+            "That is the share found of the worst class, which is worth knowing, too. Here the mean over classes is asked for.",
+        ),
+        Wrong(
+            "chance taken off",
+            _balanced_chance_taken_off,
+            "You scaled it so that guessing has 0 (adjusted=True). The mean of the shares itself is asked for.",
+        ),
+    ),
+    hints=(
+        "Take one class. Of the pictures that really are of it, how many are called so?",
+        "predicted[labels == c] == c says, for the pictures of class c, which were found. Go over the classes in labels.unique().",
+        "torch.stack([(predicted[labels == c] == c).float().mean() for c in labels.unique()]).mean().item()",
+    ),
+    close=NUMBER,
+)
+
+
+# --- 12.5 weighted kNN -------------------------------------------------------------------------------------------
+
+
+def knn_shares(bank: Tensor, labels: Tensor, queries: Tensor, classes: int, k: int, temperature: float) -> Tensor:
+    """bank (N, d), labels (N,), queries (M, d) -> each class's share of the votes, (M, classes); rows sum to 1."""
+    unit, asked = (torch.nn.functional.normalize(x, dim=1) for x in (bank, queries))
+    nearest, index = (asked @ unit.T).topk(k, dim=1)  # (M, k)
+    votes = torch.zeros(len(queries), classes).scatter_add_(1, labels[index], (nearest / temperature).exp())
+    return votes / votes.sum(dim=1, keepdim=True)
+
+
+def _banks(generator: torch.Generator) -> list[tuple[Tensor, Tensor, Tensor, int, int, float]]:
+    cases = []
+    for n, m, d, classes, k, temperature in ((12, 4, 5, 3, 5, 0.3), (20, 6, 8, 4, 7, 0.5), (15, 3, 6, 5, 4, 0.2)):
+        labels = torch.randint(classes, (n,), generator=generator)
+        bank = torch.randn(n, d, generator=generator) * (0.3 + 3 * torch.rand(n, 1, generator=generator)) + 0.3
+        queries = torch.randn(m, d, generator=generator) + 0.3
+        queries[0] = 1.5 * bank[2]  # a question in the direction of a picture in the bank
+        cases.append((bank, labels, queries, classes, k, temperature))
+    return cases
+
+
+def _knn_in_loop(bank, labels, queries, classes, k, temperature):
+    rows = []
+    for query in queries:
+        cosine = torch.cosine_similarity(bank, query[None], dim=1)
+        votes = torch.zeros(classes)
+        for i in cosine.argsort(descending=True)[:k].tolist():
+            votes[labels[i]] += math.exp(cosine[i].item() / temperature)
+        rows.append(votes / votes.sum())
+    return torch.stack(rows)
+
+
+def _knn_by_softmax(bank, labels, queries, classes, k, temperature):
+    cosine = torch.cosine_similarity(queries[:, None], bank[None], dim=2)
+    nearest, index = cosine.topk(k, dim=1)
+    weight = (nearest / temperature).softmax(dim=1)
+    return (weight[:, :, None] * torch.nn.functional.one_hot(labels[index], classes)).sum(dim=1)
+
+
+def _knn(similarity, labels, classes, k, weight):
+    nearest, index = similarity.topk(k, dim=1)
+    votes = torch.zeros(len(similarity), classes).scatter_add_(1, labels[index], weight(nearest))
+    return votes / votes.sum(dim=1, keepdim=True)
+
+
+def _cosines(bank, queries):
+    return torch.cosine_similarity(queries[:, None], bank[None], dim=2)
+
+
+def _knn_not_normalized(bank, labels, queries, classes, k, temperature):
+    similarity = queries @ bank.T
+    return _knn(similarity, labels, classes, k, lambda s: (s / temperature).softmax(dim=1))
+
+
+def _knn_bank_not_normalized(bank, labels, queries, classes, k, temperature):
+    similarity = torch.nn.functional.normalize(queries, dim=1) @ bank.T
+    return _knn(similarity, labels, classes, k, lambda s: (s / temperature).softmax(dim=1))
+
+
+def _knn_no_temperature(bank, labels, queries, classes, k, temperature):
+    return _knn(_cosines(bank, queries), labels, classes, k, torch.exp)
+
+
+def _knn_temperature_multiplied(bank, labels, queries, classes, k, temperature):
+    return _knn(_cosines(bank, queries), labels, classes, k, lambda s: (s * temperature).exp())
+
+
+def _knn_unweighted(bank, labels, queries, classes, k, temperature):
+    return _knn(_cosines(bank, queries), labels, classes, k, torch.ones_like)
+
+
+def _knn_all_vote(bank, labels, queries, classes, k, temperature):
+    return _knn(_cosines(bank, queries), labels, classes, len(bank), lambda s: (s / temperature).exp())
+
+
+def _knn_farthest(bank, labels, queries, classes, k, temperature):
+    cosine = _cosines(bank, queries)
+    nearest, index = cosine.topk(k, dim=1, largest=False)
+    votes = torch.zeros(len(queries), classes).scatter_add_(1, labels[index], (nearest / temperature).exp())
+    return votes / votes.sum(dim=1, keepdim=True)
+
+
+def _knn_first_left_out(bank, labels, queries, classes, k, temperature):
+    cosine = _cosines(bank, queries)
+    nearest, index = (x[:, 1:] for x in cosine.topk(k + 1, dim=1))
+    votes = torch.zeros(len(queries), classes).scatter_add_(1, labels[index], (nearest / temperature).exp())
+    return votes / votes.sum(dim=1, keepdim=True)
+
+
+def _knn_last_vote_counts(bank, labels, queries, classes, k, temperature):
+    nearest, index = _cosines(bank, queries).topk(k, dim=1)
+    votes = torch.zeros(len(queries), classes)
+    for q in range(len(queries)):
+        votes[q, labels[index[q]]] += (nearest[q] / temperature).exp()
+    return votes / votes.sum(dim=1, keepdim=True)
+
+
+def _knn_not_shares(bank, labels, queries, classes, k, temperature):
+    nearest, index = _cosines(bank, queries).topk(k, dim=1)
+    return torch.zeros(len(queries), classes).scatter_add_(1, labels[index], (nearest / temperature).exp())
+
+
+weighted_knn = Check(
+    name="12.5 weighted kNN",
+    reference=knn_shares,
+    cases=_banks,
+    rights=(_knn_in_loop, _knn_by_softmax),
+    wrongs=(
+        Wrong(
+            "features not normalized",
+            _knn_not_normalized,
+            "You take scalar products of features as they are: long vectors win, whatever their direction. Bring both, bank and "
+            "queries, to length 1 first.",
+            also=(_knn_bank_not_normalized,),
+        ),
+        Wrong(
+            "votes unweighted",
+            _knn_unweighted,
+            "All k neighbours have the same vote. The near ones should count more: exp(cosine / temperature).",
+        ),
+        Wrong(
+            "no temperature",
+            _knn_no_temperature,
+            "Your weights are exp(cosine), without the temperature: between -1 and 1 that hardly tells near from far. Divide the "
+            "cosine by it before the exponential.",
+        ),
+        Wrong(
+            "multiplied by the temperature",
+            _knn_temperature_multiplied,
+            "You multiply by the temperature, so that a small one makes all votes alike. Divide by it: a small one lets the "
+            "nearest decide.",
+        ),
+        Wrong(
+            "everybody votes",
+            _knn_all_vote,
+            "All pictures of the bank vote, and k plays no part. Take the k largest cosines of each row: topk(k, dim=1).",
+        ),
+        Wrong(
+            "the nearest left out",
+            _knn_first_left_out,
+            "You leave the nearest out, as if each question were in the bank. These aren't: the bank holds labelled training "
+            "pictures, and the questions are others. (Where they are the same pictures, leaving out is right.)",
+        ),
+        Wrong(
+            "the farthest vote",
+            _knn_farthest,
+            "The k *farthest* vote: a large cosine means near. With a distance the smallest are the nearest; with a cosine the "
+            "largest.",
+        ),
+        Wrong(
+            "one vote per class",
+            _knn_last_vote_counts,
+            "Where two neighbours share a class, one of their votes is lost: votes[labels] += weights writes one value per place, "
+            "even if a place occurs twice. Use scatter_add_, or a loop.",
+        ),
+        Wrong(
+            "votes, not shares",
+            _knn_not_shares,
+            "These are sums of votes, and shares are asked for: divide each row by its sum.",
+        ),
+    ),
+    hints=(
+        "Do it for one query first, in a loop: its cosine with each picture of the bank, the k largest, a vote for each.",
+        "Normalized, the cosines are one matrix product, (M, N). topk gives values and places, (M, k); labels[index] are the "
+        "classes that they vote for; scatter_add_ sums the votes.",
+        "votes = torch.zeros(len(queries), classes).scatter_add_(1, labels[index], (nearest / temperature).exp()); then divide "
+        "by votes.sum(dim=1, keepdim=True)",
+    ),
+    close=NUMBER,
+)
+
+
+# --- 12.6 the paired interval ------------------------------------------------------------------------------------
+
+
+def paired_interval(a: list[float], b: list[float]) -> tuple[float, float]:
+    """The 95% interval of the mean of a - b, seed by seed: (low, high)."""
+    d = np.asarray(a) - np.asarray(b)  # (n,)
+    half = stats.t.ppf(0.975, len(d) - 1) * d.std(ddof=1) / math.sqrt(len(d))
+    return float(d.mean() - half), float(d.mean() + half)
+
+
+def _runs(generator: torch.Generator) -> list[tuple[list[float], list[float]]]:
+    cases = []
+    for n, gap in ((5, 0.05), (8, -0.02), (3, 0.1)):
+        luck = 0.04 * torch.randn(n, generator=generator)
+        a, b = (0.6 + luck + 0.02 * torch.randn(n, generator=generator) for _ in range(2))
+        cases.append(((a + gap).tolist(), b.tolist()))
+    return cases
+
+
+def _interval_by_scipy(a, b):
+    found = stats.ttest_rel(a, b).confidence_interval(0.95)
+    return found.low, found.high
+
+
+def _interval_by_t(a, b):
+    d = [x - y for x, y in zip(a, b, strict=True)]
+    middle = sum(d) / len(d)
+    error = (sum((x - middle) ** 2 for x in d) / (len(d) - 1) / len(d)) ** 0.5
+    return stats.t.interval(0.95, len(d) - 1, loc=middle, scale=error)
+
+
+def _around(d, half):
+    return float(np.mean(d) - half), float(np.mean(d) + half)
+
+
+def _pairs(a, b):
+    return np.asarray(a) - np.asarray(b)
+
+
+def _interval_unpaired(a, b):
+    found = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    return found.low, found.high
+
+
+def _interval_pooled(a, b):
+    found = stats.ttest_ind(a, b).confidence_interval(0.95)
+    return found.low, found.high
+
+
+def _interval_added(a, b):
+    n = len(a)
+    half = sum(stats.t.ppf(0.975, n - 1) * np.std(x, ddof=1) / math.sqrt(n) for x in (a, b))
+    return _around(_pairs(a, b), half)
+
+
+def _interval_hypot(a, b):
+    n = len(a)
+    half = stats.t.ppf(0.975, n - 1) * math.hypot(np.std(a, ddof=1), np.std(b, ddof=1)) / math.sqrt(n)
+    return _around(_pairs(a, b), half)
+
+
+def _interval_n(a, b):
+    d = _pairs(a, b)
+    return _around(d, stats.t.ppf(0.975, len(d) - 1) * d.std() / math.sqrt(len(d)))
+
+
+def _interval_z(a, b):
+    d = _pairs(a, b)
+    return _around(d, 1.96 * d.std(ddof=1) / math.sqrt(len(d)))
+
+
+def _interval_z_exact(a, b):
+    d = _pairs(a, b)
+    return _around(d, stats.norm.ppf(0.975) * d.std(ddof=1) / math.sqrt(len(d)))
+
+
+def _interval_deviation(a, b):
+    d = _pairs(a, b)
+    return _around(d, stats.t.ppf(0.975, len(d) - 1) * d.std(ddof=1))
+
+
+def _interval_one_deviation(a, b):
+    d = _pairs(a, b)
+    return _around(d, d.std(ddof=1))
+
+
+def _interval_one_error(a, b):
+    d = _pairs(a, b)
+    return _around(d, d.std(ddof=1) / math.sqrt(len(d)))
+
+
+def _interval_one_sided(a, b):
+    d = _pairs(a, b)
+    return _around(d, stats.t.ppf(0.95, len(d) - 1) * d.std(ddof=1) / math.sqrt(len(d)))
+
+
+def _interval_df(a, b):
+    d = _pairs(a, b)
+    return _around(d, stats.t.ppf(0.975, len(d)) * d.std(ddof=1) / math.sqrt(len(d)))
+
+
+def _interval_reversed(a, b):
+    return paired_interval(b, a)
+
+
+the_paired_interval = Check(
+    name="12.6 the paired interval",
+    reference=paired_interval,
+    cases=_runs,
+    rights=(_interval_by_scipy, _interval_by_t),
+    wrongs=(
+        Wrong(
+            "unpaired",
+            _interval_unpaired,
+            "Your interval isn't paired: it takes the scatter of a and the scatter of b, and shared luck stays in both. Take the "
+            "differences seed by seed first, and only their scatter.",
+            also=(_interval_pooled, _interval_added, _interval_hypot),
+        ),
+        Wrong(
+            "n in place of n - 1",
+            _interval_n,
+            "You divide by n in the standard deviation (NumPy's default). The mean was fitted to the same n differences, so divide "
+            "by n - 1: std(ddof=1).",
+        ),
+        Wrong(
+            "z in place of t",
+            _interval_z,
+            "You take 1.96, the quantile of a normal distribution whose spread is known. Yours is estimated from a few "
+            "differences: take Student's t with n - 1 degrees of freedom, 2.78 for n = 5.",
+            also=(_interval_z_exact,),
+        ),
+        Wrong(
+            "deviation in place of error",
+            _interval_deviation,
+            "You use the standard deviation, which says how far single differences scatter. The mean of n scatters less: divide by "
+            "sqrt(n).",
+        ),
+        Wrong(
+            "one deviation or error",
+            _interval_one_error,
+            "Mean ± one standard error, or deviation, is no 95% interval: multiply the standard error by the t quantile, "
+            "stats.t.ppf(0.975, n - 1).",
+            also=(_interval_one_deviation,),
+        ),
+        Wrong(
+            "one-sided quantile",
+            _interval_one_sided,
+            "You take the 95% quantile, which leaves 5% out on *each* side, 10% together. For a two-sided 95% interval it is "
+            "ppf(0.975, ...).",
+        ),
+        Wrong(
+            "degrees of freedom",
+            _interval_df,
+            "Your t quantile has n degrees of freedom. One was spent on the mean: n - 1.",
+        ),
+        Wrong(
+            "b minus a",
+            _interval_reversed,
+            "Your signs are reversed: that is b - a, and a - b is asked for.",
+        ),
+    ),
+    hints=(
+        "Which n numbers is the interval about? Not 2n: the same seed belongs together.",
+        "d = a - b, seed by seed; its mean; its standard deviation with n - 1; divided by sqrt(n) that is the standard error; "
+        "times a quantile.",
+        "half = stats.t.ppf(0.975, n - 1) * d.std(ddof=1) / math.sqrt(n); (d.mean() - half, d.mean() + half)",
+    ),
+    close=Closeness(rtol=1e-6, atol=1e-9, dtype="any"),
+)

@@ -352,7 +352,7 @@ layerwise_rates = Check(
         Wrong(
             "early layers fastest",
             _rate_reversed,
-            "The order is reversed: your stem moves fastest and the head slowest. The head begins at random and has to move far; "
+            "The order is reversed: your stem moves fastest and the head slowest. The head begins knowing nothing and has to move far; "
             "each step *away from the head* multiplies by decay.",
         ),
         Wrong(

@@ -555,7 +555,7 @@ def ranking_explorer(results: Mapping[str, Any]) -> widgets.VBox:
         figure = draw_ranking(results, protocol, nearest)
         if nearest != labels:
             axis = figure.axes[0]
-            axis.set_title(f"{axis.get_title()} ({labels} weren't measured)")
+            axis.set_title(f"{axis.get_title()}\n({labels} weren't measured)", fontsize="medium", fontweight="bold")
         return figure
 
     names = [(PROTOCOL_NAMES[protocol], protocol) for protocol in budgets]

@@ -4,6 +4,7 @@ import re
 import runpy
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from sslcourse import compare, pretext
@@ -45,3 +46,17 @@ def test_every_task_was_measured_over_five_seeds(results):
 def test_the_settings_are_those_of_the_package(results):
     for row in results["tasks"]:
         assert {run["steps"] for run in results["runs"][row].values()} == {pretext.find(row).settings["steps"]}
+
+
+def test_lesson_12_shows_what_the_file_says(results):
+    lesson = nbformat.read(ROOT / "notebooks" / "12_evaluation.ipynb", as_version=4)
+    shown = {
+        cell.id: "".join(out.text for out in cell.outputs if out.output_type == "stream")
+        for cell in lesson.cells
+        if cell.cell_type == "code"
+    }
+    assert shown["read"].rstrip() == compare.text(results).split("What a linear model")[0].rstrip()
+    for row, scores in compare.matrix(results).items():
+        if found := re.search(rf"^{row} +colour (\S+) +lighting (\S+)", shown["heat-change"], re.MULTILINE):
+            assert found.groups() == (f"{scores['colour'].mean:.2f}", f"{scores['lighting'].mean:.2f}")
+    assert "FAILS" not in shown["claims"]

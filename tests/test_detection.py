@@ -92,6 +92,18 @@ def test_a_detector_is_torchvisions_and_takes_its_options(tiny, crowd):
     assert torch.equal(state, torch.get_rng_state())
 
 
+def test_boxes_are_in_pixels_of_the_images_as_given(tiny, crowd):
+    """With the backbone seeing them twice as large, the first boxes reach REACH cells, of 2 and 4 pixels, to each side."""
+    detector = detection.build(tiny, 10, **dense.fitted(tiny, crowd), score_thresh=0.0, nms_thresh=1.0).eval()
+    assert detector.backbone.strides == [2, 4]
+    torch.nn.init.zeros_(detector.head.regression_head.bbox_reg.weight)
+    found = detection.detect(detector, crowd.images[:1])[0]
+    inner = found["boxes"][((found["boxes"] > 0) & (found["boxes"] < 32)).all(dim=1)]
+    sides = (inner[:, 2:] - inner[:, :2]).round()
+    assert set(sides.flatten().tolist()) <= {8.0, 16.0} and len(inner) > 10
+    assert found["boxes"].max() == 32
+
+
 def test_images_of_different_sizes(tiny):
     dice = generator()
     images = [torch.rand(3, h, w, generator=dice) for h, w in ((32, 48), (40, 32))]
@@ -169,7 +181,7 @@ def noisy(truth, dice, count=10):
     found = []
     for one in truth:
         boxes = one["boxes"].repeat(2, 1)
-        boxes = boxes + torch.randint(-3, 4, boxes.shape, generator=dice)
+        boxes = boxes + 6 * torch.rand(boxes.shape, generator=dice) - 3  # no overlap is a threshold by chance
         boxes = torch.cat([boxes, torch.tensor([[1.0, 1, 9, 9], [20, 20, 31, 30]])])
         labels = torch.cat([one["labels"].repeat(2), torch.randint(0, count, (2,), generator=dice)])
         found.append({"boxes": boxes, "labels": labels, "scores": torch.rand(len(labels), generator=dice)})
@@ -238,6 +250,9 @@ def test_of_two_boxes_around_one_thing_the_better_is_right(crowd):
     assert other["labels"][0] not in real["labels"] and not detection.hits([other], one)[0].any()
     nothing = dataclasses.replace(one, box_labels=torch.full_like(one.box_labels, -1))
     assert detection.hits([found], nothing)[0].tolist() == [False] * 3
+    for overlap in (0, -0.5, 1.1, 50):
+        with pytest.raises(CourseError, match="overlap is an IoU"):
+            detection.hits([found], one, overlap)
 
 
 # --- training ----------------------------------------------------------------------------------------------------

@@ -77,6 +77,33 @@ def test_strides_and_the_stages_of_a_pyramid(arch, stem, expected, usual):
     assert all(torch.equal(before[name], value) for name, value in backbone.state_dict().items())
 
 
+def test_stages_that_fit_the_images(tiny, crowd):
+    assert dense.strides(tiny, 2) == [1, 2, 4, 8] and dense.usual_stages(tiny, 2) == (2, 3, 4)
+    assert dense.usual_stages(tiny, 2, 32) == (2, 3) and dense.usual_stages(tiny, 1, 64) == (1, 2, 3)
+    assert dense.usual_stages(tiny, 1, 8) == (1,)  # at least one stays
+    assert dense.usual_stages(tiny, 16) == (4,)  # cells of one pixel and less: the coarsest
+    assert dense.fitted(tiny, crowd) == {"enlarge": 2, "stages": (2, 3)}
+    assert dense.fitted(tiny, crowd, 1) == {"enlarge": 1, "stages": (1, 2)}
+    assert dense.fitted(backbones.build("vit-tiny"), crowd) == {"enlarge": 2, "stages": (4,)}
+    large = ImageSet(torch.zeros(1, 3, 96, 96, dtype=torch.uint8))
+    assert dense.fitted(tiny, large) == {"enlarge": 1, "stages": (1, 2, 3)}
+
+
+def test_a_pyramid_enlarges_what_the_backbone_sees(tiny):
+    tiny.eval()
+    images = torch.rand(2, 3, 32, 48, generator=generator())
+    pyramid = dense.Pyramid(tiny, 32, (2, 3), enlarge=2).eval()
+    twice = torch.nn.functional.interpolate(images, size=(64, 96), mode="bilinear", align_corners=False)
+    expected = pyramid.fpn(pyramid.body(twice))
+    assert all(torch.equal(a, b) for a, b in zip(pyramid(images).values(), expected.values(), strict=True))
+    assert pyramid.strides == [2, 4] and pyramid(images)["2"].shape == (2, 32, 16, 24)
+    for enlarge in (0, -1, 1.5, None):
+        with pytest.raises(CourseError, match="a whole number from 1 on"):
+            dense.Pyramid(tiny, enlarge=enlarge)
+    with pytest.raises(CourseError, match="a cell would be smaller than a pixel"):
+        dense.Pyramid(tiny, 32, (1, 2), enlarge=4)
+
+
 def test_maps_and_pyramid_are_those_of_the_backbone(tiny):
     tiny.eval()
     images = torch.rand(2, 3, 32, 48, generator=generator())

@@ -288,12 +288,12 @@ mirrored_boxes = Check(
 # --- 14.3 mean IoU -----------------------------------------------------------------------------------------------
 
 
-def mean_iou(predicted: Tensor, truth: Tensor, classes: int) -> Tensor:
+def mean_iou(predicted: Tensor, truth: Tensor, classes: int) -> float:
     """predicted, truth int64 (N, H, W) in 0..classes - 1 -> mean over the classes that occur, a number."""
     table = torch.bincount(truth.flatten() * classes + predicted.flatten(), minlength=classes**2)
     table = table.view(classes, classes).double()
     both, either = table.diag(), table.sum(dim=0) + table.sum(dim=1) - table.diag()
-    return (both[either > 0] / either[either > 0]).mean()
+    return (both[either > 0] / either[either > 0]).mean().item()
 
 
 def _masks(generator: torch.Generator) -> list[tuple[Tensor, Tensor, int]]:
@@ -347,7 +347,7 @@ def _mean_iou_accuracy(predicted, truth, classes):
 
 
 def _mean_iou_per_image(predicted, truth, classes):
-    return torch.stack([mean_iou(a[None], b[None], classes) for a, b in zip(predicted, truth, strict=True)]).mean()
+    return torch.tensor([mean_iou(a[None], b[None], classes) for a, b in zip(predicted, truth, strict=True)]).mean()
 
 
 def _mean_iou_without_background(predicted, truth, classes):
@@ -714,12 +714,12 @@ non_maximum_suppression = Check(
 # --- 14.6 average precision --------------------------------------------------------------------------------------
 
 
-def average_precision(hits: Tensor, scores: Tensor, count: int) -> Tensor:
+def average_precision(hits: Tensor, scores: Tensor, count: int) -> float:
     """hits bool (M,), scores float (M,) of all that was found, count of true boxes -> average precision, a number."""
     ranked = hits[scores.argsort(descending=True)].double()  # (M,)
     right = ranked.cumsum(dim=0)
     precision, recall = right / torch.arange(1, len(ranked) + 1), right / count
-    return _at_levels(precision, recall, 101)
+    return _at_levels(precision, recall, 101).item()
 
 
 def _at_levels(precision: Tensor, recall: Tensor, levels: int) -> Tensor:

@@ -15,17 +15,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torchvision.ops import FeaturePyramidNetwork
 
 from sslcourse import device as devices
 from sslcourse import train
-from sslcourse.backbones import Backbone
+from sslcourse.backbones import SMALL_IMAGE, Backbone
 from sslcourse.data.imageset import ImageSet
 from sslcourse.errors import CourseError, suggest
 
 STAGES = (1, 2, 3, 4)
 CHANNELS = 64  # of every map of a pyramid
 FINEST = 2  # pixels: a map with a cell for every pixel costs four times as much as the next, and says little more
+COARSEST = 8  # cells a side: a map with fewer places things by the eighth part of a picture at best
 SHIFT = 8  # augmentation moves pictures by up to one part in SHIFT of their height
 SEEN = 0.4  # share of a box that must stay in the picture when it moves; what shows less is no object any more
 
@@ -63,40 +65,90 @@ class Pyramid(nn.Module):
     """A backbone under torchvision's feature pyramid (Lin et al., 2016, 1612.03144), as its `BackboneWithFPN`.
 
     Float images (N, 3, H, W) in [0, 1] to an OrderedDict of maps (N, channels, H_s, W_s), finest first: each holds what
-    the coarse, late stages found, at the place where the fine, early ones saw it. stages: by default `usual_stages`.
+    the coarse, late stages found, at the place where the fine, early ones saw it.
+
+    stages    by default `usual_stages`
+    enlarge   the backbone sees the images so many times as large: small things come nearer to the size at which it met
+              things when it was pretrained, and every map gets finer
+    strides   how many pixels of the images, as given, a cell of each map is wide
     """
 
-    def __init__(self, backbone: Backbone, channels: int = CHANNELS, stages: tuple[int, ...] | None = None):
+    def __init__(
+        self,
+        backbone: Backbone,
+        channels: int = CHANNELS,
+        stages: tuple[int, ...] | None = None,
+        enlarge: int = 1,
+    ):
         super().__init__()
         refuse_no_backbone(backbone)
-        stages = usual_stages(backbone) if stages is None else stages
+        refuse_no_enlargement(enlarge)
+        stages = usual_stages(backbone, enlarge) if stages is None else stages
         self.body = FeatureMaps(backbone, {stage: str(stage) for stage in stages})
-        self.fpn = FeaturePyramidNetwork([backbone.channels[stage - 1] for stage in self.body.names], channels)
-        self.out_channels = channels
-        self.strides = [strides(backbone)[stage - 1] for stage in self.body.names]
+        self.strides = [strides(backbone, enlarge)[stage - 1] for stage in self.body.names]
+        if 0 in self.strides:
+            raise CourseError(
+                f"enlarged {enlarge} times, a cell would be smaller than a pixel; leave early stages out."
+            )
+        ins = [backbone.channels[stage - 1] for stage in self.body.names]
+        self.fpn = FeaturePyramidNetwork(
+            ins, channels, norm_layer=nn.BatchNorm2d
+        )  # without it, new layers learn slowly
+        self.out_channels, self.enlarge = channels, enlarge
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
-        return self.fpn(self.body(images))
+        return self.fpn(self.body(enlarged(images, self.enlarge)))
+
+
+def enlarged(images: Tensor, times: int) -> Tensor:
+    """Float images (N, C, H, W) to (N, C, times * H, times * W), values in between."""
+    if times == 1:
+        return images
+    return functional.interpolate(images, scale_factor=times, mode="bilinear", align_corners=False)
 
 
 @torch.no_grad()
-def strides(backbone: Backbone) -> list[int]:
-    """How many pixels wide a cell of each stage's map is, such as [2, 4, 8, 16]."""
+def strides(backbone: Backbone, enlarge: int = 1) -> list[int]:
+    """How many pixels of an image wide a cell of each stage's map is, such as [2, 4, 8, 16]; 0 if less than one."""
     side = getattr(backbone.trunk, "image_size", 64)
     modes = [(module, module.training) for module in backbone.modules()]
-    maps = backbone.eval().stages(torch.zeros(1, 3, side, side, device=backbone.mean.device))
+    maps = backbone.eval().stages(torch.zeros(1, 3, enlarge * side, enlarge * side, device=backbone.mean.device))
     for module, mode in modes:
         module.training = mode
     return [side // one.shape[-1] for one in maps]
 
 
-def usual_stages(backbone: Backbone) -> tuple[int, ...]:
+def usual_stages(backbone: Backbone, enlarge: int = 1, side: int | None = None) -> tuple[int, ...]:
     """The stages that a pyramid takes: those whose cells are at least 2 pixels wide, of equally wide ones the last.
+
+    side   of the images, in pixels: then maps of fewer than 8 cells a side, coarser than most things, are left out, too
 
     A vision transformer's maps are all of one size, so that one map is left: no pyramid, and it works all the same.
     """
-    last = {stride: stage for stage, stride in enumerate(strides(backbone), start=1) if stride >= FINEST}
-    return tuple(last.values())
+    widths = strides(backbone, enlarge)
+    last = {width: stage for stage, width in enumerate(widths, start=1) if width >= FINEST}
+    if not last:
+        return (len(widths),)
+    fine = tuple(stage for width, stage in last.items() if side is None or width * COARSEST <= side)
+    return fine or (next(iter(last.values())),)
+
+
+def fitted(backbone: Backbone, images: ImageSet, enlarge: int | None = None) -> dict[str, Any]:
+    """The enlargement and the stages that fit these images: options of `Pyramid`.
+
+    Images of up to 64 pixels are enlarged twofold: a small thing in them is little more than one cell.
+    """
+    if enlarge is None:
+        enlarge = 2 if max(images.size) <= SMALL_IMAGE else 1
+    refuse_no_enlargement(enlarge)
+    return {"enlarge": enlarge, "stages": usual_stages(backbone, enlarge, min(images.size))}
+
+
+def refuse_no_enlargement(enlarge: Any) -> None:
+    if not isinstance(enlarge, int) or enlarge < 1:
+        raise CourseError(
+            f"enlarge is how many times as large the images become, a whole number from 1 on, not {enlarge!r}."
+        )
 
 
 def refuse_no_backbone(backbone: Any) -> None:

@@ -28,9 +28,10 @@ from sslcourse.transfer import dense
 
 Boxes = dict[str, Tensor]  # of one image: "boxes" (K, 4), "labels" (K,), and for what was found "scores" (K,)
 
-TRAIN = TrainConfig(steps=300, batch_size=16, learning_rate=3e-3, weight_decay=0.05, log_every=20)
+TRAIN = TrainConfig(steps=100, batch_size=16, learning_rate=3e-3, weight_decay=0.05, log_every=20)
 GROUPS = 32  # torchvision's FCOS head normalizes its channels in so many groups
 CONVS = 2  # convolutions in each branch of the head; the paper has four, for pictures of 800 pixels
+REACH = 2.0  # cells from the middle to each side of the first boxes: at 0, torchvision's, half of the sides can't learn (ReLU)
 MOST = 100  # boxes per image at most, as COCO counts
 
 
@@ -63,11 +64,21 @@ class AsTheyAre(GeneralizedRCNNTransform):
         return image, target
 
 
-def build(backbone: Backbone, classes: int, *, channels: int = dense.CHANNELS, seed: int = 0, **options: Any) -> FCOS:
+def build(
+    backbone: Backbone,
+    classes: int,
+    *,
+    channels: int = dense.CHANNELS,
+    stages: tuple[int, ...] | None = None,
+    enlarge: int = 1,
+    seed: int = 0,
+    **options: Any,
+) -> FCOS:
     """torchvision's FCOS for `classes` classes of objects on a pyramid of the backbone; `seed` decides the new weights.
 
     Takes a list of float images (3, H, W) in [0, 1], of any size; in training mode also targets, and gives losses; in
-    evaluation mode gives boxes, labels and scores. options: FCOS's own, such as score_thresh and nms_thresh.
+    evaluation mode gives boxes, labels and scores. stages and enlarge: as of `dense.Pyramid`; boxes are in pixels of
+    the images as given. options: FCOS's own, such as score_thresh and nms_thresh.
     """
     if not isinstance(classes, int) or classes < 1:
         raise CourseError(f"a detector needs at least one class of objects, and got {classes!r}.")
@@ -75,13 +86,14 @@ def build(backbone: Backbone, classes: int, *, channels: int = dense.CHANNELS, s
         raise CourseError(f"channels must be a multiple of {GROUPS}, and is {channels!r}; {dense.CHANNELS} is usual.")
     with torch.random.fork_rng(devices=[]):  # modules draw from the global generator: borrow it, give it back
         torch.manual_seed(seed)
-        pyramid = dense.Pyramid(backbone, channels)
+        pyramid = dense.Pyramid(backbone, channels, stages, enlarge)
         anchors = AnchorGenerator(tuple((stride,) for stride in pyramid.strides), ((1.0,),) * len(pyramid.strides))
         options = {"score_thresh": 0.05, "detections_per_img": MOST} | options
         detector = FCOS(
             pyramid, classes, anchor_generator=anchors, head=FCOSHead(channels, 1, classes, CONVS), **options
         )
     detector.transform = AsTheyAre(pyramid.strides[-1])
+    torch.nn.init.constant_(detector.head.regression_head.bbox_reg.bias, REACH)
     return detector
 
 
@@ -101,6 +113,7 @@ def train_detector(
     *,
     tune: str = "all",
     augment: bool = True,
+    enlarge: int | None = None,
     device: str | torch.device = "auto",
     progress: bool = True,
     on_log: Callable[[dict[str, float]], None] | None = None,
@@ -109,19 +122,21 @@ def train_detector(
 
     tune     "all" of it, the "last stage" of the backbone and the head, or the "head" (the pyramid is part of it) alone
     augment  mirror and shift pictures and boxes together
+    enlarge  how many times as large the backbone sees the images; by default as `dense.fitted` says
 
     From scratch is the same call with a backbone of random weights. Raises CourseError for images without boxes and for an
     unknown `tune`.
     """
     targets(images.select(slice(0, 0)))  # no boxes? Say so before computing anything
-    detector = build(dense.copied(backbone), len(images.classes), seed=config.seed)
+    backbone = dense.copied(backbone)
+    detector = build(backbone, len(images.classes), seed=config.seed, **dense.fitted(backbone, images, enlarge))
 
     def annotate(chosen: Tensor, move: dense.Move | None) -> tuple[Tensor, Tensor]:
         boxes, labels = (part[chosen.cpu()].to(chosen.device) for part in (images.boxes, images.box_labels))
         return (boxes, labels) if move is None else move.boxes(boxes, labels, images.size)
 
     history = dense.fit(
-        _Learner(detector), detector.backbone.body.backbone, images, annotate, config,
+        _Learner(detector), backbone, images, annotate, config,
         tune=tune, augment=augment, device=device, progress=progress, on_log=on_log, label="detection",
     )  # fmt: skip
     return detector, history
@@ -147,6 +162,8 @@ def hits(found: Sequence[Boxes], images: ImageSet, overlap: float = 0.5) -> list
     Best score first, each takes the true box of its class that it overlaps most, if that is at least `overlap` (IoU) and
     no better one has taken it: a second box around the same thing is wrong.
     """
+    if not 0 < overlap <= 1:
+        raise CourseError(f"overlap is an IoU, above 0 and at most 1, and is {overlap!r}; 0.5 is usual.")
     truth = targets(images)
     refuse_other_images(found, truth)
     return [_hits_of_one(one, real, overlap) for one, real in zip(found, truth, strict=True)]

@@ -23,7 +23,7 @@ from sslcourse.errors import CourseError
 from sslcourse.train import History, TrainConfig
 from sslcourse.transfer import dense
 
-TRAIN = TrainConfig(steps=200, batch_size=16, learning_rate=3e-3, weight_decay=0.05, log_every=20)
+TRAIN = TrainConfig(steps=100, batch_size=16, learning_rate=1e-2, weight_decay=0.05, log_every=20)
 
 
 def semantic_masks(images: ImageSet) -> Tensor:
@@ -52,16 +52,19 @@ class Segmenter(FCN):
 
     classes  C, of objects; class 0 of the output is the background. The head is a convolution and a linear map on the
              pyramid's finest map; torchvision's FCN scales its answer up to the images' size. `seed` decides the new weights.
+    pyramid  `dense.Pyramid`'s options: stages and enlarge
     """
 
-    def __init__(self, backbone: Backbone, classes: int, *, channels: int = dense.CHANNELS, seed: int = 0):
+    def __init__(
+        self, backbone: Backbone, classes: int, *, channels: int = dense.CHANNELS, seed: int = 0, **pyramid: Any
+    ):
         if not isinstance(classes, int) or classes < 1:
             raise CourseError(f"a segmenter needs at least one class of objects, and got {classes!r}.")
         with torch.random.fork_rng(devices=[]):  # modules draw from the global generator: borrow it, give it back
             torch.manual_seed(seed)
-            pyramid = dense.Pyramid(backbone, channels)
+            maps = dense.Pyramid(backbone, channels, **pyramid)
             head = nn.Sequential(Conv2dNormActivation(channels, channels), nn.Conv2d(channels, 1 + classes, 1))
-        super().__init__(_Finest(pyramid), head)
+        super().__init__(_Finest(maps), head)
         self.classes = classes
 
     @torch.no_grad()
@@ -102,6 +105,7 @@ def train_segmenter(
     *,
     tune: str = "all",
     augment: bool = True,
+    enlarge: int | None = None,
     device: str | torch.device = "auto",
     progress: bool = True,
     on_log: Callable[[dict[str, float]], None] | None = None,
@@ -110,19 +114,21 @@ def train_segmenter(
 
     tune     "all" of it, the "last stage" of the backbone and the head, or the "head" (the pyramid is part of it) alone
     augment  mirror and shift pictures and masks together
+    enlarge  how many times as large the backbone sees the images; by default as `dense.fitted` says
 
     From scratch is the same call with a backbone of random weights. Raises CourseError for images without masks, without
     names of classes, and for an unknown `tune`.
     """
     masks = semantic_masks(images)
-    segmenter = Segmenter(dense.copied(backbone), len(images.classes), seed=config.seed)
+    backbone = dense.copied(backbone)
+    segmenter = Segmenter(backbone, len(images.classes), seed=config.seed, **dense.fitted(backbone, images, enlarge))
 
     def annotate(chosen: Tensor, move: dense.Move | None) -> tuple[Tensor]:
         theirs = masks[chosen.cpu()].to(chosen.device)  # (B, H, W)
         return (theirs if move is None else move.masks(theirs),)
 
     history = dense.fit(
-        _Learner(segmenter), segmenter.backbone.pyramid.body.backbone, images, annotate, config,
+        _Learner(segmenter), backbone, images, annotate, config,
         tune=tune, augment=augment, device=device, progress=progress, on_log=on_log, label="segmentation",
     )  # fmt: skip
     return segmenter, history

@@ -1,14 +1,13 @@
-"""Segmentation and detection with few annotated images: the recorded figures of lesson 14 and benchmarks/README.md.
+"""Segmentation and detection with few annotated images: the recorded figures of lesson 14.
 
-    python benchmarks/dense.py                        measure what dense.json lacks, then print the tables
-    python benchmarks/dense.py --part main            the two comparisons that the course promises, alone
-    python benchmarks/dense.py --report               print the tables of dense.json
+    python benchmarks/dense.py              measure what dense.json lacks, then print its tables in Markdown
+    python benchmarks/dense.py --report     print the tables of dense.json
 
 Data are "world:crowd". Seed s draws the annotated images, the new weights of pyramid and head, the order and the moves, and
 the weights of the random backbones; the pretrained backbones are the store's, of seed 0. Each row's learning rate is
 chosen on the first 500 validation images, with a draw that isn't measured (seed 1000), at 20 images for segmentation and
-50 for detection. Test is touched once per seed: all of it for masks, its first 1,000 images for boxes. Every
-measurement is kept at once, so that a stopped run goes on where it was.
+50 for detection. Test is touched once per measurement: all of it for masks, its first 1,000 images for boxes. Every
+measurement is kept at once, so that a stopped run goes on where it was. All of it takes about half an hour on one core.
 """
 
 from __future__ import annotations
@@ -24,30 +23,31 @@ from sslcourse.files import write_atomically
 from sslcourse.transfer import dense, detection, segmentation
 
 RESULTS = Path(__file__).with_name("dense.json")
-RATES = (1e-3, 3e-3, 1e-2)
 CHOOSING = 1000  # the seed whose draw chooses the learning rates
+SCRATCH, BEST, LONGER = "from scratch", "rotation, fine-tuned", ", 3 x the steps"
 # row: (pretext task or None for random weights, what is trained, steps as a multiple of the usual ones)
 ROWS = {
-    "from scratch": (None, "all", 1),
-    "from scratch, 3 x the steps": (None, "all", 3),
+    SCRATCH: (None, "all", 1),
+    SCRATCH + LONGER: (None, "all", 3),
     "random weights, frozen": (None, "head", 1),
     "vicreg, frozen": ("vicreg", "head", 1),
     "vicreg, fine-tuned": ("vicreg", "all", 1),
-    "rotation, fine-tuned": ("rotation", "all", 1),
-    "simclr, fine-tuned": ("simclr", "all", 1),
+    "rotation, frozen": ("rotation", "head", 1),
+    BEST: ("rotation", "all", 1),
+    BEST + LONGER: ("rotation", "all", 3),
 }
-SOME = ("from scratch", "vicreg, frozen", "vicreg, fine-tuned")
-# part: (kind, annotated images, rows, seeds)
-PARTS = {
-    "main": [("segmentation", 20, SOME, 5), ("detection", 50, SOME, 5)],
-    "rows": [("segmentation", 20, tuple(ROWS), 5), ("detection", 50, tuple(ROWS), 5)],
-    "curve": [("segmentation", n, SOME, 3) for n in (5, 20, 100, 500)]
-    + [("detection", n, SOME, 3) for n in (10, 50, 200, 1000)],
-}
+# kind: settings, training, learning rates to choose from, annotated images, the scores of the table
 KINDS = {
-    "segmentation": (segmentation.TRAIN, segmentation.train_segmenter),
-    "detection": (detection.TRAIN, detection.train_detector),
+    "segmentation": (segmentation.TRAIN, segmentation.train_segmenter, (3e-3, 1e-2), 20, ("mIoU",)),
+    "detection": (detection.TRAIN, detection.train_detector, (1e-3, 3e-3), 50, ("AP50", "AP")),
 }
+# (kind, annotated images, rows, seeds), in this order
+PARTS = (
+    ("segmentation", 20, tuple(ROWS), 5),
+    ("detection", 50, tuple(ROWS), 5),
+    *(("segmentation", count, (SCRATCH, BEST), 3) for count in (5, 100, 400)),
+    *(("detection", count, (SCRATCH, BEST), 3) for count in (10, 200)),
+)
 
 
 class Record:
@@ -62,13 +62,14 @@ class Record:
         write_atomically(RESULTS, (text + "\n").encode())
 
 
-def train(kind: str, row: str, splits, annotated: int, seed: int, rate: float):
+def trained(kind: str, row: str, splits, annotated: int, seed: int, rate: float):
+    """A segmenter or detector of this row."""
     task, tune, factor = ROWS[row]
-    backbone = store.pretrained(task) if task else backbones.build("resnet-tiny", seed=seed)
-    config, learn = KINDS[kind]
+    backbone = store.pretrained(task, progress=False) if task else backbones.build("resnet-tiny", seed=seed)
+    config, learn = KINDS[kind][:2]
     config = dataclasses.replace(config, steps=factor * config.steps, seed=seed, learning_rate=rate)
-    model, _ = learn(backbone, dense.sample(splits.train, annotated, seed), config, tune=tune, progress=False)
-    return model
+    few = dense.sample(splits.train, annotated, seed)
+    return learn(backbone, few, config, tune=tune, device="cpu", progress=False)[0]
 
 
 def scores(kind: str, model, images) -> dict[str, float]:
@@ -77,26 +78,31 @@ def scores(kind: str, model, images) -> dict[str, float]:
     return detection.average_precision(detection.detect(model, images), images)
 
 
-def measure(record: Record, part: str, splits) -> None:
-    val = splits.val.select(slice(0, 500))
+def chosen_rate(record: Record, kind: str, row: str, splits) -> float:
+    """The learning rate that is best on validation; a row with more steps takes that of the row without."""
+    row = row.removesuffix(LONGER)
+    key = f"{kind}, {row}"
+    if key not in record.found["rates"]:
+        _, _, rates, usual, (first, *_) = KINDS[kind]
+        val = splits.val.select(slice(0, 500))
+        tried = {rate: scores(kind, trained(kind, row, splits, usual, CHOOSING, rate), val)[first] for rate in rates}
+        record.keep("rates", key, max(tried, key=tried.get))
+        print(f"{key}: " + ", ".join(f"{rate:g}: {value:.3f}" for rate, value in tried.items()), flush=True)
+    return record.found["rates"][key]
+
+
+def measure(record: Record, splits) -> None:
     tests = {"segmentation": splits.test, "detection": splits.test.select(slice(0, 1000))}
-    for kind, annotated, rows, seeds in PARTS[part]:
-        first, usual = ("mIoU", 20) if kind == "segmentation" else ("AP50", 50)
-        for row in rows:
-            chosen = f"{kind}, {row.removesuffix(', 3 x the steps')}"
-            if chosen not in record.found["rates"]:
-                tried = {r: scores(kind, train(kind, row, splits, usual, CHOOSING, r), val)[first] for r in RATES}
-                record.keep("rates", chosen, max(tried, key=tried.get))
-                print(f"{chosen}: " + ", ".join(f"{r:g}: {value:.3f}" for r, value in tried.items()), flush=True)
+    for kind, annotated, rows, seeds in PARTS:
         for seed in range(seeds):  # seed by seed, so that a stopped run has whole pairs
             for row in rows:
                 key = f"{kind}, {row}, {annotated}, {seed}"
                 if key in record.found["scores"]:
                     continue
-                begin = time.process_time()
-                rate = record.found["rates"][f"{kind}, {row.removesuffix(', 3 x the steps')}"]
-                found = scores(kind, train(kind, row, splits, annotated, seed, rate), tests[kind])
-                record.keep("scores", key, {name: round(value, 5) for name, value in found.items()})
+                rate, begin = chosen_rate(record, kind, row, splits), time.process_time()
+                found = scores(kind, trained(kind, row, splits, annotated, seed, rate), tests[kind])
+                found = {name: round(value, 5) for name, value in found.items()}
+                record.keep("scores", key, found)
                 print(f"{key}: {found} ({time.process_time() - begin:.0f} CPU s)", flush=True)
 
 
@@ -108,44 +114,40 @@ def values(found: dict, kind: str, row: str, annotated: int, name: str) -> tuple
 
 
 def report(found: dict) -> None:
-    for kind, annotated, names in (("segmentation", 20, ("mIoU",)), ("detection", 50, ("AP50", "AP"))):
-        print(f"\n{kind}, {annotated} annotated images: mean ± standard deviation over seeds")
+    """Two tables in Markdown: every row at the usual number of images, and scratch beside the best against the number."""
+    for kind, (_, _, _, annotated, names) in KINDS.items():
+        print(f"\n{kind.capitalize()}, {annotated} annotated images, test, mean ± standard deviation over five seeds\n")
+        print(
+            f"| backbone | {' | '.join(names)} | points of {names[0]} above scratch with as many steps, 95% interval |"
+        )
+        print("|---|" + "---|" * (len(names) + 1))
         for row in ROWS:
             columns = [values(found, kind, row, annotated, name) for name in names]
-            if not columns[0]:
-                continue
-            line = "   ".join(f"{name} {evaluate.Summary(column)}" for name, column in zip(names, columns, strict=True))
-            scratch = values(found, kind, "from scratch", annotated, names[0])
-            if row != "from scratch" and len(columns[0]) == len(scratch) > 1:
-                gain = evaluate.paired_difference(columns[0], scratch)
-                low, high = (100 * end for end in gain.interval)
-                line += (
-                    f"   to scratch {100 * gain.mean:+.1f} points of {names[0]}, 95% interval {low:+.1f} to {high:+.1f}"
-                )
-            print(f"  {row:<28} {line}   ({len(columns[0])} seeds, rate {_rate(found, kind, row):g})")
-    print("\nagainst the number of annotated images: mean over three seeds")
-    for kind, name in (("segmentation", "mIoU"), ("detection", "AP50")):
-        for row in SOME:
-            counts = sorted({n for k, n, _, _ in PARTS["curve"] if k == kind})
-            cells = {n: values(found, kind, row, n, name)[:3] for n in counts}
-            told = "   ".join(f"{n}: {evaluate.Summary(v).mean:.3f}" for n, v in cells.items() if v)
-            print(f"  {kind + ', ' + row:<36} {name} {told}")
-
-
-def _rate(found: dict, kind: str, row: str) -> float:
-    return found["rates"][f"{kind}, {row.removesuffix(', 3 x the steps')}"]
+            alike = SCRATCH + LONGER * row.endswith(LONGER)  # as many steps
+            scratch = values(found, kind, alike, annotated, names[0])
+            gain = ""
+            if row != alike and len(columns[0]) == len(scratch) > 1:
+                difference = evaluate.paired_difference(columns[0], scratch)
+                low, high = (100 * end for end in difference.interval)
+                gain = f"{100 * difference.mean:+.1f} ({low:+.1f} to {high:+.1f})"
+            if columns[0]:
+                print(f"| {row} | {' | '.join(str(evaluate.Summary(column)) for column in columns)} | {gain} |")
+    for kind, (*_, names) in KINDS.items():
+        counts = sorted({count for k, count, _, _ in PARTS if k == kind})
+        print(f"\n{kind.capitalize()}: {names[0]} against the number of annotated images, mean over three seeds\n")
+        print(f"| backbone | {' | '.join(map(str, counts))} |\n|---|" + "---|" * len(counts))
+        for row in (SCRATCH, BEST):
+            cells = [values(found, kind, row, count, names[0])[:3] for count in counts]
+            print(f"| {row} | " + " | ".join(f"{sum(v) / len(v):.3f}" if v else "" for v in cells) + " |")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=tuple(PARTS), help="by default all")
     parser.add_argument("--report", action="store_true", help="measure nothing, print the tables")
     given = parser.parse_args()
     record = Record()
     if not given.report:
-        splits = load("world:crowd")
-        for part in [given.part] if given.part else PARTS:
-            measure(record, part, splits)
+        measure(record, load("world:crowd"))
     report(record.found)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette: distinguishable with every common form of colour blindness
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+MASK_COLORS = (*PALETTE[:7], "#44AA99", "#882255", "#777777")  # ten classes; regions carry their names, too
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # so that no line is told from another by colour alone
 
 STYLE = {
@@ -94,6 +96,60 @@ def grid(
         if title:
             figure.suptitle(title, fontsize=11, fontweight="bold")
     return figure
+
+
+def draw_boxes(
+    axis: Axes,
+    image: Tensor,
+    boxes: Tensor,
+    labels: Tensor,
+    classes: Sequence[str],
+    right: Tensor | None = None,
+) -> None:
+    """An image (3, H, W) with boxes (K, 4) in its pixels and their classes' names.
+
+    right  bool (K,): hits are drawn solid and green, the others dashed and orange; without it all are blue
+    """
+    height, width = image.shape[1:]
+    axis.imshow(to_picture(image), interpolation="nearest", extent=(0, width, height, 0))
+    for k, (left, top, end, bottom) in enumerate(boxes.tolist()):
+        wrong = right is not None and not right[k]
+        color = PALETTE[0] if right is None else PALETTE[1 if wrong else 2]
+        for edge, thick, style in (("white", 2.6, "-"), (color, 1.5, "--" if wrong else "-")):
+            axis.add_patch(
+                plt.Rectangle(
+                    (left, top), end - left, bottom - top, fill=False, edgecolor=edge, linewidth=thick, linestyle=style
+                )
+            )
+        _tag(axis, left, top, classes[int(labels[k])], color, ha="left", va="top")
+    axis.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
+    axis.grid(False)
+
+
+def draw_mask(axis: Axes, image: Tensor, mask: Tensor, classes: Sequence[str], least: int = 12) -> None:
+    """An image (3, H, W), in pale gray, under its mask int64 (H, W): 0 for the background, 1 + c for class c.
+
+    A class of at least `least` pixels gets its name, where most of it is.
+    """
+    gray = to_picture(image).mean(axis=2, keepdims=True) / (1 if image.dtype.is_floating_point else 255)
+    shown = np.repeat(0.4 * gray + 0.6, 3, axis=2)  # (H, W, 3)
+    for c in (mask.unique() - 1).tolist():
+        if c < 0:
+            continue
+        here, color = (mask == c + 1).numpy(), MASK_COLORS[c % len(MASK_COLORS)]
+        shown[here] = 0.25 * gray[here] + 0.75 * np.array(to_rgb(color))
+    axis.imshow(shown, interpolation="nearest")
+    for c in (mask.unique() - 1).tolist():
+        rows, columns = np.nonzero((mask == c + 1).numpy())
+        if c >= 0 and len(rows) >= least:
+            _tag(axis, np.median(columns), np.median(rows), classes[c], "black", ha="center", va="center")
+    axis.set(xticks=[], yticks=[])
+    axis.grid(False)
+
+
+def _tag(axis: Axes, x: float, y: float, text: str, color: str, **alignment: str) -> None:
+    name = axis.text(x, y, text, fontsize=6, color="white", clip_on=True, **alignment)
+    name.set_bbox({"facecolor": color, "edgecolor": "none", "pad": 0.6, "alpha": 0.8, "clip_on": True})
 
 
 def history(runs: Mapping[str, History], quantity: str = "loss", *, axis: Axes | None = None, unit: str = "") -> Axes:

@@ -22,7 +22,7 @@ from sslcourse.errors import CourseError
 from sslcourse.pretext.context import OFFSETS, POSITION_NAMES, place_pairs
 from sslcourse.pretext.mae import hide, random_masking
 from sslcourse.pretext.transformation import ELEMENT_NAMES
-from sslcourse.transfer import clustering, fewshot
+from sslcourse.transfer import clustering, detection, fewshot
 
 if TYPE_CHECKING:
     from sslcourse.data.imageset import ImageSet
@@ -594,4 +594,67 @@ def draw_ranking(results: Mapping[str, Any], protocol: str, labels: int) -> Figu
         axis.invert_yaxis()
         axis.grid(False, axis="y")
         axis.set(xlim=(0, 1), xlabel="test accuracy", title=f"{PROTOCOL_NAMES[protocol]}, {labels} labels per class")
+    return figure
+
+
+def detection_threshold_slider(images: ImageSet, found: Sequence[detection.Boxes], shown: int = 6) -> widgets.VBox:
+    """Ask a detector to be surer: boxes, precision and recall at a score threshold of your choice (IoU 0.5).
+
+    images  annotated pictures; found  what `detection.detect` gave for them; shown  how many of them to look at
+    """
+    right = detection.hits(found, images)
+    if not sum(map(len, right)):
+        raise CourseError("detection_threshold_slider needs at least one picture in which something was found.")
+
+    def draw(threshold: float, first: int) -> Figure:
+        return draw_at_threshold(images, found, right, threshold, first, min(shown, len(images)))
+
+    return explorer(
+        draw,
+        {
+            "threshold": widgets.FloatSlider(
+                0.3, min=0.05, max=0.95, step=0.05, description="threshold", continuous_update=False
+            ),
+            "first": widgets.IntSlider(0, 0, len(images) - 1, description="pictures", continuous_update=False),
+        },
+        "pictures with the boxes above the threshold, and precision and recall against the threshold",
+    )
+
+
+def draw_at_threshold(
+    images: ImageSet,
+    found: Sequence[detection.Boxes],
+    right: Sequence[Tensor],
+    threshold: float,
+    first: int = 0,
+    count: int = 6,
+) -> Figure:
+    """Pictures `first`, ... with the boxes whose score reaches the threshold, over precision and recall of all pictures.
+
+    right  `detection.hits` of what was found: hits are drawn solid and green, the others dashed and orange
+    """
+    scores, hit = torch.cat([one["scores"] for one in found]), torch.cat(list(right))
+    true = sum(len(one["labels"]) for one in detection.targets(images))
+    steps = torch.arange(0.05, 0.96, 0.05)
+    kept = scores >= steps[:, None] - 1e-6  # (S, all boxes)
+    number, correct = kept.sum(dim=1), (kept & hit).sum(dim=1)  # (S,) each
+    with plt.rc_context(plots.STYLE):
+        figure = plt.figure(figsize=(1.75 * count, 4.3))
+        grid = figure.add_gridspec(2, count, height_ratios=(1.15, 1))
+        for column in range(count):
+            i = (first + column) % len(images)
+            axis, above = figure.add_subplot(grid[0, column]), found[i]["scores"] >= threshold - 1e-6
+            boxes, labels = found[i]["boxes"][above], found[i]["labels"][above]
+            plots.draw_boxes(axis, images.images[i], boxes, labels, images.classes, right[i][above])
+            things = int((images.box_labels[i] >= 0).sum())
+            axis.set_title(f"{int(right[i][above].sum())} of {things} found", fontsize=9)
+        axis = figure.add_subplot(grid[1, :])
+        some = number > 0
+        axis.plot(steps[some], (correct / number)[some], "o-", markersize=3, label="precision: right among the boxes")
+        axis.plot(steps, correct / max(true, 1), "s-", markersize=3, label="recall: found among the things")
+        axis.axvline(threshold, color="black", linestyle=":")
+        axis.set(xlabel="score threshold", ylabel="share", ylim=(0, 1.02), xlim=(0, 1))
+        axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        left = int((scores >= threshold - 1e-6).sum())
+        axis.set_title(f"threshold {threshold:.2f}: {left} boxes for {true} things in {len(images)} pictures")
     return figure

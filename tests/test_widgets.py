@@ -19,7 +19,7 @@ from sslcourse.pretext.context import OFFSETS
 from sslcourse.pretext.mae import MaskedAutoencoder, kept
 from sslcourse.pretext.rotation import Rotation
 from sslcourse.pretext.transformation import ELEMENT_NAMES
-from sslcourse.transfer import fewshot
+from sslcourse.transfer import detection, fewshot
 
 
 def controls(box):
@@ -393,4 +393,66 @@ def test_a_ranking_has_the_best_row_first_with_its_interval_and_says_what_was_me
     assert tuned.get_yticklabels()[-1].get_text() == "from scratch (random weights)"
     assert widgets.measured_budgets(results, "linear") == [1, 10]
     assert widgets.measured_budgets(results, "knn") == [10]
+    plt.close("all")
+
+
+# -- lesson 14 ----------------------------------------------------------------------------------------------------------
+
+
+def found_in(images, generator):
+    """The true boxes with random scores, and a wrong one in each picture."""
+    wrong = torch.tensor([[0.0, 0, 3, 3]])
+    return [
+        {
+            "boxes": torch.cat([one["boxes"], wrong]),
+            "labels": torch.cat([one["labels"], one["labels"][:1]]),
+            "scores": torch.rand(len(one["labels"]) + 1, generator=generator),
+        }
+        for one in detection.targets(images)
+    ]
+
+
+def test_detection_threshold_slider():
+    images = draw("val", 3, mode="crowd")
+    found = found_in(images, torch.Generator().manual_seed(0))
+    assert_every_control_redraws(widgets.detection_threshold_slider(images, found, shown=2))
+    nothing = [{name: value[:0] for name, value in one.items()} for one in found]
+    for pictures, boxes in ((images, nothing), (images.select([]), [])):
+        with pytest.raises(CourseError, match="at least one picture in which something was found"):
+            widgets.detection_threshold_slider(pictures, boxes)
+
+
+def test_at_a_threshold_the_boxes_that_reach_it_are_drawn_and_counted():
+    images = draw("val", 3, mode="crowd")
+    found = found_in(images, torch.Generator().manual_seed(0))
+    right = detection.hits(found, images)
+    figure = widgets.draw_at_threshold(images, found, right, 0.5, first=2, count=2)
+    for axis, i in zip(figure.axes, (2, 0), strict=False):  # begins again after the last
+        above = found[i]["scores"] >= 0.5
+        things = int((images.box_labels[i] >= 0).sum())
+        assert axis.get_title() == f"{int((right[i] & above).sum())} of {things} found"
+        edges = [patch.get_edgecolor()[:3] for patch in axis.patches][1::2]  # every second one is a white rim
+        colors = [plt.matplotlib.colors.to_rgb(plots.PALETTE[2 if hit else 1]) for hit in right[i][above]]
+        assert edges == colors
+        assert [text.get_text() for text in axis.texts] == [images.classes[k] for k in found[i]["labels"][above]]
+    precision, recall = (line.get_ydata()[9] for line in figure.axes[-1].lines[:2])  # at 0.5
+    expected = detection.precision_and_recall(found, images, 0.5)
+    assert (precision, recall) == pytest.approx(expected, abs=1e-6)
+    plt.close("all")
+
+
+def test_a_mask_is_painted_over_the_gray_picture_and_named():
+    image = torch.full((3, 8, 8), 100, dtype=torch.uint8)
+    mask = torch.zeros(8, 8, dtype=torch.int64)
+    mask[:4, :5], mask[7, 7] = 2, 1
+    _, axis = plt.subplots()
+    plots.draw_mask(axis, image, mask, ("a", "b"))
+    shown = torch.from_numpy(axis.images[0].get_array().data.copy())
+    assert shown[5, 0].tolist() == pytest.approx([0.4 * 100 / 255 + 0.6] * 3)
+    blend = [0.25 * 100 / 255 + 0.75 * v for v in plt.matplotlib.colors.to_rgb(plots.MASK_COLORS[1])]
+    assert shown[0, 0].tolist() == pytest.approx(blend) and shown[7, 7].tolist() != shown[0, 0].tolist()
+    assert [text.get_text() for text in axis.texts] == ["b"]  # one pixel of a is too small for a name
+    _, other = plt.subplots()
+    plots.draw_mask(other, augment.to_float(image), mask, ("a", "b"))
+    assert torch.allclose(torch.from_numpy(other.images[0].get_array().data.copy()).double(), shown)
     plt.close("all")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from sklearn.linear_model import LogisticRegression
 from torch.nn import functional
 
 from sslcourse import backbones
@@ -21,7 +22,8 @@ def scene(count=4, side=12, seed=0, dim=6):
     for i in range(count):
         top, left = torch.randint(2, side - 6, (2,), generator=dice).tolist()
         inside[i, top : top + 4, left : left + 4] = True
-    thing, ground = torch.randn(2, count, dim, 1, 1, generator=dice)
+    unlike = torch.stack([2 * torch.eye(dim)[torch.randperm(dim, generator=dice)[:2]] for _ in range(count)])
+    thing, ground = unlike.transpose(0, 1)[..., None, None]  # (count, dim, 1, 1) each
     maps = torch.where(inside[:, None], thing, ground) + 0.1 * torch.randn(count, dim, side, side, generator=dice)
     return maps, inside
 
@@ -192,3 +194,76 @@ def test_masks_are_enlarged_with_their_corners_aligned():
     mask = discovery.to_masks(values, (8, 8))
     assert mask.shape == (1, 8, 8) and mask[0, 2:6, 2:6].all() and not mask[0, 0].any()
     assert torch.equal(mask[0], mask[0].flip(0)) and torch.equal(mask[0], mask[0].T)
+
+
+# -- learned from many pictures -----------------------------------------------------------------------------------------
+
+
+def patches(maps):
+    return maps.flatten(2).transpose(1, 2).flatten(0, 1)
+
+
+def test_the_foreground_equals_scikit_learns_logistic_regression():
+    maps, inside = scene(6, seed=1)
+    learned = discovery.Foreground(patches=10**6, strength=0.5).fit(maps, inside.float() - 0.5)
+    x = patches(maps).double().numpy()
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    model = LogisticRegression(C=0.5, max_iter=1000).fit(x, inside.flatten().numpy())
+    want = torch.from_numpy(2 * model.predict_proba(x)[:, 1] - 1).view(inside.shape).float()
+    torch.testing.assert_close(learned(maps), want, rtol=1e-3, atol=1e-3)
+
+
+def test_the_foreground_outvotes_wrong_masks_of_single_pictures():
+    maps, inside = scene(12, dim=2, seed=4)
+    maps = torch.where(inside[:, None], torch.tensor([2.0, 0.0]).view(2, 1, 1), torch.tensor([0.0, 2.0]).view(2, 1, 1))
+    maps = maps + 0.1 * torch.randn(maps.shape, generator=generator(0))
+    rough = torch.where(inside, 1.0, -1.0)
+    rough[0] = -rough[0]  # object and background exchanged in one picture of twelve
+    found = discovery.Foreground().fit(maps, rough)(maps)
+    assert torch.equal(found > 0, inside) and found.abs().max() <= 1
+
+
+def test_the_foreground_is_drawn_by_its_seed():
+    maps, inside = scene(4)
+    rough = inside.float() - 0.5
+    found = [discovery.Foreground(100, seed=s).fit(maps, rough)(maps) for s in (0, 0, 1)]
+    assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
+
+
+def test_the_foreground_refuses():
+    maps, inside = scene(2)
+    with pytest.raises(CourseError, match="there are no two sides to learn"):
+        discovery.Foreground().fit(maps, torch.ones(2, 12, 12))
+    with pytest.raises(CourseError, match=r"a value for each patch, \(2, 12, 12\), and are \(2, 6, 6\)"):
+        discovery.Foreground().fit(maps, inside[:, ::2, ::2])
+    with pytest.raises(CourseError, match="NaN"):
+        discovery.Foreground().fit(maps * math.nan, inside.float())
+
+
+def coloured(inside):
+    """A red square on a blue ground, float (N, 3, h, w)."""
+    red, blue = torch.tensor([0.9, 0.1, 0.1]).view(3, 1, 1), torch.tensor([0.1, 0.1, 0.9]).view(3, 1, 1)
+    return torch.where(inside[:, None], red, blue)
+
+
+def test_snapping_brings_a_blurred_mask_to_the_edges_of_the_colours():
+    _, inside = scene(5, seed=3)
+    blurred = functional.avg_pool2d(inside[:, None].float(), 5, stride=1, padding=2)[:, 0] * 2 - 1
+    assert not torch.equal(blurred > 0, inside)
+    for weight in (0.0, 0.5):
+        assert torch.equal(discovery.snap(blurred, coloured(inside), weight) > 0, inside)
+        assert torch.equal(
+            discovery.snap(-blurred, coloured(inside), weight) > 0, ~inside
+        )  # the values choose the side
+    heavy = discovery.snap(torch.where(inside.flip(2), 1.0, -1.0), coloured(inside), 100.0)
+    assert torch.equal(heavy > 0, inside.flip(2))  # a large weight leaves the colours no say
+
+
+def test_snapping_refuses_and_survives_one_colour():
+    flat = discovery.snap(torch.zeros(1, 4, 4), torch.ones(1, 3, 4, 4))
+    assert torch.isfinite(flat).all()
+    with pytest.raises(CourseError, match="a value for each patch of colour"):
+        discovery.snap(torch.zeros(1, 4, 4), torch.ones(1, 3, 8, 8))
+    for weight in (-1.0, math.nan):
+        with pytest.raises(CourseError, match="weight of the values must be at least 0"):
+            discovery.snap(torch.zeros(1, 4, 4), torch.ones(1, 3, 4, 4), weight)

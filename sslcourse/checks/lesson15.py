@@ -653,7 +653,13 @@ def _at_border(inside):
 
 def _graphs(generator: torch.Generator) -> list[tuple[Tensor, int]]:
     cases = []
-    for side, box in [(6, (1, 2, 4, 5)), (7, (2, 1, 6, 5)), (5, (1, 1, 4, 4)), (6, (0, 1, 3, 5))]:
+    boxes = [
+        (6, (1, 2, 4, 5)),
+        (7, (1, 1, 6, 6)),
+        (5, (1, 1, 4, 4)),
+        (6, (0, 0, 3, 4)),
+    ]  # one larger than the rest, one in a corner
+    for side, box in boxes:
         top, left, bottom, right = box
         inside = torch.zeros(side, side, dtype=torch.bool)
         inside[top:bottom, left:right] = True
@@ -749,6 +755,12 @@ cut_a_picture = Check(
             _cut_any_sign,
             "Your side depends on the sign of one patch, or on the one that the library happened to give. The sign of an "
             "eigenvector means nothing: count the border patches of both sides, and take the side with fewer.",
+        ),
+        Wrong(
+            "the smaller side",
+            _cut_smaller_side,
+            "You take the smaller of the two sides for the object. Often it is; but a thing near to the camera fills most of its "
+            "picture. Count the border patches of both sides, and take the side with fewer.",
         ),
         Wrong(
             "the first eigenvector",

@@ -56,11 +56,10 @@ class Whitening:
     def fit(self, features: Tensor) -> Whitening:
         """Learn mean and directions of features (N, d), N at least 2."""
         x = _checked_features(features, least=2).numpy()
-        dims = min(self.dims, *x.shape)
-        self.pca = PCA(dims, random_state=0).fit(x)
-        variance = self.pca.explained_variance_  # (dims,), largest first
-        if not variance[0] > 0:
+        if not np.ptp(x, axis=0).any():
             raise CourseError("all rows of the features are the same; there is no direction in which they differ.")
+        self.pca = PCA(min(self.dims, *x.shape), random_state=0).fit(x)
+        variance = self.pca.explained_variance_  # (dims,), largest first
         self.kept = int((variance > NOISE * variance[0]).sum())
         return self
 
@@ -146,7 +145,7 @@ def match(labels: Tensor, clusters: Tensor) -> Tensor:
 
 
 def accuracy(labels: Tensor, clusters: Tensor) -> float:
-    """The share of images whose cluster is matched with their class, in [0, 1]; 1/C or more for C clusters."""
+    """The share of images whose cluster is matched with their class, in [0, 1]; never below 1 / max(C, K)."""
     labels, clusters = _checked_pair(labels, clusters)
     return (match(labels, clusters)[clusters] == labels).float().mean().item()
 

@@ -204,8 +204,7 @@ def rows(maps: Tensor) -> Tensor:
 
 def heat_maps(scorer: Scorer, maps: Tensor) -> Tensor:
     """The score of every patch: maps (N, d, h, w) -> float (N, h, w); `scorer` was fitted on `rows` of normal maps."""
-    n, _, h, w = maps.shape
-    return scorer.score(rows(maps)).view(n, h, w)
+    return scorer.score(rows(maps)).view(len(maps), *maps.shape[2:])
 
 
 def worst_patch(heat: Tensor) -> Tensor:

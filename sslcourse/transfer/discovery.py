@@ -10,11 +10,16 @@ Everything here takes maps from anywhere, the colours of the picture as well, so
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import scipy.linalg
 import torch
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.nn import functional
 
@@ -96,7 +101,7 @@ def affinity(features: Tensor, threshold: float = 0.2, floor: float = 1e-5) -> T
         )
     x = features.detach().cpu().double()
     unit = functional.normalize(x - x.mean(dim=0), dim=1)  # (P, d)
-    return torch.where(unit @ unit.T > threshold, 1.0, floor).double()
+    return (unit @ unit.T > threshold).double().clamp(min=floor)
 
 
 def fiedler(weights: Tensor) -> Tensor:
@@ -130,14 +135,14 @@ def inwards(values: Tensor) -> Tensor:
     return torch.where(outside[:, None, None], -values, values)
 
 
-# --- three ways to find the object -------------------------------------------------------------------------------
+# --- ways to find the object -------------------------------------------------------------------------------------
 
 
 def spectral(maps: Tensor, threshold: float = 0.2) -> Tensor:
     """Cut each picture in two by its Fiedler vector: maps (N, d, h, w) -> float32 (N, h, w), above 0 on the object.
 
-    As TokenCut does (Wang et al., 2022, 2202.11539), with the cut at the vector's mean; there, the object is the side of
-    the largest value, and here it is the side that touches the border less.
+    As TokenCut does (Wang et al., 2022, 2202.11539), with the cut at the vector's mean. There, the object is the side of
+    the patch with the largest absolute value; here, it is the side that touches the border less.
     """
     maps = _checked_maps(maps)
     n, _, h, w = maps.shape
@@ -152,23 +157,29 @@ def two_means(maps: Tensor, seed: int = 0) -> Tensor:
     The value is how much nearer a patch is to one centre than to the other, in [-1, 1].
     """
     maps = _checked_maps(maps)
-    n, _, h, w = maps.shape
-    values = []
-    for m in maps:
-        x = m.flatten(1).T.double().numpy()  # (P, d)
-        distance = torch.from_numpy(KMeans(2, n_init=2, random_state=seed % 2**32).fit(x).transform(x))  # (P, 2)
-        total = distance.sum(dim=1).clamp(min=1e-12)
-        values.append(((distance[:, 0] - distance[:, 1]) / total).view(h, w))
-    return inwards(torch.stack(values)).float()
+    return inwards(torch.stack([_split(m, seed) for m in maps]))
+
+
+def _split(m: Tensor, seed: int) -> Tensor:
+    """Two clusters of the patches of one map (d, h, w): float32 (h, w) in [-1, 1], of one sign in each."""
+    x = m.flatten(1).T.double().numpy()  # (P, d)
+    with warnings.catch_warnings():  # a picture of one colour has no two clusters, and then nothing is found
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        found = KMeans(2, n_init=2, random_state=seed % 2**32).fit(x)
+    away = torch.from_numpy(found.transform(x))  # (P, 2)
+    return ((away[:, 0] - away[:, 1]) / away.sum(dim=1).clamp(min=1e-12)).view(m.shape[1:]).float()
 
 
 def seed_expansion(maps: Tensor, seeds: int = 10) -> Tensor:
     """LOST (Siméoni et al., 2021, 2109.14279): from a seed to the object: maps (N, d, h, w) -> float32 (N, h, w), above 0 on it.
 
     The seed is the patch that resembles the fewest others, as objects are smaller than backgrounds. It is expanded by
-    those of the `seeds` patches of lowest degree that resemble it; the object is what resembles their mean.
+    those of the `seeds` patches of lowest degree that resemble it; the object is what resembles their mean. To resemble
+    is a scalar product above 0, once the mean of the picture is taken off, as in `affinity`.
     """
     maps = _checked_maps(maps)
+    if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
+        raise CourseError(f"seeds must be a whole number of at least 1, and is {seeds!r}.")
     n, _, h, w = maps.shape
     values = []
     for m in maps:
@@ -176,10 +187,69 @@ def seed_expansion(maps: Tensor, seeds: int = 10) -> Tensor:
         x = x - x.mean(dim=0)
         similar = x @ x.T  # (P, P)
         order = (similar > 0).sum(dim=1).argsort(stable=True)[:seeds]
-        members = order[similar[order, order[0]] > 0]  # the seed is among them
+        members = order[(similar[order, order[0]] > 0) | (order == order[0])]  # the seed, whatever it resembles
         values.append((x @ x[members].mean(dim=0)).view(h, w))
     found = torch.stack(values)
     return (found / found.abs().amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)).float()
+
+
+class Foreground:
+    """A linear classifier of patches, taught by rough masks of many pictures, so that the mistakes of single ones cancel.
+
+    In the spirit of FOUND (Siméoni et al., 2022, 2212.07834), which trains a 1x1 convolution on frozen features with masks
+    that were found without a label.
+
+    patches   how many it learns from, drawn by `seed`
+    strength  inverse strength C of its L2 penalty
+    """
+
+    def __init__(self, patches: int = 20_000, strength: float = 0.01, *, seed: int = 0):
+        self.patches, self.strength, self.seed = patches, strength, seed
+
+    def fit(self, maps: Tensor, rough: Tensor) -> Foreground:
+        """maps (N, d, h, w), and values (N, h, w) above 0 where a rough method takes a patch for object."""
+        maps = _checked_maps(maps)
+        if rough.shape != (len(maps), *maps.shape[2:]):
+            raise CourseError(
+                f"rough masks must have a value for each patch, {(len(maps), *maps.shape[2:])}, and are {tuple(rough.shape)}."
+            )
+        x, y = _rows(maps), rough.detach().cpu().flatten() > 0  # (N * h * w, d), (N * h * w,)
+        chosen = torch.randperm(len(x), generator=devices.generator(self.seed))[: self.patches]
+        if y[chosen].all() or not y[chosen].any():
+            raise CourseError("the rough masks take every patch for the same; there are no two sides to learn.")
+        model = LogisticRegression(C=self.strength, max_iter=1000)
+        self.model = make_pipeline(StandardScaler(), model).fit(x[chosen].double().numpy(), y[chosen].numpy())
+        return self
+
+    def __call__(self, maps: Tensor) -> Tensor:
+        """maps (M, d, h, w) -> float32 (M, h, w) in [-1, 1], above 0 on the object: twice its probability, less 1."""
+        maps = _checked_maps(maps)
+        share = torch.from_numpy(self.model.predict_proba(_rows(maps).double().numpy())[:, 1])  # (M * h * w,)
+        return (2 * share - 1).view(len(maps), *maps.shape[2:]).float()
+
+
+def snap(values: Tensor, colours: Tensor, weight: float = 0.5, seed: int = 0) -> Tensor:
+    """Bring a blurred mask to the edges of the picture: values (N, h, w) in [-1, 1] -> float32 (N, h, w), the same range.
+
+    Two clusters over each patch's colour (N, 3, h, w) and `weight` times its value; the object is the side of the larger
+    mean value. FOUND has a bilateral solver for this. Weight 0 leaves the value to choose the side alone.
+    """
+    colours = _checked_maps(colours)
+    if values.shape != (len(colours), *colours.shape[2:]):
+        raise CourseError(
+            f"there must be a value for each patch of colour, {(len(colours), *colours.shape[2:])}, and they are "
+            f"{tuple(values.shape)}."
+        )
+    if not weight >= 0:
+        raise CourseError(f"the weight of the values must be at least 0, and is {weight!r}.")
+    values = values.detach().cpu().float()
+    found = []
+    for value, colour in zip(values, colours, strict=True):
+        cut = _split(torch.cat([colour, weight * (value[None] + 1) / 2]), seed)  # (h, w)
+        inside, outside = value[cut > 0], value[cut <= 0]
+        turned = len(inside) and len(outside) and inside.mean() < outside.mean()
+        found.append(-cut if turned else cut)
+    return torch.stack(found)
 
 
 def centre_box(count: int, side: int, share: float) -> Tensor:
@@ -208,6 +278,10 @@ def iou(found: Tensor, true: Tensor) -> Tensor:
         )
     both, either = (found & true).sum(dim=(1, 2)), (found | true).sum(dim=(1, 2))
     return torch.where(either == 0, 1.0, both / either.clamp(min=1))
+
+
+def _rows(maps: Tensor) -> Tensor:
+    return maps.flatten(2).transpose(1, 2).flatten(0, 1)  # (N * h * w, d)
 
 
 def _checked_maps(maps: Tensor) -> Tensor:

@@ -37,6 +37,14 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
 Arch = Annotated[str, typer.Option("--backbone", help="resnet-tiny, resnet18, resnet34, resnet50 or vit-tiny")]
 Size = Annotated[int | None, typer.Option(help="Height and width in pixels to bring the images to.")]
 Seed = Annotated[int, typer.Option(help="Decides everything random.")]
+Network = Annotated[str | None, typer.Option(help="teacher or student, where other people's file holds both")]
+Prefix = Annotated[str | None, typer.Option(help="Dotted path of the network, where their file holds several.")]
+Heads = Annotated[int | None, typer.Option(help="Attention heads of their vision transformer, where it must be said.")]
+Stem = Annotated[str | None, typer.Option(help="Their 3x3 stem, which shapes don't tell: small, tiny or solo-learn")]
+Normalize = Annotated[
+    str | None,
+    typer.Option(help="Their pixels: imagenet, none, half or cifar (default: what the file or its kind says)"),
+]
 
 
 def main() -> None:
@@ -133,6 +141,13 @@ def pretrain(
     out: Annotated[Path, typer.Option(help="Folder for checkpoint.pt, backbone.safetensors and history.jsonl.")],
     data: Spec = "world",
     backbone: Annotated[str | None, typer.Option(help="Default: what the task is made for.")] = None,
+    stem: Annotated[
+        str | None,
+        typer.Option(help="imagenet, small or tiny (default: by the images' size). `export` needs imagenet."),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Go on from this backbone, the course's or other people's, instead of chance.")
+    ] = None,
     steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 600,
     batch_size: Annotated[int, typer.Option(help="Images per step.")] = 64,
     learning_rate: Annotated[
@@ -162,7 +177,8 @@ def pretrain(
     from sslcourse.data.stream import report, source
 
     kind = pretext.find(task)  # a wrong name is said before the data is loaded
-    recipe, backbone = dict(kind.recipe), backbone or kind.arch
+    start = _start(weights, backbone, stem)
+    recipe, backbone = dict(kind.recipe), start.arch if start else backbone or kind.arch
     given = {"learning_rate": learning_rate, "weight_decay": weight_decay}
     recipe |= {name: value for name, value in given.items() if value is not None}
     config = train.TrainConfig(
@@ -174,7 +190,7 @@ def pretrain(
     splits = load(
         data, size=size, stream=stream
     )  # the splits don't move with the seed: evaluate must see the same ones
-    network = backbones.build(backbone, image_size=splits.size[1], seed=seed)
+    network = start or backbones.build(backbone, stem=stem, image_size=splits.size[1], seed=seed)
     model = pretext.build(task, network, **_options(option, pretext.option_defaults(kind)))
     first = int(os.environ.get("RANK", 0)) == 0  # of the processes that torchrun started, one speaks
     said = (devices.report(where), report(source(splits.unlabeled), where), *splits.notes)
@@ -213,6 +229,11 @@ def evaluate(
     seeds: Annotated[int, typer.Option(help="How many draws of the labelled images.")] = 5,
     backbone: Arch = "resnet-tiny",
     size: Size = None,
+    network: Network = None,
+    prefix: Prefix = None,
+    heads: Heads = None,
+    stem: Stem = None,
+    normalize: Normalize = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -230,18 +251,19 @@ def evaluate(
     protocol = protocol or ("finetune" if source == "scratch" else "linear")
     evaluation.refuse_unknown_protocol(protocol)
     where = devices.pick_device(device)
-    fixed = None if source in ("random", "scratch") else weights.load(source)
+    theirs = {"network": network, "prefix": prefix, "heads": heads, "stem": stem, "normalize": normalize}
+    fixed = None if source in ("random", "scratch") else weights.load(source, **theirs)
     backbones.refuse_unknown(backbone)
     splits = load(data, size=size)
     for note in splits.notes:
         print(note, file=sys.stderr)
     if fixed is None:
         side = splits.size[1]
-        network = lambda s: backbones.build(backbone, image_size=side, seed=s)  # noqa: E731
+        measured = lambda s: backbones.build(backbone, image_size=side, seed=s)  # noqa: E731
     else:
-        network = fixed
+        measured = fixed
     summary = evaluation.evaluate(
-        network,
+        measured,
         splits,
         protocol=protocol,
         labels_per_class=labels_per_class,
@@ -260,6 +282,33 @@ def evaluate(
         return
     print(f"{source} on {data}, {protocol}, {labels_per_class} labels per class, {seeds} seeds:")
     print(f"test accuracy {summary}  (mean ± standard deviation over seeds; chance {1 / len(splits.test.classes):.3f})")
+
+
+@app.command()
+def export(
+    source: Annotated[
+        str, typer.Argument(help="A run's folder, or a file of weights (the course's or other people's).")
+    ],
+    out: Annotated[
+        Path, typer.Argument(help="A directory for huggingface, a .pth or .safetensors file for torchvision.")
+    ],
+    format: Annotated[str, typer.Option(help="huggingface or torchvision")] = "huggingface",
+    image_size: Annotated[
+        int | None, typer.Option(help="Pixels a side that the image processor brings images to: as in training.")
+    ] = None,
+    network: Network = None,
+    prefix: Prefix = None,
+    heads: Heads = None,
+    stem: Stem = None,
+    normalize: Normalize = None,
+) -> None:
+    """Write a backbone so that Transformers' AutoModel.from_pretrained, or torchvision, reads it."""
+    from sslcourse import weights
+
+    theirs = {"network": network, "prefix": prefix, "heads": heads, "stem": stem, "normalize": normalize}
+    backbone = weights.load(source, **theirs)
+    weights.save(backbone, out, format, image_size=image_size)
+    print(f"{out}: {backbone.arch} in the layout of {format}")
 
 
 @app.command()
@@ -352,6 +401,23 @@ def _options(pairs: list[str], defaults: dict[str, Any]) -> dict[str, Any]:
                 f"option {name!r} needs a value like {defaults[name]!r}, and {text!r} was given."
             ) from None
     return options
+
+
+def _start(path: Path | None, backbone: str | None, stem: str | None) -> Any:
+    """The backbone that pretraining goes on from; None for a new one."""
+    if path is None:
+        return None
+    if backbone or stem:
+        raise CourseError("--weights brings a whole network, its stem included; leave --backbone and --stem out.")
+    from sslcourse import backbones, weights
+
+    found = weights.load(path)
+    if found.arch not in backbones.names():
+        raise CourseError(
+            f"{path} holds a {found.arch} with the stem {found.stem}, and pretraining goes on from one of "
+            f"{', '.join(backbones.names())}; measure this one with `sslcourse evaluate`."
+        )
+    return found
 
 
 def _whole_numbers(text: str, option: str) -> list[int]:

@@ -107,11 +107,13 @@ def load(
     return backbone
 
 
-def save(backbone: Backbone, path: str | Path, format: str = "huggingface") -> None:
+def save(backbone: Backbone, path: str | Path, format: str = "huggingface", *, image_size: int | None = None) -> None:
     """Write a backbone so that others read it.
 
     huggingface   a directory for `AutoModel.from_pretrained` and `AutoImageProcessor.from_pretrained`, which then give the
-                  same features (`huggingface.save` says in which of the model's outputs). Not for small stems
+                  same features (`huggingface.save` says in which of the model's outputs). Not for small stems.
+                  `image_size` is the side in pixels that the image processor will bring images to: give the one that
+                  the backbone was trained with (default: a transformer's own; 224 for a ResNet, which doesn't know)
     torchvision   a file (.pth, or .safetensors) for `load_state_dict` of torchvision.models' ResNets, whose `fc` must be
                   replaced by an nn.Identity, and of a small stem also `conv1` and `maxpool`. Mean and std have no place in
                   such a file: they are said on standard error
@@ -123,8 +125,13 @@ def save(backbone: Backbone, path: str | Path, format: str = "huggingface") -> N
             f"format {format!r} is unknown{suggest(format, FORMATS)}; choose one of {', '.join(FORMATS)}."
         )
     measures = measures_of(backbone)
+    if image_size is not None and (format != "huggingface" or image_size < 1):
+        raise CourseError(
+            f"image_size is a number of pixels that a Transformers directory keeps, and {image_size} was given for the "
+            f"format {format!r}; leave it out, or give the side of the images that the backbone was trained with."
+        )
     if format == "huggingface":
-        return huggingface.save(backbone, path, measures)
+        return huggingface.save(backbone, path, measures, image_size)
     if not isinstance(measures, ResNetMeasures) or not _torchvision_can(measures):
         raise CourseError(
             f"torchvision has no {backbone.arch} with the stem {backbone.stem}; save format='huggingface' instead."

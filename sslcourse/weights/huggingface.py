@@ -83,7 +83,9 @@ def refuse_contradiction(name: str, config_says: Any, shapes_say: Any) -> None:
 # --- writing ------------------------------------------------------------------------------------------------------
 
 
-def save(backbone: Backbone, folder: Path, measures: ResNetMeasures | VitMeasures) -> None:
+def save(
+    backbone: Backbone, folder: Path, measures: ResNetMeasures | VitMeasures, image_size: int | None = None
+) -> None:
     """config.json, model.safetensors and preprocessor_config.json, as `save_pretrained` lays them out.
 
     A ResNet becomes a ResNetModel, whose `pooler_output` (N, dim, 1, 1) is the backbone's output. A vision transformer
@@ -98,6 +100,7 @@ def save(backbone: Backbone, folder: Path, measures: ResNetMeasures | VitMeasure
         config, weights, size = _resnet(measures, state)
     else:
         config, weights, size = _vit(measures, state)
+    size = image_size or size
     preprocessor = {
         "image_processor_type": "ViTImageProcessor", "do_resize": True, "size": {"height": size, "width": size}, "resample": 3,
         "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True,
@@ -112,7 +115,8 @@ def _resnet(m: ResNetMeasures, state: dict[str, Tensor]) -> tuple[dict[str, Any]
     if m.stem != "imagenet":
         raise CourseError(
             f"this backbone has the stem {m.stem!r}, and a ResNet of Transformers begins with ImageNet's (7x7, stride 2, "
-            "max-pooling); pretrain with build(..., stem='imagenet'), export a vision transformer, or save format='torchvision'."
+            "max-pooling); pretrain with --stem imagenet (in Python build(..., stem='imagenet')), export a vision "
+            "transformer, or save format='torchvision'."
         )
     if (m.groups, m.base_width) != (1, 64):
         raise CourseError("a ResNet of Transformers has no groups and no wider bottlenecks; save format='torchvision'.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
@@ -23,8 +24,10 @@ from sslcourse.pretext.context import OFFSETS, POSITION_NAMES, place_pairs
 from sslcourse.pretext.mae import hide, random_masking
 from sslcourse.pretext.transformation import ELEMENT_NAMES
 from sslcourse.transfer import clustering, detection, fewshot
+from sslcourse.weights import reading
 
 if TYPE_CHECKING:
+    from sslcourse.backbones import Backbone
     from sslcourse.data.imageset import ImageSet
     from sslcourse.evaluate import Summary
     from sslcourse.pretext.colorization import Colorization
@@ -613,7 +616,7 @@ def detection_threshold_slider(images: ImageSet, found: Sequence[detection.Boxes
         draw,
         {
             "threshold": widgets.FloatSlider(
-                0.3, min=0.05, max=0.95, step=0.05, description="threshold", continuous_update=False
+                0.5, min=0.05, max=0.95, step=0.05, description="threshold", continuous_update=False
             ),
             "first": widgets.IntSlider(0, 0, len(images) - 1, description="pictures", continuous_update=False),
         },
@@ -658,3 +661,60 @@ def draw_at_threshold(
         left = int((scores >= threshold - 1e-6).sum())
         axis.set_title(f"threshold {threshold:.2f}: {left} boxes for {true} things in {len(images)} pictures")
     return figure
+
+
+def checkpoint_explorer(loaded: Mapping[str, Backbone]) -> widgets.VBox:
+    """Choose a checkpoint and how many levels of its names are told apart: `loaded` are what `weights.load` gave."""
+    if not loaded:
+        raise CourseError("checkpoint_explorer needs at least one backbone that weights.load read.")
+
+    def draw(file: str, depth: int) -> Figure:
+        with plt.rc_context(plots.STYLE):
+            figure, axis = plt.subplots(figsize=(9, 4.2))
+            draw_checkpoint(loaded[file], depth=depth, axis=axis, title=file, most=12)
+        return figure
+
+    return explorer(
+        draw,
+        {
+            "file": widgets.Dropdown(options=list(loaded), description="file"),
+            "depth": widgets.IntSlider(3, 1, 7, description="levels", continuous_update=False),
+        },
+        "bars of the number of values in each group of a checkpoint's entries; what became the backbone is blue",
+    )
+
+
+def draw_checkpoint(backbone: Backbone, *, depth: int, axis: Axes, title: str, most: int = 6) -> None:
+    """A bar per group of entries of the file that a backbone was read from, as long as its number of values.
+
+    Entries that share the first `depth` parts of their names are a group. What became the backbone is blue, the rest is
+    gray; of more than `most` groups the smallest are put together.
+    """
+    groups = checkpoint_groups(backbone, depth)
+    ranked = sorted(groups.items(), key=lambda group: sum(group[1]), reverse=True)
+    shown = [(name, counts) for name, counts in ranked[: most - (len(ranked) > most)]]
+    if rest := ranked[len(shown) :]:
+        shown.append((f"{len(rest)} smaller groups", [sum(counts[i] for _, counts in rest) for i in (0, 1)]))
+    for place, (_, (used, left)) in enumerate(shown):
+        axis.barh(place, used, color=plots.PALETTE[0])
+        axis.barh(place, left, left=used, color="0.7")
+        axis.text(used + left, place, f" {used + left:,}", va="center", fontsize=7)
+    axis.set_yticks(range(len(shown)), [name for name, _ in shown], fontsize=8)
+    axis.invert_yaxis()
+    axis.grid(False, axis="y")
+    axis.set_xlim(0, 1.22 * max(sum(counts) for _, counts in shown))
+    axis.xaxis.set_major_locator(plt.MaxNLocator(4))
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value / 1e6:g}")
+    axis.set(xlabel="values (millions)", title=title)
+
+
+def checkpoint_groups(backbone: Backbone, depth: int) -> dict[str, list[int]]:
+    """{the first `depth` parts of a name: [values that became the backbone, values that were left]}, in file order."""
+    report = getattr(backbone, "report", None)
+    if report is None:
+        raise CourseError("this backbone was not read from a file; give what weights.load returned.")
+    used, groups = set(report.used), {}
+    for name, tensor in reading.read(Path(report.path)).tensors.items():
+        counts = groups.setdefault(".".join(name.split(".")[:depth]), [0, 0])
+        counts[name not in used] += tensor.numel()
+    return groups

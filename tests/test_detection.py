@@ -65,6 +65,7 @@ def test_a_backbone_drops_into_torchvisions_detectors(make, arch, crowd):
     found = detection.detect(model, crowd.images[:2])
     assert len(found) == 2 and set(found[0]) == {"boxes", "labels", "scores"}
     assert model.training  # as it was
+    assert detection.detect(model, crowd.images[:0]) == []
 
 
 def test_the_backbone_sees_the_images_as_they_are(tiny, crowd):
@@ -208,6 +209,9 @@ def test_average_precision_of_the_truth_of_nothing_and_of_duplicates(crowd):
     assert detection.average_precision(twice, crowd)["AP50"] < 0.9
     with pytest.raises(CourseError, match="in 11 images was given for 12"):
         detection.average_precision(perfect[1:], crowd)
+    for use in (detection.average_precision, detection.hits):
+        with pytest.raises(CourseError, match="image 0 lacks scores"):
+            use(detection.targets(crowd), crowd)
     bare = dataclasses.replace(crowd, box_labels=torch.full_like(crowd.box_labels, -1))
     with pytest.raises(CourseError, match="no true box"):
         detection.average_precision(perfect, bare)
@@ -271,6 +275,15 @@ def test_training_is_decided_by_the_seed_and_leaves_the_backbone_alone(crowd, ti
     parts = {"classification", "bbox_regression", "bbox_ctrness"}
     assert set(history.last) == {"step", "loss", "learning_rate"} | parts
     assert history.last["loss"] == pytest.approx(sum(history.last[name] for name in parts), abs=1e-4)
+
+
+def test_the_seed_decides_the_new_weights(crowd, tiny):
+    still = dataclasses.replace(QUICK, seed=5, learning_rate=1e-12, weight_decay=0.0)  # so that nothing moves
+    detector, _ = detection.train_detector(tiny, crowd, still, progress=False, device="cpu")
+    learnt = detector.head.classification_head.cls_logits.weight
+    for seed, same in ((5, True), (0, False)):
+        fresh = detection.build(tiny, 10, seed=seed, **dense.fitted(tiny, crowd))
+        assert torch.allclose(fresh.head.classification_head.cls_logits.weight, learnt, atol=1e-6) is same
 
 
 @pytest.mark.parametrize("tune", train.TUNE)

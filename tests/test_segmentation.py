@@ -252,6 +252,9 @@ def test_iou_is_a_count_by_hand():
         assert math.isnan(found[c]) if either == 0 else abs(found[c].item() - both / either) < 1e-6
     with pytest.raises(CourseError, match="same shape"):
         segmentation.iou(predicted, truth[:2], 4)
+    for wrong in (predicted + 5, predicted - 1, predicted.float()):
+        with pytest.raises(CourseError, match="whole numbers, 0 for the background and 1 to 4 for the classes"):
+            segmentation.iou(wrong, truth, 4)
 
 
 def test_mean_iou_counts_the_pixels_of_all_images_together(crowd):
@@ -263,6 +266,8 @@ def test_mean_iou_counts_the_pixels_of_all_images_together(crowd):
     for c in truth.unique():
         scores.append(((half == c) & (truth == c)).sum() / ((half == c) | (truth == c)).sum())
     assert segmentation.mean_iou(half, crowd) == pytest.approx(torch.stack(scores).mean().item(), abs=1e-6)
+    one = crowd.select([0])  # few classes occur in it: the others have no say
+    assert segmentation.mean_iou(truth[:1], one) == 1.0 and len(truth[0].unique()) < 11
     nothing = segmentation.mean_iou(torch.zeros_like(truth), crowd)
     assert nothing == pytest.approx((truth == 0).float().mean().item() / len(truth.unique()), abs=1e-6)
 
@@ -282,7 +287,15 @@ def test_training_is_decided_by_the_seed_and_leaves_the_backbone_alone(crowd, ti
     assert not one.training and set(history.last) == {"step", "loss", "learning_rate", "pixel accuracy"}
     assert abs(history.records[0]["loss"] - math.log(11)) < 1
     assert torch.equal(one.predict(crowd), one.predict(crowd.images, batch_size=5))
-    assert one.predict(crowd).shape == (12, 32, 32)
+    assert one.predict(crowd).shape == (12, 32, 32) and one.predict(crowd.images[:0]).shape == (0, 32, 32)
+
+
+def test_the_seed_decides_the_new_weights(crowd, tiny):
+    still = dataclasses.replace(QUICK, seed=5, learning_rate=1e-12, weight_decay=0.0)  # so that nothing moves
+    segmenter, _ = segmentation.train_segmenter(tiny, crowd, still, progress=False, device="cpu")
+    for seed, same in ((5, True), (0, False)):
+        fresh = segmentation.Segmenter(tiny, 10, seed=seed, **dense.fitted(tiny, crowd))
+        assert torch.allclose(fresh.classifier[1].weight, segmenter.classifier[1].weight, atol=1e-6) is same
 
 
 @pytest.mark.parametrize("tune", train.TUNE)

@@ -151,7 +151,8 @@ def detect(detector: torch.nn.Module, images: ImageSet | Tensor, batch_size: int
     pixels = images.images if isinstance(images, ImageSet) else images
     place, mode = next(detector.parameters()).device, detector.training
     detector.eval()
-    found = [one for part in pixels.split(batch_size) for one in detector(list(to_float(part.to(place))))]
+    parts = pixels.split(batch_size) if len(pixels) else ()
+    found = [one for part in parts for one in detector(list(to_float(part.to(place))))]
     detector.train(mode)
     return [{name: value.cpu() for name, value in one.items()} for one in found]
 
@@ -197,10 +198,17 @@ def precision_and_recall(
 
 
 def refuse_other_images(found: Sequence[Boxes], truth: Sequence[Boxes]) -> None:
+    """CourseError unless there is a dictionary of boxes, labels and scores for each image."""
     if len(found) != len(truth):
         raise CourseError(
             f"what was found in {len(found)} images was given for {len(truth)} images; give one for each."
         )
+    for i, one in enumerate(found):
+        if missing := {"boxes", "labels", "scores"} - set(one):
+            raise CourseError(
+                f"what was found in image {i} lacks {' and '.join(sorted(missing))}; `detection.detect` gives boxes, labels "
+                "and scores."
+            )
 
 
 def average_precision(found: Sequence[Boxes], images: ImageSet) -> dict[str, float]:

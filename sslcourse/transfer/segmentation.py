@@ -144,6 +144,12 @@ def iou(predicted: Tensor, truth: Tensor, classes: int) -> Tensor:
             f"masks must have the same shape, and got {tuple(predicted.shape)} and {tuple(truth.shape)}; "
             "compare predictions with the masks of the same images."
         )
+    for masks in (predicted, truth):
+        if masks.is_floating_point() or (masks.numel() and not 0 <= int(masks.min()) <= int(masks.max()) <= classes):
+            raise CourseError(
+                f"masks hold whole numbers, 0 for the background and 1 to {classes} for the classes, and got {masks.dtype} "
+                f"from {masks.min().item():g} to {masks.max().item():g}; argmax over the classes gives such masks."
+            )
     from torchmetrics.functional.classification import multiclass_jaccard_index  # seconds to import
 
     scores = multiclass_jaccard_index(predicted, truth, 1 + classes, average="none")  # (1 + C,)

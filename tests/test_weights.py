@@ -254,7 +254,8 @@ def test_moco(written, version):
     assert_same_resnet(weights.load(path, network="teacher"), key)
     assert backbone.report.source == f"MoCo v{version}" and "as MoCo" in backbone.report.normalization
     assert "state_dict.module.queue" in backbone.report.left and "optimizer" in backbone.report.left
-    assert not any("encoder_k" in name for name in backbone.report.used)
+    head, slow = "state_dict.module.encoder_q.fc", "state_dict.module.encoder_k"  # the head, not the whole encoder
+    assert f"left ({head}, {slow}, " in str(backbone.report)
 
 
 def test_simclr_conversion_takes_pixels_as_they_are(written):

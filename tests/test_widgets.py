@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from sslcourse import augment, backbones, patches, plots, widgets
+from sslcourse import augment, backbones, patches, plots, weights, widgets
 from sslcourse.data.world import draw
 from sslcourse.errors import CourseError
 from sslcourse.evaluate import Summary
@@ -433,8 +433,8 @@ def test_at_a_threshold_the_boxes_that_reach_it_are_drawn_and_counted():
         assert axis.get_title() == f"{int((right[i] & above).sum())} of {things} found"
         edges = [patch.get_edgecolor()[:3] for patch in axis.patches][1::2]  # every second one is a white rim
         colors = [plt.matplotlib.colors.to_rgb(plots.PALETTE[2 if hit else 1]) for hit in right[i][above]]
-        assert edges == colors
-        assert [text.get_text() for text in axis.texts] == [images.classes[k] for k in found[i]["labels"][above]]
+        assert edges[::-1] == colors  # the surest is drawn last, on top
+        assert [text.get_text() for text in axis.texts][::-1] == [images.classes[k] for k in found[i]["labels"][above]]
     precision, recall = (line.get_ydata()[9] for line in figure.axes[-1].lines[:2])  # at 0.5
     expected = detection.precision_and_recall(found, images, 0.5)
     assert (precision, recall) == pytest.approx(expected, abs=1e-6)
@@ -455,4 +455,40 @@ def test_a_mask_is_painted_over_the_gray_picture_and_named():
     _, other = plt.subplots()
     plots.draw_mask(other, augment.to_float(image), mask, ("a", "b"))
     assert torch.allclose(torch.from_numpy(other.images[0].get_array().data.copy()).double(), shown)
+    plt.close("all")
+
+
+# -- lesson 20 ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def moco_file(tmp_path):
+    """A backbone read from a checkpoint with two encoders and a queue."""
+    trunk = backbones.build(seed=0).trunk.state_dict()
+    state = {f"module.{who}.{name}": t for who in ("encoder_q", "encoder_k") for name, t in trunk.items()}
+    torch.save({"epoch": 3, "state_dict": state | {"module.queue": torch.rand(7, 9)}}, tmp_path / "moco.pth.tar")
+    return weights.load(tmp_path / "moco.pth.tar", quiet=True)
+
+
+def test_checkpoint_explorer(moco_file):
+    box = widgets.checkpoint_explorer({"MoCo": moco_file, "again": moco_file})
+    assert_every_control_redraws(box)
+    with pytest.raises(CourseError, match="at least one backbone"):
+        widgets.checkpoint_explorer({})
+
+
+def test_a_checkpoint_is_drawn_with_what_was_used_and_what_was_left(moco_file):
+    values = sum(t.numel() for t in moco_file.trunk.state_dict().values())
+    assert widgets.checkpoint_groups(moco_file, 3) == {
+        "state_dict.module.encoder_q": [values, 0],
+        "state_dict.module.encoder_k": [0, values],
+        "state_dict.module.queue": [0, 63],
+    }
+    assert widgets.checkpoint_groups(moco_file, 1) == {"state_dict": [values, values + 63]}
+    axis = plt.figure().subplots()
+    widgets.draw_checkpoint(moco_file, depth=3, axis=axis, title="MoCo", most=2)
+    assert [tick.get_text() for tick in axis.get_yticklabels()] == ["state_dict.module.encoder_q", "2 smaller groups"]
+    assert [bar.get_width() for bar in axis.patches] == [values, 0, 0, values + 63]
+    with pytest.raises(CourseError, match="not read from a file"):
+        widgets.checkpoint_groups(backbones.build(), 2)
     plt.close("all")

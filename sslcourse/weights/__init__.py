@@ -53,7 +53,7 @@ class Report:
     def __str__(self) -> str:
         return (
             f"{self.path}: {self.source}, {self.network}; {len(self.used)} entries used, {len(self.left)} left"
-            f"{_groups(self.left)}, {len(self.missing)} missing{_groups(self.missing)}; normalization: {self.normalization}"
+            f"{_groups(self.left, self.used)}, {len(self.missing)} missing{_groups(self.missing)}; normalization: {self.normalization}"
         )
 
 
@@ -254,9 +254,16 @@ def _torchvision_can(m: ResNetMeasures) -> bool:
     return not m.stride_in_first and m.first_stride == 1 and m.stem in backbones.STEMS
 
 
-def _groups(names: Iterable[str]) -> str:
-    """(module.encoder_k, module.queue): what a long list of names has in common."""
-    groups = list(dict.fromkeys(".".join(name.split(".")[:3]) if name.count(".") > 2 else name for name in names))
+def _groups(names: Iterable[str], apart: Iterable[str] = ()) -> str:
+    """(module.encoder_k, module.queue): what a long list of names has in common, and no name in `apart` begins with."""
+    taken = {".".join(name.split(".")[:k]) for name in apart for k in range(1, name.count(".") + 1)}
+
+    def group(name: str) -> str:
+        parts = name.split(".")
+        beginnings = (".".join(parts[:k]) for k in range(3, len(parts)))
+        return next((start for start in beginnings if start not in taken), name) if len(parts) > 3 else name
+
+    groups = list(dict.fromkeys(map(group, names)))
     return f" ({', '.join(groups[:4])}{', …' if len(groups) > 4 else ''})" if groups else ""
 
 

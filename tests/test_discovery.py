@@ -45,10 +45,14 @@ def test_patch_features_are_the_stages_on_one_grid():
     torch.testing.assert_close(both[:, :16], functional.normalize(maps[0], dim=1))
     second = functional.interpolate(functional.normalize(maps[1], dim=1), (16, 16), mode="bilinear")
     torch.testing.assert_close(both[:, 16:], second)
-    assert discovery.patch_features(backbone, pixels, stages=[2], enlarge=2, device="cpu").shape == (5, 32, 16, 16)
+    fine = discovery.patch_features(backbone, pixels, stages=[2], enlarge=2, device="cpu")
+    assert fine.shape == (5, 32, 16, 16)
+    coarse = discovery.patch_features(backbone, pixels, stages=[2], enlarge=2, grid=8, device="cpu")
+    torch.testing.assert_close(coarse, functional.avg_pool2d(fine, 2))
+    assert discovery.patch_features(backbone, pixels, stages=[1, 4], grid=20, device="cpu").shape == (5, 144, 20, 20)
 
 
-@pytest.mark.parametrize("options", [{"stages": ()}, {"stages": (0,)}, {"stages": (5,)}, {"enlarge": 0}])
+@pytest.mark.parametrize("options", [{"stages": ()}, {"stages": (0,)}, {"stages": (5,)}, {"enlarge": 0}, {"grid": 0}])
 def test_patch_features_refuse(options):
     with pytest.raises(CourseError, match="whole number"):
         discovery.patch_features(backbones.build(), torch.zeros(1, 3, 32, 32, dtype=torch.uint8), **options)

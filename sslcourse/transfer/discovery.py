@@ -39,20 +39,24 @@ def patch_features(
     *,
     stages: Sequence[int] = (1, 2),
     enlarge: int = 1,
+    grid: int | None = None,
     device: str | torch.device = "auto",
     batch_size: int = 256,
 ) -> Tensor:
-    """The maps of some stages, side by side, on the grid of the finest: float32 (N, d, h, w), on the CPU.
+    """The maps of some stages, side by side, on one grid: float32 (N, d, h, w), on the CPU.
 
     stages    each stage's vectors are brought to length 1, so that every stage counts alike
-    enlarge   the pictures are brought to this many times their size first (bilinear), which makes the grid finer
+    enlarge   the pictures are brought to this many times their size first (bilinear), which makes the maps finer
+    grid      patches a side; by default as many as the finest of these maps has. A finer map is averaged, a coarser one
+              interpolated
     The backbone and its batch-norm statistics stay unchanged.
     """
     stages, last = list(stages), len(backbone.channels)
     if not stages or any(stage not in range(1, last + 1) for stage in stages):
         raise CourseError(f"stages are whole numbers from 1 to {last}, at least one, and are {stages}.")
-    if not isinstance(enlarge, int) or enlarge < 1:
-        raise CourseError(f"enlarge must be a whole number of at least 1, and is {enlarge!r}.")
+    for name, value in (("enlarge", enlarge), ("grid", 1 if grid is None else grid)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise CourseError(f"{name} must be a whole number of at least 1, and is {value!r}.")
     pixels = images.images if isinstance(images, ImageSet) else images
     if len(pixels) == 0:
         raise CourseError("there are no images to take features from; give at least one.")
@@ -65,11 +69,17 @@ def patch_features(
             x = functional.interpolate(x, scale_factor=enlarge, mode="bilinear", align_corners=False)
         maps = backbone.stages(x)  # (n, C_s, H_s, W_s) each
         chosen = [functional.normalize(maps[stage - 1].float(), dim=1) for stage in stages]
-        size = max(m.shape[-2:] for m in chosen)
-        resized = [functional.interpolate(m, size, mode="bilinear", align_corners=False) for m in chosen]
-        parts.append(torch.cat(resized, dim=1).cpu())
+        size = max(m.shape[-2:] for m in chosen) if grid is None else (grid, grid)
+        parts.append(torch.cat([_resized(m, size) for m in chosen], dim=1).cpu())
     backbone.train(mode)
     return torch.cat(parts)
+
+
+def _resized(m: Tensor, size: tuple[int, int]) -> Tensor:
+    """A map (N, C, H, W) on another grid."""
+    if m.shape[-1] > size[-1]:
+        return functional.adaptive_avg_pool2d(m, size)
+    return functional.interpolate(m, size, mode="bilinear", align_corners=False)
 
 
 def patch_colours(images: ImageSet | Tensor, grid: int = 16) -> Tensor:

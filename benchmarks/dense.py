@@ -36,6 +36,7 @@ ROWS = {
     BEST: ("rotation", "all", 1),
     BEST + LONGER: ("rotation", "all", 3),
 }
+CURVES = (SCRATCH, BEST, SCRATCH + LONGER, BEST + LONGER)  # against the number of annotated images
 # kind: settings, training, learning rates to choose from, annotated images, the scores of the table
 KINDS = {
     "segmentation": (segmentation.TRAIN, segmentation.train_segmenter, (3e-3, 1e-2), 20, ("mIoU",)),
@@ -45,8 +46,7 @@ KINDS = {
 PARTS = (
     ("segmentation", 20, tuple(ROWS), 5),
     ("detection", 50, tuple(ROWS), 5),
-    *(("segmentation", count, (SCRATCH, BEST), 3) for count in (5, 100, 400)),
-    *(("detection", count, (SCRATCH, BEST), 3) for count in (10, 200)),
+    *(("segmentation", count, CURVES, 3) for count in (5, 100, 400)),
 )
 
 
@@ -114,7 +114,7 @@ def values(found: dict, kind: str, row: str, annotated: int, name: str) -> tuple
 
 
 def report(found: dict) -> None:
-    """Two tables in Markdown: every row at the usual number of images, and scratch beside the best against the number."""
+    """Tables in Markdown: every row of both kinds at the usual number of images, and curves against that number."""
     for kind, (_, _, _, annotated, names) in KINDS.items():
         print(f"\n{kind.capitalize()}, {annotated} annotated images, test, mean ± standard deviation over five seeds\n")
         print(
@@ -132,13 +132,12 @@ def report(found: dict) -> None:
                 gain = f"{100 * difference.mean:+.1f} ({low:+.1f} to {high:+.1f})"
             if columns[0]:
                 print(f"| {row} | {' | '.join(str(evaluate.Summary(column)) for column in columns)} | {gain} |")
-    for kind, (*_, names) in KINDS.items():
-        counts = sorted({count for k, count, _, _ in PARTS if k == kind})
-        print(f"\n{kind.capitalize()}: {names[0]} against the number of annotated images, mean over three seeds\n")
-        print(f"| backbone | {' | '.join(map(str, counts))} |\n|---|" + "---|" * len(counts))
-        for row in (SCRATCH, BEST):
-            cells = [values(found, kind, row, count, names[0])[:3] for count in counts]
-            print(f"| {row} | " + " | ".join(f"{sum(v) / len(v):.3f}" if v else "" for v in cells) + " |")
+    counts = sorted({count for kind, count, _, _ in PARTS if kind == "segmentation"})
+    print("\nSegmentation: mIoU against the number of annotated images, mean over three seeds\n")
+    print(f"| backbone | {' | '.join(map(str, counts))} |\n|---|" + "---|" * len(counts))
+    for row in CURVES:
+        cells = [values(found, "segmentation", row, count, "mIoU")[:3] for count in counts]
+        print(f"| {row} | " + " | ".join(f"{sum(v) / len(v):.3f}" if v else "" for v in cells) + " |")
 
 
 def main() -> None:

@@ -112,7 +112,7 @@ def draw_boxes(
     """
     height, width = image.shape[1:]
     axis.imshow(to_picture(image), interpolation="nearest", extent=(0, width, height, 0))
-    for k, (left, top, end, bottom) in enumerate(boxes.tolist()):
+    for k, (left, top, end, bottom) in reversed(list(enumerate(boxes.tolist()))):  # the first on top
         wrong = right is not None and not right[k]
         color = PALETTE[0] if right is None else PALETTE[1 if wrong else 2]
         for edge, thick, style in (("white", 2.6, "-"), (color, 1.5, "--" if wrong else "-")):

@@ -7,7 +7,7 @@ Data are "world:crowd". Seed s draws the annotated images, the new weights of py
 the weights of the random backbones; the pretrained backbones are the store's, of seed 0. Each row's learning rate is
 chosen on the first 500 validation images, with a draw that isn't measured (seed 1000), at 20 images for segmentation and
 50 for detection. Test is touched once per measurement: all of it for masks, its first 1,000 images for boxes. Every
-measurement is kept at once, so that a stopped run goes on where it was. All of it takes about half an hour on one core.
+measurement is kept at once, so that a stopped run goes on where it was. All of it takes about 45 minutes on one core.
 """
 
 from __future__ import annotations

@@ -122,6 +122,8 @@ def test_whitening_leaves_out_directions_that_are_rounding():
     assert clustering.Whitening(6).fit(features)(features).shape == (50, 2)
     with pytest.raises(CourseError, match="all rows of the features are the same"):
         clustering.Whitening(2).fit(torch.ones(9, 3))
+    with pytest.raises(CourseError, match=r"call fit\(features\) first"):
+        clustering.Whitening(2)(features)
     with pytest.raises(CourseError, match="at least 2, and are"):
         clustering.Whitening(2).fit(torch.ones(1, 3))
 

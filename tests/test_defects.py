@@ -168,6 +168,9 @@ def test_scorers_refuse(scorer):
     ):
         with pytest.raises(CourseError, match=message):
             scorer().fit(bad)
+    with pytest.raises(CourseError, match=r"call fit\(normal\) first"):
+        scorer().score(good)
+    assert torch.equal(scorer().fit(good.numpy()).score(good.numpy()), scorer().fit(good).score(good))
     with pytest.raises(CourseError, match="2 columns, and the normal ones had 3"):
         scorer().fit(good).score(good[:, :2])
     with pytest.raises(CourseError, match="k must be a whole number of at least 1, and is 0"):

@@ -192,7 +192,9 @@ def test_the_box_has_the_share_it_was_asked_for_and_lies_in_the_middle():
         discovery.centre_box(1, 8, 0.0)
 
 
-def test_masks_are_enlarged_with_their_corners_aligned():
+def test_masks_are_enlarged_by_the_areas_of_patches():
+    assert discovery.to_masks(torch.tensor([[[-1.0, 3.2]]]), (1, 4)).tolist() == [[[False, True, True, True]]]
+    assert discovery.to_masks(torch.tensor([[[-1.0, 2.8]]]), (1, 4)).tolist() == [[[False, False, True, True]]]
     values = -torch.ones(1, 4, 4)
     values[0, 1:3, 1:3] = 1
     mask = discovery.to_masks(values, (8, 8))
@@ -236,6 +238,8 @@ def test_the_foreground_is_drawn_by_its_seed():
 
 def test_the_foreground_refuses():
     maps, inside = scene(2)
+    with pytest.raises(CourseError, match="call fit"):
+        discovery.Foreground()(maps)
     with pytest.raises(CourseError, match="there are no two sides to learn"):
         discovery.Foreground().fit(maps, torch.ones(2, 12, 12))
     with pytest.raises(CourseError, match=r"a value for each patch, \(2, 12, 12\), and are \(2, 6, 6\)"):

@@ -65,6 +65,8 @@ class Whitening:
 
     def __call__(self, features: Tensor) -> Tensor:
         """features (M, d) -> float64 (M, at most dims)."""
+        if not hasattr(self, "kept"):
+            raise CourseError("this whitening has learned nothing yet; call fit(features) first.")
         x = _checked_features(features, width=self.pca.n_features_in_)
         z = torch.from_numpy(self.pca.transform(x.numpy()))[:, : self.kept]
         if self.whiten:

@@ -164,6 +164,7 @@ class NearestNormal:
 
     def score(self, features: Tensor) -> Tensor:
         """features (M, d) -> float (M,), at least 0; larger is stranger."""
+        _refuse_unfitted(self, "bank")
         x = (_checked_rows(features, width=self.bank.shape[1]) - self.mean) / self.scale
         parts = [torch.cdist(part, self.bank).topk(min(self.k, len(self.bank)), dim=1, largest=False).values.mean(dim=1)
                  for part in x.split(4096)]  # fmt: skip
@@ -188,6 +189,7 @@ class Mahalanobis:
 
     def score(self, features: Tensor) -> Tensor:
         """features (M, d) -> float (M,), at least 0; larger is stranger."""
+        _refuse_unfitted(self, "factor")
         x = (_checked_rows(features, width=len(self.mean)) - self.mean) / self.scale
         return torch.linalg.solve_triangular(self.factor, x.T, upper=False).norm(dim=0)
 
@@ -262,8 +264,14 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
     return x.mean(dim=0), torch.where(scale > 1e-8, scale, 1.0)
 
 
+def _refuse_unfitted(scorer: Scorer, learned: str) -> None:
+    if not hasattr(scorer, learned):
+        raise CourseError("this scorer knows nothing normal yet; call fit(normal) first.")
+
+
 def _checked_rows(features: Tensor, *, least: int = 1, width: int | None = None) -> Tensor:
     """Features (N, d) as float32 on the CPU: finite, at least `least` rows, of `width` columns."""
+    features = torch.as_tensor(features)
     if features.dim() != 2 or len(features) < least or not features.is_floating_point():
         raise CourseError(
             f"features must be float (N, d) with at least {least} rows, and are {features.dtype} {tuple(features.shape)}."

@@ -234,6 +234,8 @@ class Foreground:
     def __call__(self, maps: Tensor) -> Tensor:
         """maps (M, d, h, w) -> float32 (M, h, w) in [-1, 1], above 0 on the object: twice its probability, less 1."""
         maps = _checked_maps(maps)
+        if not hasattr(self, "model"):
+            raise CourseError("this foreground has learned nothing yet; call fit(maps, rough) first.")
         share = torch.from_numpy(self.model.predict_proba(_rows(maps).double().numpy())[:, 1])  # (M * h * w,)
         return (2 * share - 1).view(len(maps), *maps.shape[2:]).float()
 

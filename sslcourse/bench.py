@@ -12,15 +12,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sslcourse import backbones, pretext, train
+from sslcourse import backbones, distributed, pretext, train
 from sslcourse import device as devices
 from sslcourse.data import world
+from sslcourse.data.stream import ImageFiles
+from sslcourse.errors import CourseError
 from sslcourse.pretext.base import PretextTask
 from sslcourse.pretext.simclr import SimCLR
 
@@ -38,11 +41,15 @@ def run(*, seconds: float = 4.0, device: str = "auto") -> dict[str, Any]:
     }
     tasks["rotation, one drawn"] = lambda: pretext.build("rotation", backbones.build(), all_rotations=False)
     results: dict[str, Any] = {"machine": devices.report(where), "batch": BATCH, "rounds": ROUNDS}
-    with tqdm(total=len(tasks) + 3, desc="bench", leave=False, file=sys.stderr) as bar:
+    with tqdm(total=len(tasks) + 5, desc="bench", leave=False, file=sys.stderr) as bar:
         results["loop / bare step"] = {}
         for name, make in tasks.items():
             results["loop / bare step"][name] = loop_against_bare_step(make, images, where, seconds)
             bar.update()
+        results["streamed / bare step"] = {stem: streaming(stem, where, seconds) for stem in ("imagenet", "small")}
+        bar.update()
+        results["two processes / one"] = {name: two_processes(name, seconds) for name in ("rotation", "simclr")}
+        bar.update()
         results["against lightly"] = against_lightly(images, where, seconds)
         bar.update()
         results["pocket world, 14,000 images"] = world_times()
@@ -56,25 +63,134 @@ def loop_against_bare_step(
     make: Callable[[], PretextTask], images: Tensor, where: torch.device, seconds: float, batch: int = BATCH
 ) -> dict[str, float]:
     """Images per second of `train.pretrain` over those of forward, backward and step on views that are ready."""
-    task, bare = make(), make()
-    config = train.TrainConfig(steps=1, batch_size=batch, log_every=10**6)
-    bare.to(where, memory_format=devices.memory_format(where)).train()
-    bare.prepare(images.to(where))
-    ready = bare.views(images[:batch].to(where), devices.generator(0, where))
-    optimizer = train.make_optimizer(bare, config)
+    task, bare_step = make(), _bare_step(make(), images[:batch], where)
+
+    def loop(steps: int) -> None:
+        _pretrain(task, images, where, steps, batch)
+
+    return _side_by_side(loop, _repeated(bare_step), where, seconds, batch)
+
+
+def _bare_step(task: PretextTask, images: Tensor, where: torch.device) -> Callable[[], None]:
+    """Forward, backward and step on views of these images that are ready."""
+    task.to(where, memory_format=devices.memory_format(where)).train()
+    task.prepare(images.to(where))
+    ready = task.views(images.to(where), devices.generator(0, where))
+    optimizer = train.make_optimizer(task, train.TrainConfig(steps=1))
 
     def bare_step() -> None:
         with devices.autocast(where):
-            loss, _ = bare(*ready)
+            loss, _ = task(*ready)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
 
-    def loop(steps: int) -> None:
-        few = train.TrainConfig(steps=steps, batch_size=batch, log_every=10**6)
-        train.pretrain(task, images, few, device=where, progress=False)
+    return bare_step
 
-    return _side_by_side(loop, lambda steps: [bare_step() for _ in range(steps)], where, seconds, batch)
+
+def _repeated(step: Callable[[], None]) -> Callable[[int], None]:
+    def repeat(steps: int) -> None:
+        for _ in range(steps):
+            step()
+
+    return repeat
+
+
+def streaming(
+    stem: str, where: torch.device, seconds: float, *, workers: int | None = None, batch: int = 64
+) -> dict[str, float]:
+    """Images per second of `train.pretrain` on JPEG files, streamed, over those of the bare step: ResNet-18 at 64x64.
+
+    The files are 256 x 192 pixels, some 20 KB each, decoded anew for every batch. The loop on them runs alone, long
+    enough for what workers prepared to be used up.
+    """
+
+    def make() -> PretextTask:
+        return pretext.build("rotation", backbones.build("resnet18", stem=stem, image_size=64), all_rotations=False)
+
+    with tempfile.TemporaryDirectory() as folder:
+        files = ImageFiles(_photographs(Path(folder), 512), 64, workers=workers)
+        pairs = []
+        for _ in range(3):
+            theirs = _rate(_repeated(_bare_step(make(), files.sample(batch).images, where)), where, seconds, batch)
+            ours = _rate(lambda steps: _pretrain(make(), files, where, steps, batch), where, seconds, batch)
+            pairs.append((ours, theirs))
+    return _ratio(pairs)
+
+
+def _photographs(folder: Path, count: int) -> list[Path]:
+    """Pictures of pocket world as JPEG files of 256 x 192 pixels, with the noise of a camera, so that they are as long."""
+    from PIL import Image
+
+    dice = devices.generator(0)
+    paths = [folder / f"{i:04}.jpg" for i in range(count)]
+    for path, image in zip(paths, world.draw("unlabeled", count, size=64).images, strict=True):
+        large = torch.nn.functional.interpolate(image[None].float(), (192, 256), mode="bilinear")[0]  # (3, 192, 256)
+        noisy = (large + 6 * torch.randn(large.shape, generator=dice)).clamp(0, 255).to(torch.uint8)
+        Image.fromarray(noisy.permute(1, 2, 0).numpy()).save(path, quality=90)
+    return paths
+
+
+def two_processes(name: str, seconds: float, *, batch: int = BATCH) -> dict[str, float]:
+    """Images per second of two processes (gloo, one thread each) over those of one with two threads, same joint batch."""
+    rounds = [(_processes(2, name, seconds, batch), _processes(1, name, seconds, batch)) for _ in range(3)]
+    return _ratio(rounds)
+
+
+def _processes(count: int, name: str, seconds: float, batch: int) -> float:
+    """Images per second of `train.pretrain` in `count` processes that torchrun starts, two threads together."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    command = [*launch, "-m", "sslcourse.bench", name, str(seconds), str(batch)]
+    threads = {"OMP_NUM_THREADS": str(2 // count)}
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | threads)
+    if done.returncode:
+        raise CourseError(f"the processes that were timed have failed: {done.stderr.strip().splitlines()[-1]}")
+    return float(done.stdout.split()[-1])
+
+
+def one_process(name: str, seconds: float, batch: int) -> None:
+    """What each of these processes does: train, and print the images per second of all together (rank 0)."""
+    where, images = torch.device("cpu"), world.draw("unlabeled", 2048).images
+    task = pretext.build(name, backbones.build(pretext.find(name).arch))
+    _pretrain(task, images, where, 3, batch)
+    begin = time.perf_counter()
+    _pretrain(task, images, where, 5, batch)
+    steps = torch.tensor(max(5, round(seconds / (time.perf_counter() - begin) * 5)))
+    steps = int(distributed.mean(steps.float()))  # all must agree
+    distributed.wait()
+    begin = time.perf_counter()
+    _pretrain(task, images, where, steps, batch)
+    distributed.wait()
+    if distributed.rank() == 0:
+        print(batch * steps / (time.perf_counter() - begin))
+
+
+def _pretrain(task: PretextTask, images: Tensor | ImageFiles, where: torch.device, steps: int, batch: int) -> None:
+    config = train.TrainConfig(steps=steps, batch_size=batch, log_every=10**6)
+    train.pretrain(task, images, config, device=where, progress=False)
+
+
+def _rate(side: Callable[[int], Any], where: torch.device, seconds: float, batch: int) -> float:
+    """Images per second of a side that is warm, over at least `seconds`; it starts once, and so does its clock."""
+    side(2)
+    devices.synchronize(where)
+    begin = time.perf_counter()
+    side(3)
+    devices.synchronize(where)
+    steps = max(10, round(seconds / (time.perf_counter() - begin) * 3))
+    begin = time.perf_counter()
+    side(steps)
+    devices.synchronize(where)
+    return batch * steps / (time.perf_counter() - begin)
+
+
+def _ratio(pairs: list[tuple[float, float]]) -> dict[str, float]:
+    """The median ratio of (ours, theirs), in images per second."""
+    return {
+        "ratio": statistics.median(ours / theirs for ours, theirs in pairs),
+        "ours, images/s": statistics.median(ours for ours, _ in pairs),
+        "bare, images/s": statistics.median(theirs for _, theirs in pairs),
+    }
 
 
 def against_lightly(images: Tensor, where: torch.device, seconds: float) -> dict[str, Any]:
@@ -226,6 +342,13 @@ def text(results: dict[str, Any]) -> str:
         lines.append(
             f"  {name:<22} {row['ratio']:.2f}   ({row['ours, images/s']:.0f} of {row['bare, images/s']:.0f} images/s)"
         )
+    for title, asked in (("streamed / bare step", "ResNet-18 at 64x64, JPEG files (at least 0.9)"),
+                         ("two processes / one", "gloo, two cores (at least 0.85)")):  # fmt: skip
+        lines.append(f"{title}, {asked}:")
+        for name, row in results[title].items():
+            lines.append(
+                f"  {name:<22} {row['ratio']:.2f}   ({row['ours, images/s']:.0f} of {row['bare, images/s']:.0f} images/s)"
+            )
     lines.append("against lightly's SimCLRTransform in a DataLoader with two workers (alone 15, in the loop 3):")
     for name, row in results["against lightly"].items():
         if name == "not measured":
@@ -238,3 +361,7 @@ def text(results: dict[str, Any]) -> str:
         lines.append(f"{title} (under {asked} s):")
         lines += [f"  {name:<34} {value:.2f}" for name, value in results[title].items()]
     return "\n".join(lines)
+
+
+if __name__ == "__main__":  # under torchrun, from `two_processes`
+    one_process(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]))

@@ -117,6 +117,41 @@ def mean(x: Tensor) -> Tensor:
 # --- batch norm over the whole batch -----------------------------------------------------------------------------
 
 
+class _Normalize(torch.autograd.Function):
+    """Batch norm whose mean and variance are those of all processes' images, in two exchanges of 2C numbers."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> tuple[Tensor, ...]:
+        # Equally many values everywhere, so that the joint variance is the mean of the variances and the variance of
+        # the means. Sums of squares would cancel where a mean is large.
+        parts = gather(torch.stack(torch.batch_norm_update_stats(x, None, None, 0.0)).unsqueeze(0))  # (size, 2, C)
+        mean = parts[:, 0].mean(dim=0)  # (C,)
+        variance = parts[:, 1].mean(dim=0) + parts[:, 0].var(dim=0, correction=0)  # (C,)
+        ctx.save_for_backward(x, weight, mean, variance)
+        ctx.eps = eps
+        ctx.mark_non_differentiable(mean, variance)
+        return nn.functional.batch_norm(x, mean, variance, weight, bias, training=False, eps=eps), mean, variance
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        x, weight, mean, variance = ctx.saved_tensors
+        scale = torch.ones_like(mean) if weight is None else weight
+        # As if mean and variance were constants: dx = scale * gradient / deviation, and the sums over this process's
+        # values of gradient * normalized x and of gradient, which are the gradients of weight and bias, too.
+        dx, along, across = torch.ops.aten.native_batch_norm_backward(
+            gradient, x, scale, mean, variance, None, None, False, ctx.eps, [True, True, True]
+        )
+        sums = gather(torch.stack([across, along]).unsqueeze(0))  # (size, 2, C): all losses depend on our values
+        across_all, along_all = sums.sum(dim=0) / (size() * x.numel() / x.shape[1])
+        # What they depend on: dx -= scale / deviation * (mean of gradient + normalized x * mean of their product).
+        rate = (variance + ctx.eps).rsqrt()
+        slope = -scale * rate.square() * along_all
+        offset = -scale * rate * across_all - slope * mean
+        shape = [1, -1] + [1] * (x.dim() - 2)
+        dx.addcmul_(x, slope.to(dx.dtype).view(shape)).add_(offset.to(dx.dtype).view(shape))
+        return dx, *((None, None) if weight is None else (along, across)), None
+
+
 class SynchronizedBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch norm with the statistics of all processes' images: PyTorch's own SyncBatchNorm works on GPUs alone."""
 
@@ -126,19 +161,14 @@ class SynchronizedBatchNorm(nn.modules.batchnorm._BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or size() == 1:
             return super().forward(x)
-        along = [d for d in range(x.dim()) if d != 1]
-        shape = [1, -1] + [1] * (x.dim() - 2)
-        count = size() * x.numel() / x.shape[1]  # values of each channel; every process has as many images
-        mean = total(x.sum(along)) / count  # (C,)
-        centred = x - mean.view(shape)
-        variance = total(centred.square().sum(along)) / count  # (C,)
+        normalized, mean, variance = _Normalize.apply(x, self.weight, self.bias, self.eps)
         if self.track_running_stats:
+            count = size() * x.numel() / x.shape[1]  # values of each channel; every process has as many images
             with torch.no_grad():
                 self.num_batches_tracked.add_(1)
                 self.running_mean.lerp_(mean, self.momentum)
                 self.running_var.lerp_(variance * count / (count - 1), self.momentum)
-        x = centred * (variance + self.eps).rsqrt().view(shape)
-        return x * self.weight.view(shape) + self.bias.view(shape) if self.affine else x
+        return normalized
 
 
 def synchronize_batch_norm(module: nn.Module) -> None:

@@ -113,14 +113,18 @@ def values(found: dict, kind: str, row: str, annotated: int, name: str) -> tuple
     return tuple(found["scores"][f"{start}{seed}"][name] for seed in seeds)
 
 
-def report(found: dict) -> None:
+def report(found: dict) -> str:
     """Tables in Markdown: every row of both kinds at the usual number of images, and curves against that number."""
+    lines = []
     for kind, (_, _, _, annotated, names) in KINDS.items():
-        print(f"\n{kind.capitalize()}, {annotated} annotated images, test, mean ± standard deviation over five seeds\n")
-        print(
+        lines += [
+            f"{kind.capitalize()}, {annotated} annotated images, test, mean ± standard deviation over five seeds:",
+            "",
+        ]
+        lines.append(
             f"| backbone | {' | '.join(names)} | points of {names[0]} above scratch with as many steps, 95% interval |"
         )
-        print("|---|" + "---|" * (len(names) + 1))
+        lines.append("|---|" + "---|" * (len(names) + 1))
         for row in ROWS:
             columns = [values(found, kind, row, annotated, name) for name in names]
             alike = SCRATCH + LONGER * row.endswith(LONGER)  # as many steps
@@ -131,13 +135,15 @@ def report(found: dict) -> None:
                 low, high = (100 * end for end in difference.interval)
                 gain = f"{100 * difference.mean:+.1f} ({low:+.1f} to {high:+.1f})"
             if columns[0]:
-                print(f"| {row} | {' | '.join(str(evaluate.Summary(column)) for column in columns)} | {gain} |")
+                lines.append(f"| {row} | {' | '.join(str(evaluate.Summary(column)) for column in columns)} | {gain} |")
+        lines.append("")
     counts = sorted({count for kind, count, _, _ in PARTS if kind == "segmentation"})
-    print("\nSegmentation: mIoU against the number of annotated images, mean over three seeds\n")
-    print(f"| backbone | {' | '.join(map(str, counts))} |\n|---|" + "---|" * len(counts))
+    lines += ["Segmentation, mIoU against the number of annotated images, mean over three seeds:", ""]
+    lines.append(f"| backbone | {' | '.join(map(str, counts))} |\n|---|" + "---|" * len(counts))
     for row in CURVES:
         cells = [values(found, "segmentation", row, count, "mIoU")[:3] for count in counts]
-        print(f"| {row} | " + " | ".join(f"{sum(v) / len(v):.3f}" if v else "" for v in cells) + " |")
+        lines.append(f"| {row} | " + " | ".join(f"{sum(v) / len(v):.3f}" if v else "" for v in cells) + " |")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -147,7 +153,7 @@ def main() -> None:
     record = Record()
     if not given.report:
         measure(record, load("world:crowd"))
-    report(record.found)
+    print(report(record.found))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Write the tables of benchmarks/results.json into README.md and benchmarks/README.md.
+"""Write the tables of benchmarks/results.json and benchmarks/dense.json into README.md and benchmarks/README.md.
 
     python tools/write_results.py            write them
     python tools/write_results.py --check    say which file differs from the results, and fail
@@ -8,6 +8,7 @@ can't drift apart: `python -m sslcourse compare --out benchmarks/results.json` m
 """
 
 import re
+import runpy
 import sys
 from pathlib import Path
 
@@ -41,11 +42,18 @@ def curves(results: dict, protocol: str) -> str:
     return compare.markdown(lines)
 
 
+def dense() -> str:
+    """The tables of benchmarks/dense.json, as the program that measured it makes them."""
+    program = runpy.run_path(str(ROOT / "benchmarks" / "dense.py"))
+    return program["report"](program["Record"]().found)
+
+
 TABLES = {
     "short": short,
     "table": lambda results: compare.markdown(compare.table(results)),
     "matrix": lambda results: compare.markdown(compare.matrix_table(results)),
     "linear curves": lambda results: curves(results, "linear"),
+    "dense": lambda results: dense(),
 }
 
 
@@ -66,7 +74,7 @@ def main() -> int:
             if "--check" not in sys.argv:
                 path.write_text(new, encoding="utf-8")
     if "--check" in sys.argv and differ:
-        print(f"not what benchmarks/results.json says: {', '.join(differ)}; run tools/write_results.py")
+        print(f"not what the files of results say: {', '.join(differ)}; run tools/write_results.py")
     return int("--check" in sys.argv and bool(differ))
 
 

@@ -73,7 +73,7 @@ def run_and_die(out, name, moment, seed):
 
 
 @pytest.mark.parametrize("name", list(pretext.tasks()))
-def test_killed_ten_times_and_resumed_the_weights_are_the_same_bits(tmp_path, name):
+def test_killed_again_and_again_and_resumed_the_weights_are_the_same_bits(tmp_path, name):
     torch.set_num_threads(1)
     run(tmp_path / "whole", name, resume=False)
     start = multiprocessing.get_context("forkserver")
@@ -81,12 +81,13 @@ def test_killed_ten_times_and_resumed_the_weights_are_the_same_bits(tmp_path, na
     kills = 0
     moments = list(MOMENTS)
     random.Random(name).shuffle(moments)
+    moments = moments if name == "rotation" else moments[::2]  # ten deaths for one task, five for each of the others
     for seed, moment in enumerate(moments):
         process = start.Process(target=run_and_die, args=(tmp_path / "killed", name, moment, seed))
         process.start()
         process.join(120)
         kills += process.exitcode == -signal.SIGKILL
-    assert kills >= 4  # a run may reach its end before the last moments come
+    assert kills >= len(moments) // 2 - 1  # a run may reach its end before the last moments come
     run(tmp_path / "killed", name)
     for file in ("backbone.safetensors", "history.jsonl"):
         assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), file

@@ -4,16 +4,17 @@ Standard library only, and everything that may be broken is tried in a process o
 missing, does not fit torchvision, or takes the whole interpreter down with it.
 
 A file for each subject: `packages`, `gpu` (with `nvidia`), `machine` (with `system`), `speed` (with `clock`), `notebooks`.
-Their checks return a Finding, or None where there is nothing to look at, and raise nothing.
+Their checks return a Finding, or None where there is nothing to look at, and are kept apart by `look`.
 """
 
 from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from json import dumps
+from typing import Any
 
 from sslcourse.doctor import gpu, machine, notebooks, packages, speed
 from sslcourse.doctor.finding import Finding, counted, healthy, text
@@ -48,23 +49,35 @@ def run(json: bool = False, quick: bool = False) -> int:
 
 def findings(quick: bool = True) -> Iterator[Finding]:
     """Everything that is looked at, what others depend on first; the speed check only where it isn't to be `quick`."""
-    yield packages.check_python()
-    yield machine.check_machine()
-    yield machine.check_memory()
-    yield from filter(None, (machine.check_shared_memory(), machine.check_open_files()))
-    yield packages.check_packages()
-    yield packages.check_torch()
-    yield packages.check_torchvision()
+    yield from look("Python", packages.check_python)
+    yield from look("machine", machine.check_machine)
+    yield from look("memory", machine.check_memory)
+    yield from look("/dev/shm", machine.check_shared_memory)
+    yield from look("open files", machine.check_open_files)
+    yield from look("packages", packages.check_packages)
+    yield from look("torch", packages.check_torch)
+    yield from look("torchvision", packages.check_torchvision)
     driver, torch = ask_driver(), gpu.ask_torch()
-    yield gpu.check_driver(driver, torch.value)
-    yield gpu.check_devices(torch, driver)
-    computed = gpu.ask_gpus(torch.value)
-    yield from filter(None, (gpu.check_gpus(computed, torch.value), gpu.check_gpu_memory(computed, driver)))
-    yield machine.check_threads(torch.value)
-    yield notebooks.check_figures()
-    yield notebooks.check_notebooks()
-    yield notebooks.check_classroom()
-    yield machine.check_cache()
-    yield packages.check_lock()
+    yield from look("driver", gpu.check_driver, driver, torch.value)
+    yield from look("devices", gpu.check_devices, torch, driver)
+    gpus = gpu.ask_gpus(torch.value)
+    yield from look("GPU", gpu.check_gpus, gpus, torch.value)
+    yield from look("GPU memory", gpu.check_gpu_memory, gpus, driver)
+    yield from look("threads", machine.check_threads, torch.value)
+    yield from look("figures", notebooks.check_figures)
+    yield from look("notebooks", notebooks.check_notebooks)
+    yield from look("classroom", notebooks.check_classroom)
+    yield from look("cache", machine.check_cache)
+    yield from look("lock", packages.check_lock)
     if not quick:
-        yield from speed.check_speed(torch.value, computed.value if computed else None, driver)
+        yield from look("speed", speed.check_speed, torch.value, gpus.value if gpus else None, driver)
+
+
+def look(name: str, check: Callable[..., Finding | list[Finding] | None], *arguments: Any) -> list[Finding]:
+    """What a check found. Machines are of more kinds than we know: where a check fails itself, the others still run."""
+    try:
+        found = check(*arguments)
+    except Exception as error:
+        advice = "That is a mistake of the doctor, and says nothing about your machine: please report it."
+        return [Finding(name, "warning", f"could not be looked at: {type(error).__name__}: {error}", advice)]
+    return found if isinstance(found, list) else [found] if found else []

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import platform
+from collections.abc import Sequence
 from typing import Any
 
 from sslcourse.doctor import system
@@ -13,9 +14,10 @@ from sslcourse.doctor.installs import setting
 from sslcourse.doctor.nvidia import Driver
 
 SECONDS = 10.0
+LESS = "The CPU does less than a third of what is expected."
 SLOW = 1 / 3  # of what is expected; processors of the last ten years differ by less
-# Measured with `clock.measure(10)`, alone, on the machine of benchmarks/README.md: torch 2.15, one and two threads.
-REFERENCE = "two cores of an AMD EPYC (Zen 4)"
+# Measured with `clock.measure(10)`, alone, on the machine of benchmarks/README.md: torch 2.14.1, one and two threads.
+REFERENCE = "the reference, two cores of an AMD EPYC (Zen 4),"
 STEPS = {1: 9.5, 2: 16.0}  # rotation, optimizer steps/s by threads; more threads gain little on networks so small
 GFLOPS = 90.0  # a float32 matrix product, 10^9 operations/s for each thread
 THREADS = 16  # to so many, a product of 1024x1024 can be expected to grow with its threads
@@ -27,11 +29,10 @@ LATER = 128  # from 8.6 on
 
 def check_speed(
     facts: dict[str, Any] | None, gpus: dict[str, Any] | None, driver: Driver | None, seconds: float = SECONDS
-) -> Iterator[Finding]:
+) -> list[Finding]:
     """Training, arithmetic and reading, as three findings. `facts` and `gpus` are what torch said (`gpu.py`)."""
     if not facts:
-        yield Finding("speed", "warning", "not measured, since torch doesn't work", "Mend torch first.")
-        return
+        return [Finding("speed", "warning", "not measured, since torch doesn't work", "Mend torch first.")]
     computing = gpus and not any(g["error"] for g in gpus["gpus"])
     kinds = ["cpu", *(k for k in facts["usable"] if k != "cpu" and computing)]
     load, waits = load_per_core(), system.throttled()
@@ -40,33 +41,32 @@ def check_speed(
     )
     if not answer.value:
         advice = "The lessons may be slow here. Close other programs, and run the doctor again."
-        yield Finding("speed", "warning", f"not measured: {answer.error}", advice)
-        return
+        return [Finding("speed", "warning", f"not measured: {answer.error}", advice)]
     why = reasons(answer.value, load, system.throttled() - waits)
-    yield judge_training(answer.value, kinds, why)
-    yield judge_arithmetic(answer.value, kinds, why, peak(answer.value, gpus, driver), busy(driver))
-    yield judge_reading(answer.value, why)
+    return [
+        judge_training(answer.value, kinds, why),
+        judge_arithmetic(answer.value, kinds, why, peak(answer.value, gpus, driver), busy(driver)),
+        judge_reading(answer.value, why),
+    ]
 
 
 def judge_training(measured: dict[str, Any], kinds: Sequence[str], why: str) -> Finding:
-    """Steps of the course's own pretraining, and how long its rotation would take here and on the reference."""
-    steps, threads = measured["steps"], measured["threads"]
-    expected = STEPS[min(2, threads)]
-    best = kinds[-1]
-    took = f"rotation of the course, {measured['whole']} steps of {measured['batch']} pictures, takes about"
-    found = f"{took} {duration(measured['whole'] / steps[best])} on {best} ({steps[best]:.1f} steps/s"
-    found += f"; cpu, {counted(threads, 'thread')}: {steps['cpu']:.1f}" * (best != "cpu")
-    found += f"); {duration(measured['whole'] / STEPS[2])} on {REFERENCE}, of which {counted(min(2, threads), 'thread')} did {expected:g}"
+    """Steps of the course's own pretraining, on the CPU against the reference, on a GPU against this CPU."""
+    steps, few, best = measured["steps"], min(2, measured["threads"]), kinds[-1]
+    expected = STEPS[few]
+    found = f"pretraining on rotation, {measured['whole']} steps of {measured['batch']} pictures, would take about "
+    found += f"{duration(measured['whole'] / steps[best])} on {best}: "
+    found += ", ".join(f"{steps[kind]:.1f} steps/s on {kind}" for kind in reversed(kinds))
+    found += f" with {counted(measured['threads'], 'thread')} ({REFERENCE} with {counted(few, 'thread')}: {expected:g};"
+    found += f" measured for {measured['seconds']:.0f} s in all)"
     advice = []
     if steps["cpu"] < SLOW * expected:
-        advice.append(f"The CPU does less than a third of what is expected. {why}")
-    if best != "cpu" and steps[best] < steps["cpu"]:
-        advice.append(
-            f"Networks as small as the lessons' train faster on this CPU than on its GPU: use `--device cpu`, and in notebooks, before you start JupyterLab:\n{setting('CUDA_VISIBLE_DEVICES', '-1')}"
-            if best == "cuda"
-            else "Networks as small as the lessons' train faster on this CPU than on its GPU: use `--device cpu`."
-        )
-    figures = {"measured": measured, "expected": {"steps": expected}}
+        advice.append(f"{LESS} {why}")
+    if steps[best] < steps["cpu"]:
+        advice.append("Networks as small as the lessons' train faster on this CPU than on its GPU: use `--device cpu`.")
+        if best == "cuda":
+            advice.append(f"For the lessons, before you start JupyterLab:\n{setting('CUDA_VISIBLE_DEVICES', '-1')}")
+    figures = {"measured": measured, "expected": {"cpu": expected}}
     return Finding("speed", "warning" if advice else "ok", found, "\n".join(advice), figures)
 
 
@@ -79,15 +79,16 @@ def judge_arithmetic(
     parts, advice = [], []
     for kind in kinds:
         about = f"{counted(threads, 'thread')}, {measured['vectors']}" if kind == "cpu" else "float32"
-        source = "the reference" if kind == "cpu" else "its peak on paper"
-        against = f" (expected by {source}: {expected[kind]:.0f})" if kind in expected else " (nothing to compare with)"
+        source = "what the reference does" if kind == "cpu" else "its peak on paper"
+        against = f" ({source}: {expected[kind]:.0f})" if kind in expected else " (nothing to compare with)"
         parts.append(f"{kind}, {about}: {gflops[kind]:.0f} GFLOP/s{against}")
     if gflops["cpu"] < SLOW * expected["cpu"]:
-        advice.append(f"The CPU does less than a third of what is expected. {why}")
+        advice.append(f"{LESS} {why}")
     if gpu_peak and gflops["cuda"] < SLOW * gpu_peak:
+        before = f", and was {others}% busy before the check" if others > 30 else ""
         advice.append(
-            f"The GPU does less than a third of its peak{f', and was {others}% busy before we began' * (others > 30)}. See who else uses it, and whether it is\n"
-            "throttled by heat or power:\n    nvidia-smi -q -d PERFORMANCE,POWER,UTILIZATION"
+            f"The GPU does less than a third of its peak{before}. See who else uses it, and whether heat or power slow it down:\n"
+            "    nvidia-smi -q -d PERFORMANCE,POWER,UTILIZATION"
         )
     return Finding(
         "arithmetic", "warning" if advice else "ok", "; ".join(parts), "\n".join(advice), {"expected": expected}
@@ -96,7 +97,7 @@ def judge_arithmetic(
 
 def judge_reading(measured: dict[str, Any], why: str) -> Finding:
     photos = measured["photos"]
-    found = f"{photos:.0f} JPEG photographs/s on one core (the reference: {PHOTOS:.0f}); the check took {measured['seconds']:.0f} s"
+    found = f"{photos:.0f} JPEG photographs/s on one core (what the reference does: {PHOTOS:.0f})"
     slow = photos < SLOW * PHOTOS
     advice = f"Reading your own pictures will be slow. {why}" if slow else ""
     return Finding("reading", "warning" if slow else "ok", found, advice, {"expected": PHOTOS})
@@ -119,7 +120,7 @@ def reasons(measured: dict[str, Any], load: float | None, waits: int) -> str:
         seen.append(
             f"torch computes with more threads than there are cores:\n{setting('OMP_NUM_THREADS', str(system.cores()))}"
         )
-    if measured["vectors"] == "DEFAULT" and os.uname().machine in ("x86_64", "AMD64"):
+    if measured["vectors"] == "DEFAULT" and platform.machine() in ("x86_64", "AMD64"):
         seen.append("The CPU has no AVX2, or a virtual machine hides it (let it pass the host's CPU through).")
     usual = (
         "What often helps: close other programs, plug a laptop in, switch power saving off, and let a hot machine cool."

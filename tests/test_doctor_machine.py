@@ -394,22 +394,44 @@ def test_gpus_that_compute():
     assert gpu.check_gpus(None, facts(**NO_GPU)) is None
 
 
-def test_what_a_gpu_is_asked():
+def told(code):
+    """What code for a process of its own tells, run in this one: importing torch again would take seconds."""
+    said, space = [], {}
+    space["tell"] = lambda value: said.append(json.loads(json.dumps(value)))
+    exec(code, space)
+    return said[0], space
+
+
+def test_what_a_gpu_is_asked(monkeypatch):
     """On the CPU, and on a GPU that torch believes in and that isn't there."""
-    pretend = """
-import torch
-from types import SimpleNamespace
-c = torch.cuda
-c.is_available, c.device_count, c.get_arch_list, c.nccl.version = lambda: True, lambda: 1, lambda: ["sm_90"], lambda: (2, 27)
-c.get_device_properties = lambda i: SimpleNamespace(name="H100", major=9, minor=0, total_memory=5, uuid="aaaa")
-real, torch.ones = torch.ones, lambda *a, device, **k: real(*a, device="nowhere" if device == "cuda:0" else device, **k)
-"""
-    attempts = "\nprint(json.dumps([attempt('cpu'), attempt('cuda:0')]), file=sys.stderr)"
-    answer = asking.ask(pretend + gpu.COMPUTE + attempts)
-    works, fails = json.loads(answer.everything.splitlines()[-1])
-    (one,) = answer.value["gpus"]
-    assert works == "" and fails and one["error"] == fails and one["free"] is one["bf16"] is None
-    assert one["capability"] == [9, 0] and one["uuid"] == "aaaa" and answer.value["kernels"] == ["sm_90"]
+    import torch
+
+    about = SimpleNamespace(name="NVIDIA H100", major=9, minor=0, total_memory=5, uuid="aaaa")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: about)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_90"])
+    monkeypatch.setattr(torch.cuda.nccl, "version", lambda: (2, 27))
+    code = gpu.COMPUTE.replace('attempt(f"cuda:{i}")', 'attempt("nowhere")')
+    assert code != gpu.COMPUTE
+    answer, space = told(code)
+    (one,) = answer["gpus"]
+    assert space["attempt"]("cpu") == "" and "nowhere" in one["error"] and one["free"] is one["bf16"] is None
+    assert one["capability"] == [9, 0] and one["uuid"] == "aaaa" and answer["kernels"] == ["sm_90"]
+    assert gpu.check_gpus(asking.Answer(answer), facts()).status == "problem"
+
+
+def test_what_torch_is_asked(monkeypatch):
+    from sslcourse import device
+
+    answer, _ = told(gpu.TORCH)
+    assert set(answer) == set(facts()) and answer["usable"][-1] == "cpu" and answer["threads"] >= 1
+
+    def full():
+        raise RuntimeError("CUDA error: out of memory\nand more")
+
+    monkeypatch.setattr(device, "report", full)
+    assert told(gpu.TORCH)[0]["best"].endswith(": CUDA error: out of memory")
 
 
 def test_memory_of_a_gpu_that_others_took(smi):
@@ -519,9 +541,11 @@ def test_a_speed_that_could_not_be_measured(files, monkeypatch):
     assert speed.check_speed(None, None, None)[0].status == "warning"
 
 
-def test_speed_is_measured_within_its_time():
-    found = {f.name: f for f in speed.check_speed(facts(**NO_GPU), None, None, seconds=0.5)}  # in a process of its own
+def test_speed_is_measured(monkeypatch):
+    monkeypatch.setattr(speed, "ask", lambda code, seconds: asking.Answer(told(code)[0]))
+    found = {f.name: f for f in speed.check_speed(facts(**NO_GPU), None, None, seconds=0.3)}
     about = found["speed"].figures["measured"]
+    assert set(about) == set(measured()) and about["whole"] == 900 and about["batch"] == 64  # STEPS were measured so
     assert about["steps"]["cpu"] > 0 and about["gflops"]["cpu"] > 0 and about["photos"] > 0 and about["threads"] >= 1
 
 

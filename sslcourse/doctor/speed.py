@@ -15,15 +15,15 @@ from sslcourse.doctor.nvidia import Driver
 
 SECONDS = 10.0
 LESS = "The CPU does less than a third of what is expected."
-SLOW = 1 / 3  # of what is expected; processors of the last ten years differ by less
+SLOW = 1 / 3  # of what is expected; wide, since it was measured on one processor
 # Measured with `clock.measure(10)`, alone, on the machine of benchmarks/README.md: torch 2.14.1, one and two threads.
 REFERENCE = "the reference, two cores of an AMD EPYC (Zen 4),"
-STEPS = {1: 9.5, 2: 16.0}  # rotation, optimizer steps/s by threads; more threads gain little on networks so small
+STEPS = {1: 9.5, 2: 16.0}  # rotation, optimizer steps/s by threads; of more threads, no more is expected
 GFLOPS = 90.0  # a float32 matrix product, 10^9 operations/s for each thread
 THREADS = 16  # to so many, a product of 1024x1024 can be expected to grow with its threads
 PHOTOS = 1200.0  # JPEGs/s on one core
 # float32 units of one multiprocessor by compute capability (CUDA C++ Programming Guide, arithmetic throughput).
-LANES = {(5, 0): 128, (5, 2): 128, (6, 0): 64, (6, 1): 128, (7, 0): 64, (7, 5): 64, (8, 0): 64}
+LANES = {(5, 0): 128, (5, 2): 128, (6, 0): 64, (6, 1): 128, (7, 0): 64, (7, 2): 64, (7, 5): 64, (8, 0): 64}
 LATER = 128  # from 8.6 on
 
 

@@ -466,6 +466,7 @@ def measured(**other):
     return {
         "steps": {"cpu": 16.0},
         "gflops": {"cpu": 180.0},
+        "share": 0.98,
         "photos": 1200.0,
         "threads": 2,
         "vectors": "AVX512",
@@ -478,7 +479,6 @@ def measured(**other):
 
 def check_speed(monkeypatch, answer, *more, torch=None):
     monkeypatch.setattr(speed, "ask", lambda code, seconds: answer)
-    monkeypatch.setattr(speed, "load_per_core", lambda: 0.0)
     return {f.name: f for f in speed.check_speed(torch or facts(**NO_GPU), *(more or (None, None)))}
 
 
@@ -507,10 +507,10 @@ def test_one_thread_is_held_against_one_thread(files, monkeypatch):
 def test_reasons_that_were_seen(files, monkeypatch):
     monkeypatch.setattr(system, "cores", lambda: 2)
     files({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "100000 100000"})
-    said = speed.reasons(measured(threads=9), 3.0, 12)
-    assert "3.0 programs" in said and "wait 12 times" in said and "more threads than" in said and "laptop" not in said
+    said = speed.reasons(measured(threads=9, share=0.4), 12)
+    assert "got 40%" in said and "wait 12 times" in said and "more threads than" in said and "laptop" not in said
     monkeypatch.setattr(speed.platform, "machine", lambda: "x86_64")
-    assert "AVX2" in speed.reasons(measured(vectors="DEFAULT"), None, 0)
+    assert "AVX2" in speed.reasons(measured(vectors="DEFAULT"), 0)
 
 
 def test_a_gpu_against_its_peak_and_the_cpu(files, smi, monkeypatch):
@@ -546,7 +546,7 @@ def test_speed_is_measured(monkeypatch):
     found = {f.name: f for f in speed.check_speed(facts(**NO_GPU), None, None, seconds=0.3)}
     about = found["speed"].figures["measured"]
     assert set(about) == set(measured()) and about["whole"] == 900 and about["batch"] == 64  # STEPS were measured so
-    assert about["steps"]["cpu"] > 0 and about["gflops"]["cpu"] > 0 and about["photos"] > 0 and about["threads"] >= 1
+    assert about["steps"]["cpu"] > 0 and about["gflops"]["cpu"] > 0 and about["photos"] > 0 and about["share"] > 0
 
 
 def test_a_rate_counts_the_work_and_one_round_at_least():

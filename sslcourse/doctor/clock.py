@@ -29,16 +29,20 @@ def measure(seconds: float, kinds: Sequence[str] = ("cpu",)) -> dict[str, Any]:
     """Time everything within about `seconds`; of the share of each kind of device, most goes to training.
 
     kinds    "cpu", and "cuda" or "mps" where they compute
-    Returns `steps` (optimizer steps/s of rotation by device), `gflops` (float32, by device), `photos` (JPEGs/s on one
-    core), `threads`, `vectors` (the instructions that torch uses), `batch`, `whole` (steps of the course's recipe),
+    Returns `steps` (optimizer steps/s of rotation by device), `gflops` (float32, by device), `share` (of the time of its
+    threads that the CPU gave to its product, in [0, 1]), `photos` (JPEGs/s on one core), `threads`, `vectors` (the instructions that torch uses), `batch`, `whole` (steps of the course's recipe),
     `multiprocessors` of a CUDA GPU, and `seconds` that all of it took.
     """
     begin, share = time.perf_counter(), seconds / len(kinds)
     steps = {kind: training_rate(torch.device(kind), 0.6 * share) for kind in kinds}
-    gflops = {kind: product_rate(torch.device(kind), 0.25 * share) for kind in kinds}
+    wall, own = time.perf_counter(), time.process_time()
+    gflops = {"cpu": product_rate(torch.device("cpu"), 0.25 * share)}
+    got = (time.process_time() - own) / (time.perf_counter() - wall) / torch.get_num_threads()
+    gflops |= {kind: product_rate(torch.device(kind), 0.25 * share) for kind in kinds if kind != "cpu"}
     return {
         "steps": steps,
         "gflops": gflops,
+        "share": got,
         "photos": photo_rate(0.15 * seconds),
         "threads": torch.get_num_threads(),
         "vectors": torch.backends.cpu.get_cpu_capability(),

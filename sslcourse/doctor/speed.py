@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from sslcourse.doctor.nvidia import Driver
 SECONDS = 10.0
 LESS = "The CPU does less than a third of what is expected."
 SLOW = 1 / 3  # of what is expected; wide, since it was measured on one processor
+SHARE = 0.8  # of its threads' time that a program alone gets
 # Measured with `clock.measure(10)`, alone, on the machine of benchmarks/README.md: torch 2.14.1, one and two threads.
 REFERENCE = "the reference, two cores of an AMD EPYC (Zen 4),"
 STEPS = {1: 9.5, 2: 16.0}  # rotation, optimizer steps/s by threads; of more threads, no more is expected
@@ -35,14 +35,14 @@ def check_speed(
         return [Finding("speed", "warning", "not measured, since torch doesn't work", "Mend torch first.")]
     computing = gpus and not any(g["error"] for g in gpus["gpus"])
     kinds = ["cpu", *(k for k in facts["usable"] if k != "cpu" and computing)]
-    load, waits = load_per_core(), system.throttled()
+    waits = system.throttled()
     answer = ask(
         f"from sslcourse.doctor import clock; tell(clock.measure({seconds}, {kinds}))", seconds=12 * seconds + 60
     )
     if not answer.value:
         advice = "The lessons may be slow here. Close other programs, and run the doctor again."
         return [Finding("speed", "warning", f"not measured: {answer.error}", advice)]
-    why = reasons(answer.value, load, system.throttled() - waits)
+    why = reasons(answer.value, system.throttled() - waits)
     return [
         judge_training(answer.value, kinds, why),
         judge_arithmetic(answer.value, kinds, why, peak(answer.value, gpus, driver), busy(driver)),
@@ -106,11 +106,12 @@ def judge_reading(measured: dict[str, Any], why: str) -> Finding:
 # Why, and what to do.
 
 
-def reasons(measured: dict[str, Any], load: float | None, waits: int) -> str:
+def reasons(measured: dict[str, Any], waits: int) -> str:
     """What was seen that slows a machine down; otherwise what often does."""
     seen = []
-    if load is not None and load > 1.5:
-        seen.append(f"Before the check, {load:.1f} programs wanted each core: see which with `top`, and close them.")
+    if measured["share"] < SHARE:
+        got = f"Its threads got {measured['share']:.0%} of the time of their cores, other programs had the rest:"
+        seen.append(f"{got} see which with `top`, and close them.")
     if waits > 0:
         seen.append(
             f"A container's limit made it wait {counted(waits, 'time')} meanwhile: give it more cores (docker run --cpus=2 …), or use fewer threads:\n"
@@ -126,14 +127,6 @@ def reasons(measured: dict[str, Any], load: float | None, waits: int) -> str:
         "What often helps: close other programs, plug a laptop in, switch power saving off, and let a hot machine cool."
     )
     return "\n".join(seen or [usual]) + "\nIf it stays so, the lessons only take longer; `--steps` makes a run shorter."
-
-
-def load_per_core() -> float | None:
-    """Programs that wanted to run, per core, over the last minute."""
-    try:
-        return os.getloadavg()[0] / (os.cpu_count() or 1)
-    except (AttributeError, OSError):
-        return None  # Windows
 
 
 def peak(measured: dict[str, Any], gpus: dict[str, Any] | None, driver: Driver | None) -> float | None:

@@ -103,11 +103,16 @@ def lab(
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
+def doctor(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Leave out the ten seconds in which speed is measured.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Look at this machine and say what works, what doesn't, and what to do about it."""
     from sslcourse import doctor as the_doctor
 
-    sys.exit(the_doctor.run(json=as_json))
+    sys.exit(the_doctor.run(json=as_json, quick=quick))
 
 
 @app.command()

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from sslcourse import doctor
+from sslcourse.doctor import asking, installs, machine, notebooks, packages
 
 NMS = "raise RuntimeError('operator torchvision::nms does not exist')"
 
@@ -36,32 +37,32 @@ def stub(tmp_path, monkeypatch):
 def test_a_cpu_torch_beside_the_default_torchvision_is_recognized(stub):
     stub("torch", "2.13.0+cpu", "__version__ = '2.13.0+cpu'\nclass version: cuda = None")
     stub("torchvision", "0.29.2", NMS, "torch>=2.14.0")
-    finding = doctor.check_torchvision()
+    finding = packages.check_torchvision()
     assert finding.status == "problem"
-    assert "0.29.2" in finding.found and "2.13.0+cpu" in finding.found and doctor.NMS in finding.found
+    assert "0.29.2" in finding.found and "2.13.0+cpu" in finding.found and packages.NMS in finding.found
     assert "needs torch>=2.14.0" in finding.advice
     assert "--torch-backend cpu torch==" in finding.advice and "pip uninstall -y torch torchvision" in finding.advice
-    assert doctor.check_torch().status == "ok"  # each is asked in a process of its own
+    assert packages.check_torch().status == "ok"  # each is asked in a process of its own
 
 
 def test_builds_of_two_kinds_in_fitting_versions_are_recognized(stub):
     stub("torch", "2.15.0+cpu", "__version__ = '2.15.0+cpu'")
     stub("torchvision", "0.29.2", NMS, "torch>=2.14.0")
-    finding = doctor.check_torchvision()
+    finding = packages.check_torchvision()
     assert finding.status == "problem" and "build of another kind" in finding.advice
 
 
 def test_a_pair_that_imports_but_does_not_belong_together(stub):
     stub("torch", "2.9.0")
     stub("torchvision", "0.99.0", "__version__ = '0.99.0'", "torch==2.14.0")
-    finding = doctor.check_torchvision()
+    finding = packages.check_torchvision()
     assert finding.status == "problem" and "needs torch==2.14.0, and torch 2.9.0" in finding.found
 
 
 def test_a_pair_that_belongs_together(stub):
     stub("torch", "2.14.0+cu130")
     stub("torchvision", "0.99.0", "__version__ = '0.99.0+cu130'", "torch==2.14.0")
-    assert doctor.check_torchvision().status == "ok"
+    assert packages.check_torchvision().status == "ok"
 
 
 @pytest.mark.parametrize(
@@ -75,29 +76,29 @@ def test_a_pair_that_belongs_together(stub):
 )
 def test_a_torch_that_takes_the_interpreter_down_is_one_finding(stub, code, said):
     stub("torch", "2.15.0", code)
-    finding = doctor.check_torch()
+    finding = packages.check_torch()
     assert finding.status == "problem" and said in finding.found and "pip install torch" in finding.advice
 
 
 def test_an_answer_that_never_comes():
-    assert doctor.ask("import time; time.sleep(60)", seconds=0.5).error == "no answer within 0 seconds"
+    assert asking.ask("import time; time.sleep(60)", seconds=0.5).error == "no answer within 0 seconds"
 
 
 def test_a_missing_package(monkeypatch):
-    real = doctor.installed
+    real = installs.installed
     monkeypatch.setattr(
-        doctor, "installed", lambda name: None if name in ("torch", "torchvision", "tqdm") else real(name)
+        packages, "installed", lambda name: None if name in ("torch", "torchvision", "tqdm") else real(name)
     )
-    monkeypatch.setattr(doctor, "ask", lambda code: doctor.Answer(error="ModuleNotFoundError"))
-    assert doctor.check_torch().found == doctor.check_torchvision().found == "not installed"
-    finding = doctor.check_packages()
+    monkeypatch.setattr(packages, "ask", lambda code: asking.Answer(error="ModuleNotFoundError"))
+    assert packages.check_torch().found == packages.check_torchvision().found == "not installed"
+    finding = packages.check_packages()
     assert finding.status == "problem" and "tqdm" in finding.found and finding.advice
 
 
 def test_a_package_that_is_too_old(monkeypatch):
-    real = doctor.installed
-    monkeypatch.setattr(doctor, "installed", lambda name: "1.0" if name == "numpy" else real(name))
-    finding = doctor.check_packages()
+    real = installs.installed
+    monkeypatch.setattr(packages, "installed", lambda name: "1.0" if name == "numpy" else real(name))
+    finding = packages.check_packages()
     assert finding.status == "problem" and "numpy>=1.26 (found 1.0)" in finding.found
 
 
@@ -106,7 +107,7 @@ def test_a_package_that_is_too_old(monkeypatch):
 )
 def test_python_versions(monkeypatch, version, status):
     monkeypatch.setattr(sys, "version_info", (*version, 0, "final", 0))
-    finding = doctor.check_python()
+    finding = packages.check_python()
     assert finding.status == status
     assert ("3.11 to 3.13" in finding.advice) == (status == "problem")
 
@@ -114,39 +115,39 @@ def test_python_versions(monkeypatch, version, status):
 def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SSLCOURSE_CACHE", str(tmp_path / "file" / "cache"))
-    finding = doctor.check_cache()
+    finding = machine.check_cache()
     assert finding.status == "warning" and "can't be written" in finding.found and "SSLCOURSE_CACHE" in finding.advice
 
 
 def test_a_cache_that_is_not_there_yet_is_fine_and_not_made(tmp_path, monkeypatch):
     monkeypatch.setenv("SSLCOURSE_CACHE", str(tmp_path / "new" / "cache"))
-    assert doctor.check_cache().status in ("ok", "warning")  # a full disk is a warning
+    assert machine.check_cache().status in ("ok", "warning")  # a full disk is a warning
     assert list(tmp_path.iterdir()) == []
 
 
 def test_drift_from_the_lock(tmp_path, monkeypatch):
     (tmp_path / "requirements.lock").write_text(
-        f"numpy=={doctor.installed('numpy')} ; python_full_version < '3.12' \\\n    --hash=sha256:00\n"
+        f"numpy=={installs.installed('numpy')} ; python_full_version < '3.12' \\\n    --hash=sha256:00\n"
         "numpy==0.1 ; python_full_version >= '3.12'\ntorch==2.0.0\nnot-installed==1.0\n"
     )
-    monkeypatch.setattr(doctor, "ROOT", tmp_path)
-    finding = doctor.check_lock()
+    monkeypatch.setattr(installs, "ROOT", tmp_path)
+    finding = packages.check_lock()
     assert finding.status == "warning" and "1 package of another version: torch" in finding.found
     assert "(lock: 2.0.0)" in finding.found
     (tmp_path / "requirements.lock").unlink()
-    assert doctor.check_lock().status == "ok"
+    assert packages.check_lock().status == "ok"
 
 
 def test_a_local_version_is_no_drift(tmp_path, monkeypatch):
     (tmp_path / "requirements.lock").write_text("torch==2.15.0\n")
-    monkeypatch.setattr(doctor, "ROOT", tmp_path)
-    monkeypatch.setattr(doctor, "installed", lambda name: "2.15.0+cpu")
-    assert doctor.check_lock().status == "ok"
+    monkeypatch.setattr(installs, "ROOT", tmp_path)
+    monkeypatch.setattr(packages, "installed", lambda name: "2.15.0+cpu")
+    assert packages.check_lock().status == "ok"
 
 
 def test_notebooks_under_another_python(monkeypatch):
-    monkeypatch.setattr(doctor, "ask", lambda code: doctor.Answer("/somewhere/else/python"))
-    finding = doctor.check_notebooks()
+    monkeypatch.setattr(notebooks, "ask", lambda code: asking.Answer("/somewhere/else/python"))
+    finding = notebooks.check_notebooks()
     assert finding.status == "warning" and "ipykernel install" in finding.advice
 
 
@@ -160,12 +161,12 @@ def test_notebooks_under_another_python(monkeypatch):
     ],
 )
 def test_requirements_are_read(line, name, specifier):
-    assert doctor.read_requirement(line) == doctor.Requirement(name, specifier)
+    assert installs.read_requirement(line) == installs.Requirement(name, specifier)
 
 
 def report(*arguments, **environment):
     return subprocess.run(
-        [sys.executable, "-m", "sslcourse.doctor", *arguments],
+        [sys.executable, "-m", "sslcourse.doctor", "--quick", *arguments],
         capture_output=True,
         text=True,
         cwd=doctor.ROOT,
@@ -193,13 +194,13 @@ def test_the_report_of_this_environment_as_json():
 
 def test_run_returns_the_exit_code(monkeypatch, capsys):
     bad = doctor.Finding("torch", "problem", "broken", "mend it")
-    monkeypatch.setattr(doctor, "findings", lambda: iter([bad, bad]))
+    monkeypatch.setattr(doctor, "findings", lambda quick: iter([bad, bad]))
     assert doctor.run() == 1
     said = capsys.readouterr().out
     assert said.count("mend it") == 1 and "2 problems, 0 warnings." in said  # what to do is not said twice
     assert doctor.run(json=True) == 1
     assert json.loads(capsys.readouterr().out)["ok"] is False
-    monkeypatch.setattr(doctor, "findings", lambda: iter([doctor.Finding("disk", "warning", "small", "tidy up")]))
+    monkeypatch.setattr(doctor, "findings", lambda quick: iter([doctor.Finding("disk", "warning", "small", "tidy up")]))
     assert doctor.run() == 0
 
 

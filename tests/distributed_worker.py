@@ -91,7 +91,6 @@ if __name__ == "__main__":
     if job == "gradients":
         distributed.start(torch.device("cpu"))
         compare_gradients(place)
-    else:
-        pretrain(place, dies=job == "dies")
+    pretrain(place, dies=job == "dies")
     if dist.is_initialized():
         dist.destroy_process_group()

@@ -26,11 +26,17 @@ def torchrun(job, folder, *options, processes=2):
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory):
-    """What each of two processes found."""
+def whole(tmp_path_factory):
+    """The folder in which two processes left their gradients, and the run of a training that nothing interrupted."""
     folder = tmp_path_factory.mktemp("gradients")
     torchrun("gradients", folder)
-    return [torch.load(folder / f"rank{rank}.pt") for rank in (0, 1)]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def both(whole):
+    """What each of two processes found."""
+    return [torch.load(whole / f"rank{rank}.pt") for rank in (0, 1)]
 
 
 def error(found, expected):
@@ -65,13 +71,10 @@ def test_batch_norm_of_each_process_alone_would_be_noticed(both):
     assert error(only("gradient", both[0]["rotation, own batch norm"]), only("gradient", one)) > 0.01
 
 
-def test_a_worker_dies_and_the_job_ends_with_the_same_weights(tmp_path):
-    (tmp_path / "whole").mkdir()
-    (tmp_path / "killed").mkdir()
-    torchrun("lives", tmp_path / "whole")
-    said = torchrun("dies", tmp_path / "killed", "--max-restarts=1")
+def test_a_worker_dies_and_the_job_ends_with_the_same_weights(whole, tmp_path):
+    said = torchrun("dies", tmp_path, "--max-restarts=1")
     assert "exitcode" in said or "failed" in said.lower(), "the worker should have died"
-    files = [tmp_path / name / "run" / "backbone.safetensors" for name in ("whole", "killed")]
+    files = [folder / "run" / "backbone.safetensors" for folder in (whole, tmp_path)]
     assert files[0].read_bytes() == files[1].read_bytes()
     states = [torch.load(file.with_name("checkpoint.pt"), weights_only=True) for file in files]
     for name, tensor in states[0]["model"].items():

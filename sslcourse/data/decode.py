@@ -2,12 +2,14 @@
 
 What becomes of which file: EXIF orientation is applied; gray, palette and CMYK become RGB; 16 bits are scaled to 8, not
 clipped; what is transparent is laid on white; of an animation the first frame counts. The centre square is cut out and
-resized with antialiasing. Only the formats of FORMATS are opened, whatever a file is called.
+resized with antialiasing. Only the formats of FORMATS are opened, whatever a file is called. In place of a path can
+stand what such a file holds, as bytes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import threading
@@ -16,6 +18,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -40,6 +43,8 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+File = Path | str | bytes  # a path, or what the file there holds
+
 _one_big_image = threading.Lock()
 
 
@@ -57,7 +62,7 @@ class Decoded:
     small: list[int]
 
 
-def decode(paths: Sequence[Path | str], size: int, progress: bool = True) -> Decoded:
+def decode(paths: Sequence[File], size: int, progress: bool = True) -> Decoded:
     """All images that can be read, in the given order. Raises CourseError when they would not fit into memory."""
     require_memory(len(paths), size)
     images = np.empty((len(paths), 3, size, size), np.uint8)
@@ -92,18 +97,30 @@ def decode(paths: Sequence[Path | str], size: int, progress: bool = True) -> Dec
     return Decoded(images, kept, sorted(reasons.items()), sorted(small))
 
 
-def _workers(paths: Sequence[Path | str]) -> int:
+def _workers(paths: Sequence[File]) -> int:
     """One thread for small files, where Python is most of the work; otherwise one per core, up to eight."""
-    sample = [os.path.getsize(path) for path in paths[:: max(1, len(paths) // 20)] if os.path.exists(path)]
+    sample = [length for path in paths[:: max(1, len(paths) // 20)] if (length := _length(path)) is not None]
     return 1 if not sample or np.median(sample) < 20_000 else min(8, os.cpu_count() or 1)
 
 
-def read_image(path: Path | str, size: int) -> tuple[np.ndarray, int]:
+def _length(path: File) -> int | None:
+    """How many bytes a file has; None for one that isn't there."""
+    if isinstance(path, bytes):
+        return len(path)
+    return os.path.getsize(path) if os.path.exists(path) else None
+
+
+def _opened(path: File) -> BinaryIO:
+    return io.BytesIO(path) if isinstance(path, bytes) else open(path, "rb")
+
+
+def read_image(path: File, size: int) -> tuple[np.ndarray, int]:
     """One image as uint8 (3, size, size), and the length of the shorter side in the file. Raises Unreadable."""
     try:
-        with open(path, "rb") as file:
-            if os.fstat(file.fileno()).st_size == 0:
+        with _opened(path) as file:
+            if file.seek(0, os.SEEK_END) == 0:
                 raise Unreadable("empty file")
+            file.seek(0)
             image = Image.open(file, formats=FORMATS)
             short_side = min(image.size)
             big = image.width * image.height > BIG
@@ -173,13 +190,13 @@ def _upright(image: Image.Image, square: Image.Image) -> Image.Image:
     return square
 
 
-def common_size(paths: Sequence[Path | str]) -> int:
+def common_size(paths: Sequence[File]) -> int:
     """The size to use where none is asked for: the images' own, when all are square, equally large and at most NATIVE
     pixels wide, and DEFAULT otherwise. Of many files, some two hundred evenly spaced ones are looked at.
     """
     seen = set()
     for path in paths[:: max(1, len(paths) // 200)]:
-        with contextlib.suppress(Exception), open(path, "rb") as file:
+        with contextlib.suppress(Exception), _opened(path) as file:
             seen.add(Image.open(file, formats=FORMATS).size)
     width, height = seen.pop() if len(seen) == 1 else (0, 0)
     return width if width == height and SMALL <= width <= NATIVE else DEFAULT

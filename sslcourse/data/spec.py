@@ -76,7 +76,7 @@ def load(
     elif parsed.kind == "digits":
         splits = sources.load_digits(size=size, seed=seed)
     else:
-        splits = sources.load_download(parsed.kind, size=size, seed=seed)
+        splits = sources.load_download(parsed.kind, size=size, seed=seed, progress=progress)
     for line in splits.warnings:
         say(f"{splits.name}: {line}")
     return splits

@@ -9,7 +9,6 @@ $SSLCOURSE_MIRROR, a folder or the beginning of a URL, is where all files are ta
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import gzip
 import hashlib
@@ -146,35 +145,25 @@ def _length(path: Path) -> int:
 
 
 def unpack(archive: Path) -> None:
-    """Unpack a tar archive or a .gz file beside itself. Every file comes into its place whole, over an older one."""
-    if tarfile.is_tarfile(archive):
-        return _unpack_tar(archive)
-    part = archive.with_name(f"{archive.stem}.part")
-    with gzip.open(archive) as packed, open(part, "wb") as file:
-        shutil.copyfileobj(packed, file)
-    os.replace(part, archive.with_suffix(""))
+    """Unpack a tar archive or a .gz file beside itself: each file or folder that is its own comes into its place whole.
 
-
-def _unpack_tar(archive: Path) -> None:
+    What was there of an earlier, unsound copy makes room.
+    """
+    if not tarfile.is_tarfile(archive):
+        part = archive.with_name(f"{archive.stem}.part")
+        with gzip.open(archive) as packed, open(part, "wb") as file:
+            shutil.copyfileobj(packed, file)
+        return os.replace(part, archive.with_suffix(""))
     beside = archive.with_name(f".{archive.name}.unpacking")
     shutil.rmtree(beside, ignore_errors=True)  # of a run that was killed
     try:
         with tarfile.open(archive) as tar:
             tar.extraction_filter = getattr(tarfile, "data_filter", None)  # from Python 3.11.4 on
             tar.extractall(beside)
-        for folder, _, files in os.walk(beside):
-            place = archive.parent / Path(folder).relative_to(beside)
-            place.mkdir(exist_ok=True)
-            for name in files:
-                os.replace(Path(folder, name), place / name)
+        for unpacked in list(beside.iterdir()):
+            place = archive.with_name(unpacked.name)
+            if place.is_dir():
+                shutil.rmtree(place)
+            os.replace(unpacked, place)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-
-
-def is_half_unpacked(archive: Path) -> bool:
-    """Whether what was unpacked from a .gz file has another length than the archive says (its last four bytes)."""
-    unpacked = archive.with_suffix("")
-    with contextlib.suppress(OSError), open(archive, "rb") as file:
-        file.seek(-4, os.SEEK_END)
-        return unpacked.exists() and unpacked.stat().st_size % 2**32 != int.from_bytes(file.read(4), "little")
-    return False

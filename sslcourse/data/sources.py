@@ -53,15 +53,17 @@ class Source:
     """A data set that torchvision reads.
 
     torchvision  the name of its class there
-    archive      what to put into the data folder by hand;  place: the folder there that it is unpacked to
+    place        the folder, in the data folder, that its archives are unpacked to
+    megabytes    what is downloaded
+    images       how many it has
     files        from the class to the files that are downloaded; those to unpack end in .gz or .tgz
     """
 
     name: str
     torchvision: str
-    archive: str
     place: str
     megabytes: int
+    images: int
     files: Callable[[type], list[Remote]]
 
     @property
@@ -70,12 +72,15 @@ class Source:
 
         return getattr(datasets, self.torchvision)
 
+    @property
+    def remotes(self) -> list[Remote]:
+        return self.files(self.kind)
+
 
 @dataclass(frozen=True)
 class Download(Source):
-    """One whose images come as one array: how many they are, their side in pixels, and how to read them."""
+    """One whose images come as one array: their side in pixels, and how to read them."""
 
-    images: int
     side: int
     read: Callable[[object], Part]
 
@@ -103,20 +108,11 @@ def _read_fashion(data) -> Part:
 DOWNLOADS = {
     source.name: source
     for source in (
-        Download(
-            "cifar10", "CIFAR10", "cifar-10-python.tar.gz", "cifar-10-batches-py", 170, _one_archive,
-            60_000, 32, _read_cifar,
-        ),
-        Download(
-            "stl10", "STL10", "stl10_binary.tar.gz", "stl10_binary", 2640, _one_archive,
-            113_000, 96, _read_stl,
-        ),
-        Download(
-            "fashion-mnist", "FashionMNIST", "FashionMNIST/raw/*-ubyte.gz", "FashionMNIST/raw", 31, _four_files,
-            70_000, 32, _read_fashion,
-        ),
+        Download("cifar10", "CIFAR10", "cifar-10-batches-py", 170, 60_000, _one_archive, 32, _read_cifar),
+        Download("stl10", "STL10", "stl10_binary", 2640, 113_000, _one_archive, 96, _read_stl),
+        Download("fashion-mnist", "FashionMNIST", "FashionMNIST/raw", 31, 70_000, _four_files, 32, _read_fashion),
     )
-}  # fmt: skip
+}
 
 
 def load_download(name: str, *, size: int | None = None, seed: int = 0, progress: bool = True) -> Splits:
@@ -136,8 +132,8 @@ def load_download(name: str, *, size: int | None = None, seed: int = 0, progress
         parts = {"train": {"train": True}, "test": {"train": False}}
     sets = {}
     for part, choice in parts.items():
-        data = _open(source, choice, bool(sets), progress)
-        with _damage_named(source):
+        data = opened(source, progress, trusted=bool(sets), **choice)
+        with damage_named(source):
             images, labels = source.read(data)
             classes = tuple(data.classes)
         labelled = part != "unlabeled"
@@ -147,34 +143,40 @@ def load_download(name: str, *, size: int | None = None, seed: int = 0, progress
     return complete(name, **sets, seed=seed)
 
 
-def _open(source: Download, choice: dict, checked: bool, progress: bool):
-    """The torchvision data set, from the data folder, downloaded first where it isn't there."""
-    kind = source.kind
-    if checked:  # all files were, with the first split; those of STL-10 take seconds
-        kind = type(kind.__name__, (kind,), {"_check_integrity": lambda self: True})
-    elif not any(fetch.is_half_unpacked(folder() / remote.place) for remote in source.files(kind)):
-        with _damage_named(source), contextlib.suppress(RuntimeError):  # torchvision's "not found or corrupted"
-            return kind(folder(), download=False, **choice)
-    if not checked:
-        obtain(source, progress)
-    with _damage_named(source):
-        return kind(folder(), download=False, **choice)
+def opened(source: Source, progress: bool, *, trusted: bool = False, **choice):
+    """The torchvision data set for a `choice` of its options, downloaded first where it isn't in the data folder.
 
-
-def obtain(source: Source, progress: bool = True) -> None:
-    """Bring a data set into the data folder: what is missing there is downloaded, and all archives are unpacked.
-
-    One process does this at a time. Raises CourseError with the way out.
+    One process downloads at a time. What is `trusted` was opened before, and isn't checked again: that takes seconds.
+    Raises CourseError with the way out.
     """
-    if not any(folder().glob(source.archive)):
-        say(f"{source.name} is not in {folder()} yet: getting {source.megabytes:,} MB.")
+    kind = source.kind
+    if trusted:
+        kind = type(kind.__name__, (kind,), {"_check_integrity": lambda self: True})
+
+    def there():
+        with damage_named(source), contextlib.suppress(RuntimeError):  # torchvision's "not found or corrupted"
+            return kind(folder(), download=False, **choice)
+
+    if (data := there()) is not None:
+        return data
     with _download_named(source):
         folder().mkdir(parents=True, exist_ok=True)
         with FileLock(folder() / f".{source.name}.lock"):
-            for remote in source.files(source.kind):
-                fetch.fetch(remote, folder(), progress)
-                if remote.place.endswith((".gz", ".tgz")):
-                    fetch.unpack(folder() / remote.place)
+            if (data := there()) is not None:  # another process has brought it meanwhile
+                return data
+            _obtain(source, progress)
+    with damage_named(source):
+        return kind(folder(), download=False, **choice)
+
+
+def _obtain(source: Source, progress: bool) -> None:
+    """Bring a data set into the data folder: what is missing there is downloaded, and all archives are unpacked."""
+    if not all((folder() / remote.place).exists() for remote in source.remotes):
+        say(f"{source.name} is not in {folder()} yet: getting {source.megabytes:,} MB.")
+    for remote in source.remotes:
+        fetch.fetch(remote, folder(), progress)
+        if remote.place.endswith((".gz", ".tgz")):
+            fetch.unpack(folder() / remote.place)
 
 
 @contextlib.contextmanager
@@ -183,10 +185,11 @@ def _download_named(source: Source) -> Iterator[None]:
     try:
         yield
     except fetch.Unavailable as reason:
+        needed = ", ".join(remote.place for remote in source.remotes)
         raise CourseError(
             f"no sound copy of {source.name} is in {folder()}, and it could not be downloaded ({reason}); to go on "
-            f"offline, use --data world or --data folder:PATH, put {source.archive} into {folder()}, or set "
-            "SSLCOURSE_MIRROR to a folder or a URL that has it."
+            f"offline, use --data world or --data folder:PATH, put {needed} into {folder()}, or set "
+            f"SSLCOURSE_MIRROR to a folder or a URL that has {'it' if len(source.remotes) == 1 else 'them'}."
         ) from None
     except OSError as error:
         if error.errno not in fetch.UNWRITABLE:
@@ -200,7 +203,7 @@ def _download_named(source: Source) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _damage_named(source: Source) -> Iterator[None]:
+def damage_named(source: Source) -> Iterator[None]:
     """Errors of reading a local copy as one sentence."""
     try:
         yield

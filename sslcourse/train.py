@@ -151,8 +151,7 @@ def pretrain(
         )
     device = distributed.start(devices.pick_device(device))
     distributed.synchronize_batch_norm(task)
-    if isinstance(pixels, Tensor) and devices.fits(pixels.nbytes, device):
-        pixels = pixels.to(device)
+    pixels = stream.placed(pixels, device)
     task.prepare(stream.looked_at(pixels))
     dice = devices.generator(0, device)
     own = [distributed.rank()] if distributed.rank() else []  # each process draws views of its own

@@ -13,6 +13,7 @@ from sslcourse.data.listing import Listing, load_listed
 from sslcourse.data.sources import Source
 from sslcourse.data.splits import Splits
 
+IMAGES = {"imagenette": 13_394, "flowers": 8_189}
 MEGABYTES = {160: 99, 320: 342, "full": 1557}  # of Imagenette's archives, by the shorter side of their images in pixels
 
 
@@ -25,7 +26,7 @@ def _imagenette(size: int) -> tuple[Source, dict[str, dict[str, str]]]:
     def files(kind: type) -> list[Remote]:
         return [Remote(*kind._ARCHIVES[archive], f"{place}.tgz")]
 
-    source = Source("imagenette", "Imagenette", place, MEGABYTES[side], 13_394, files)
+    source = Source("imagenette", "Imagenette", place, MEGABYTES[side], IMAGES["imagenette"], files)
     return source, {"train": {"split": "train", "size": archive}, "test": {"split": "val", "size": archive}}
 
 
@@ -36,7 +37,7 @@ def _flowers(size: int) -> tuple[Source, dict[str, dict[str, str]]]:
             for name, md5 in kind._file_dict.values()
         ]
 
-    source = Source("flowers", "Flowers102", "flowers-102", 345, 8_189, files)
+    source = Source("flowers", "Flowers102", "flowers-102", 345, IMAGES["flowers"], files)
     return source, {split: {"split": split} for split in ("train", "val", "test")}
 
 

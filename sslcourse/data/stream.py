@@ -182,6 +182,11 @@ def source(images: ImageSet | ImageFiles | Tensor) -> Tensor | ImageFiles:
     return images.images if isinstance(images, ImageSet) else images
 
 
+def placed(images: Tensor | ImageFiles, device: torch.device) -> Tensor | ImageFiles:
+    """Images in memory, moved to the device where they fit beside training; files stay where they are."""
+    return images.to(device) if isinstance(images, Tensor) and devices.fits(images.nbytes, device) else images
+
+
 def looked_at(images: Tensor | ImageFiles) -> Tensor:
     """What a task may see of the images before training, uint8 (N, 3, H, W): all in memory, a sample of files."""
     return images if isinstance(images, Tensor) else images.sample().images

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torchvision import datasets
 
-from sslcourse.data import decode, find_leaks, load, sources, world
+from sslcourse.data import ImageFiles, decode, find_leaks, load, sources, world
 from sslcourse.data.spec import Spec, parse
 from sslcourse.errors import CourseError
 
@@ -151,10 +151,31 @@ def test_stl10_is_checked_once_and_its_size_can_be_chosen(stl, monkeypatch):
     assert len(checked) == 1
 
 
-def test_more_than_fits_into_memory_is_refused(stl, monkeypatch):
-    monkeypatch.setattr(decode, "available_memory", lambda: 10**9)
-    with pytest.raises(CourseError, match="113,000 images at 96x96 pixels take 6.2 GB of memory"):
-        load("stl10")
+def test_stl10_streamed_is_that_of_memory(stl, monkeypatch):
+    for size in (96, 32):
+        memory, streamed = (
+            load("stl10", size=size, progress=False),
+            load("stl10", size=size, stream=True, progress=False),
+        )
+        files = streamed.unlabeled
+        assert isinstance(files, ImageFiles) and torch.equal(files.take(range(7)).images, memory.unlabeled.images)
+        assert torch.equal(streamed.train.images, memory.train.images)
+    monkeypatch.setattr(decode, "available_memory", lambda: 2 * 33 * 3 * 32**2)  # 33 of the 37 images
+    assert isinstance(load("stl10:32", progress=False).unlabeled, ImageFiles)
+    with pytest.raises(CourseError, match="37 images at 32x32 pixels take"):
+        load("stl10:32", stream=False)
+    files.workers = 1
+    (batch,) = files.batches(lambda step: torch.tensor([6, 0]), 0, 1)
+    assert torch.equal(batch, memory.unlabeled.images[[6, 0]])
+
+
+def test_an_unlabeled_image_that_is_also_measured_is_dropped(stl, monkeypatch):
+    leaky = np.concatenate([noise(3, 6, 3, 96, 96), noise(2, 10, 3, 96, 96)[4:5]])
+    md5 = put(stl / "unlabeled_X.bin", leaky.transpose(0, 1, 3, 2).tobytes())
+    monkeypatch.setattr(datasets.STL10, "train_list", [*datasets.STL10.train_list[:2], ["unlabeled_X.bin", md5]])
+    for stream in (False, True):
+        splits = load("stl10", stream=stream)
+        assert len(splits.unlabeled) == 6 and len(splits.test) == 10 and len(splits.warnings) == 1
 
 
 # --- Fashion-MNIST ------------------------------------------------------------------------------------------------
@@ -339,6 +360,12 @@ def test_a_path_without_folder_before_it_is_recognized(tmp_path):
 def test_a_seed_that_makes_no_sense():
     with pytest.raises(CourseError, match="the seed must be a whole number"):
         load("digits", seed=-1)
+
+
+def test_more_than_fits_into_memory_is_refused(monkeypatch):
+    monkeypatch.setattr(decode, "available_memory", lambda: 10**8)
+    with pytest.raises(CourseError, match="60,000 images at 32x32 pixels take 0.4 GB of memory"):
+        load("cifar10")
 
 
 def test_folder_by_name_and_by_path(tmp_path, capfd):

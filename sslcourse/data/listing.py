@@ -86,6 +86,7 @@ def load_listed(
     reader = _Reader(listing, size, seed, cache, progress)
     if stream or (stream is None and most is not None and len(rows) > most):
         return _streamed(reader, rows, most)
+    decode.require_memory(len(rows), size)
     splits, _ = reader.read(rows)
     return splits
 

@@ -26,7 +26,7 @@ def _imagenette(size: int) -> tuple[Source, dict[str, dict[str, str]]]:
     def files(kind: type) -> list[Remote]:
         return [Remote(*kind._ARCHIVES[archive], f"{place}.tgz")]
 
-    source = Source("imagenette", "Imagenette", place, MEGABYTES[side], IMAGES["imagenette"], files)
+    source = Source("imagenette", "Imagenette", place, MEGABYTES[side], files)
     return source, {"train": {"split": "train", "size": archive}, "test": {"split": "val", "size": archive}}
 
 
@@ -37,7 +37,7 @@ def _flowers(size: int) -> tuple[Source, dict[str, dict[str, str]]]:
             for name, md5 in kind._file_dict.values()
         ]
 
-    source = Source("flowers", "Flowers102", "flowers-102", 345, IMAGES["flowers"], files)
+    source = Source("flowers", "Flowers102", "flowers-102", 345, files)
     return source, {split: {"split": split} for split in ("train", "val", "test")}
 
 
@@ -71,6 +71,6 @@ def load_photos(
             listing.files[split] = [(classes[label], path) for path, label in (data[i] for i in range(len(data)))]
     listing.classes = tuple(classes)
     present = sum(os.path.isfile(path) for files in listing.files.values() for _, path in files)
-    if present != source.images:
-        raise sources.damaged(source, f"{present:,} of {source.images:,} images are there")
+    if present != IMAGES[name]:
+        raise sources.damaged(source, f"{present:,} of {IMAGES[name]:,} images are there")
     return load_listed(listing, size=size, seed=seed, cache=cache, progress=progress, stream=stream)

@@ -1,7 +1,7 @@
 """Data sets of other people: scikit-learn's digits, which come with it, and those that are downloaded when asked for.
 
 Downloads (see fetch.py) go to the user's data folder and are checked against torchvision's checksums before anything in
-them is read. The three that are arrays of small images are here, those of photographs in photos.py.
+them is read. Those that are arrays of small images are here, photographs in photos.py and stl10.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import platformdirs
 import torch
 from filelock import FileLock
@@ -55,7 +54,6 @@ class Source:
     torchvision  the name of its class there
     place        the folder, in the data folder, that its archives are unpacked to
     megabytes    what is downloaded
-    images       how many it has
     files        from the class to the files that are downloaded; those to unpack end in .gz or .tgz
     """
 
@@ -63,7 +61,6 @@ class Source:
     torchvision: str
     place: str
     megabytes: int
-    images: int
     files: Callable[[type], list[Remote]]
 
     @property
@@ -79,9 +76,9 @@ class Source:
 
 @dataclass(frozen=True)
 class Download(Source):
-    """One whose images come as one array: their side in pixels, and how to read them."""
+    """One whose images come as one array: how many they are, and how to read them."""
 
-    side: int
+    images: int
     read: Callable[[object], Part]
 
 
@@ -97,10 +94,6 @@ def _read_cifar(data) -> Part:
     return torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(data.targets)
 
 
-def _read_stl(data) -> Part:
-    return torch.from_numpy(np.ascontiguousarray(data.data)), torch.from_numpy(data.labels.astype(np.int64))
-
-
 def _read_fashion(data) -> Part:
     return F.pad(_three_channels(data.data), (2, 2, 2, 2)), data.targets.long()  # 28x28, with a black rim: 32x32
 
@@ -108,54 +101,42 @@ def _read_fashion(data) -> Part:
 DOWNLOADS = {
     source.name: source
     for source in (
-        Download("cifar10", "CIFAR10", "cifar-10-batches-py", 170, 60_000, _one_archive, 32, _read_cifar),
-        Download("stl10", "STL10", "stl10_binary", 2640, 113_000, _one_archive, 96, _read_stl),
-        Download("fashion-mnist", "FashionMNIST", "FashionMNIST/raw", 31, 70_000, _four_files, 32, _read_fashion),
+        Download("cifar10", "CIFAR10", "cifar-10-batches-py", 170, _one_archive, 60_000, _read_cifar),
+        Download("fashion-mnist", "FashionMNIST", "FashionMNIST/raw", 31, _four_files, 70_000, _read_fashion),
     )
 }
+SIDE = 32  # pixels, of the images of both
 
 
 def load_download(name: str, *, size: int | None = None, seed: int = 0, progress: bool = True) -> Splits:
-    """CIFAR-10 (Krizhevsky, 2009), STL-10 (Coates et al., 2011) or Fashion-MNIST (Xiao et al., 2017, 1708.07747).
+    """CIFAR-10 (Krizhevsky, 2009) or Fashion-MNIST (Xiao et al., 2017, 1708.07747).
 
-    Test is the official test split; val is a tenth of the training images, by `seed`; unlabeled is STL-10's own, and
-    elsewhere what remains of the training images, without labels.
+    Test is the official test split; val is a tenth of the training images, by `seed`; unlabeled is what remains of them,
+    without labels.
 
     Raises CourseError without a copy and a network, for a damaged copy, and where memory doesn't suffice.
     """
     source = DOWNLOADS[name]
-    size = size or source.side
-    decode.require_memory(source.images, source.side)
-    if name == "stl10":
-        parts = {part: {"split": part} for part in ("train", "test", "unlabeled")}
-    else:
-        parts = {"train": {"train": True}, "test": {"train": False}}
+    size = size or SIDE
+    decode.require_memory(source.images, max(size, SIDE))
     sets = {}
-    for part, choice in parts.items():
-        data = opened(source, progress, trusted=bool(sets), **choice)
+    for part in ("train", "test"):
+        data = opened(source, progress, train=part == "train")
         with damage_named(source):
             images, labels = source.read(data)
-            classes = tuple(data.classes)
-        labelled = part != "unlabeled"
-        sets[part] = ImageSet(
-            resize(images, size), labels if labelled else None, classes if labelled else (), name=name
-        )
+            sets[part] = ImageSet(resize(images, size), labels, tuple(data.classes), name=name)
     return complete(name, **sets, seed=seed)
 
 
-def opened(source: Source, progress: bool, *, trusted: bool = False, **choice):
+def opened(source: Source, progress: bool, **choice):
     """The torchvision data set for a `choice` of its options, downloaded first where it isn't in the data folder.
 
-    One process downloads at a time. What is `trusted` was opened before, and isn't checked again: that takes seconds.
-    Raises CourseError with the way out.
+    One process downloads at a time. Raises CourseError with the way out.
     """
-    kind = source.kind
-    if trusted:
-        kind = type(kind.__name__, (kind,), {"_check_integrity": lambda self: True})
 
     def there():
         with damage_named(source), contextlib.suppress(RuntimeError):  # torchvision's "not found or corrupted"
-            return kind(folder(), download=False, **choice)
+            return source.kind(folder(), download=False, **choice)
 
     if (data := there()) is not None:
         return data
@@ -166,7 +147,7 @@ def opened(source: Source, progress: bool, *, trusted: bool = False, **choice):
                 return data
             _obtain(source, progress)
     with damage_named(source):
-        return kind(folder(), download=False, **choice)
+        return source.kind(folder(), download=False, **choice)
 
 
 def _obtain(source: Source, progress: bool) -> None:

@@ -23,6 +23,7 @@ from sslcourse.data.folder import load_folder
 from sslcourse.data.huggingface import load_huggingface
 from sslcourse.data.photos import PHOTOS, load_photos
 from sslcourse.data.splits import Splits
+from sslcourse.data.stl10 import load_stl10
 from sslcourse.errors import CourseError, suggest
 
 SPECS = (
@@ -30,7 +31,12 @@ SPECS = (
 )  # fmt: skip
 KINDS = tuple(spec.partition(":")[0] for spec in SPECS)
 WITH_PATH = {"folder": "a folder of images", "huggingface": "a directory of Hugging Face's datasets"}
-STREAMED = (*PHOTOS, *WITH_PATH)  # kinds whose images are files, and so can stay on disk
+LISTED = {  # kinds whose images can stay on disk, and what loads them
+    "stl10": load_stl10,
+    **dict.fromkeys(PHOTOS, load_photos),
+    "folder": load_folder,
+    "huggingface": load_huggingface,
+}
 SIZES = (8, 512)  # pixels, the smallest and the largest that is accepted
 
 __all__ = ["KINDS", "SPECS", "Spec", "Splits", "load", "parse"]
@@ -62,8 +68,8 @@ def load(
     size   height and width of the images in pixels, where `spec` doesn't say; by default each source's own
     seed   decides what pocket world shows, and which images become val or test where a source doesn't say
     cache  keep drawn and decoded images in the user's cache folder
-    stream leave the images to pretrain on in their files, to be decoded meanwhile (imagenette, flowers, folder and
-           huggingface): True, False, or None for where they don't fit into memory
+    stream leave the images to pretrain on in their files, to be decoded meanwhile (stl10, imagenette, flowers, folder
+           and huggingface): True, False, or None for where they don't fit into memory
 
     What went wrong on the way (files skipped, images dropped) is said on standard error and stays in `warnings`.
     Raises CourseError for an unknown spec, and for whatever is wrong with what it names.
@@ -72,13 +78,12 @@ def load(
     size = _agreed_size(spec, parsed.size, size)
     if not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise CourseError(f"the seed must be a whole number from 0 to 2**63 - 1, and is {seed!r}.")
-    if stream and parsed.kind not in STREAMED:
-        able = _listed(spec for spec in SPECS if spec.partition(":")[0] in STREAMED)
-        raise CourseError(f"only photographs in files can be streamed, and data {spec!r} was asked for; use {able}.")
-    if parsed.kind in STREAMED:
+    if stream and parsed.kind not in LISTED:
+        able = _listed(spec for spec in SPECS if spec.partition(":")[0] in LISTED)
+        raise CourseError(f"only photographs can be streamed from disk, and data {spec!r} was asked for; use {able}.")
+    if parsed.kind in LISTED:
         options = {"size": size, "seed": seed, "cache": cache, "progress": progress, "stream": stream}
-        loader = {"folder": load_folder, "huggingface": load_huggingface}.get(parsed.kind, load_photos)
-        splits = loader(parsed.path or parsed.kind, **options)
+        splits = LISTED[parsed.kind](parsed.path or parsed.kind, **options)
     elif parsed.kind == "world":
         splits = _load_world(parsed, size, seed, cache, progress)
     elif parsed.kind == "digits":

@@ -6,10 +6,13 @@ reaches the network: every attempt fails as it does on a machine without one.
 
 import gzip
 import hashlib
+import inspect
 import pickle
+import re
 import tarfile
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +20,10 @@ import torch
 from PIL import Image
 from torchvision import datasets
 
+from sslcourse import cli
 from sslcourse.data import ImageFiles, decode, find_leaks, load, sources, world
-from sslcourse.data.spec import Spec, parse
+from sslcourse.data import spec as spec_module
+from sslcourse.data.spec import SPECS, Spec, parse
 from sslcourse.errors import CourseError
 
 
@@ -338,6 +343,15 @@ def test_a_specification_that_makes_no_sense(text, sentence):
     with pytest.raises(CourseError, match=sentence) as error:
         load(text)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_all_data_is_named_in_the_help_the_readme_and_the_docstring(spec):
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*?`) \| .* \|$", readme, re.MULTILINE)
+    assert any(f"`{spec}`" in row for row in rows)
+    assert spec in re.split(r"[ ,]+", cli.Spec.__metadata__[0].help)
+    assert re.search(rf"^(\S+, )*{re.escape(spec)}(,| |$)", inspect.getdoc(spec_module), re.MULTILINE)
 
 
 @pytest.mark.parametrize("size", [0, -1, 7, 513, 32.5, "32", True])

@@ -147,6 +147,7 @@ class _Reader:
 def _sets(name: str, rows: list[Row], images: torch.Tensor, classes: tuple[str, ...]) -> dict[str, ImageSet]:
     """One ImageSet per split; `rows` are the (split, class, file) of `images`, and each split is one run of rows."""
     split_of = np.array([split for split, _, _ in rows])
+    number_of = {label: i for i, label in enumerate(classes)}
     sets = {}
     for split in dict.fromkeys(split_of.tolist()):
         here = np.flatnonzero(split_of == split)
@@ -155,7 +156,7 @@ def _sets(name: str, rows: list[Row], images: torch.Tensor, classes: tuple[str, 
         if split == "unlabeled":
             sets[split] = ImageSet(part, name=name, factors=number)
         else:
-            labels = torch.tensor([classes.index(rows[i][1]) for i in here])
+            labels = torch.tensor([number_of[rows[i][1]] for i in here])
             sets[split] = ImageSet(part, labels, classes, name=name, factors=number)
     return sets
 

@@ -299,8 +299,16 @@ def processes(target, count):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_of_two_processes_at_once_one_downloads(server, cifar, home):
+def test_of_two_processes_at_once_one_downloads_and_unpacks(server, cifar, home, tmp_path, monkeypatch):
     server.delay = 0.3  # long enough for the second to find nothing as well
+    unpack = fetch.unpack
+
+    def counted(archive):
+        with open(tmp_path / "unpacked", "a") as file:
+            file.write("x")
+        unpack(archive)
+
+    monkeypatch.setattr(fetch, "unpack", counted)
 
     def child():
         os._exit(0 if len(load("cifar10", progress=False).test) == 20 else 1)
@@ -308,4 +316,4 @@ def test_of_two_processes_at_once_one_downloads(server, cifar, home):
     with processes(child, 2) as running:
         pass
     assert [process.exitcode for process in running] == [0, 0]
-    assert server.asked == [("cifar-10-python.tar.gz", "")]
+    assert server.asked == [("cifar-10-python.tar.gz", "")] and (tmp_path / "unpacked").read_text() == "x"

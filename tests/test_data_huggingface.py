@@ -112,19 +112,22 @@ def test_a_missing_split_is_cut_from_train(tmp_path):
     )
 
 
-def test_parquet_files_as_they_come_from_the_hub(tmp_path):
+def test_parquet_files_as_they_come_from_the_hub(tmp_path, capfd):
     (tmp_path / "hub" / "data").mkdir(parents=True)
     for name, count, start in (("train", 30, 0), ("test", 9, 200)):
         table(count, start).to_parquet(tmp_path / "hub" / "data" / f"{name}-00000-of-00001.parquet")
+    capfd.readouterr()
     splits = quietly(f"huggingface:{tmp_path / 'hub'}", size=16)
     assert counts(splits) == (27, 27, 3, 9) and splits.classes == CLASSES
     assert np.array_equal(splits.test.images.numpy(), expected(range(200, 209)))
     assert splits.test.labels.tolist() == [i % 3 for i in range(9)]
+    said = capfd.readouterr()
+    assert said.out == said.err == "" and not hf.are_progress_bars_disabled()
 
 
 def test_other_columns_names_formats_and_encodings_do_not_matter(tmp_path):
     data = table(30, text=["x"] * 30).rename_columns({"image": "photo", "label": "species"})
-    data = data.cast_column("photo", hf.Image(mode="L")).with_format("torch")
+    data = data.cast_column("photo", hf.Image(mode="L")).with_format("pandas")
     jpegs = hf.Dataset.from_dict(
         {"species": [2, 1, 0], "photo": [picture(i) for i in range(200, 203)]},  # encoded by datasets
         features=hf.Features({"species": hf.ClassLabel(names=list(CLASSES)), "photo": hf.Image()}),

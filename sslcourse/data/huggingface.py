@@ -241,8 +241,7 @@ class _Rows(decode.Disk):
 
     def length(self, name: str) -> int:
         split, _, row = name.partition("/")
-        known = int(self.lengths[split][int(row)])
-        return known if known >= 0 else super().length(self.file(name) or self.top / "none")
+        return int(self.lengths[split][int(row)])
 
     def stamp(self, names: Sequence[str]) -> str:
         files = super().stamp(sorted(os.fspath(path) for path in self.top.rglob("*") if path.is_file()))

@@ -27,7 +27,8 @@ Spec = Annotated[
     str,
     typer.Option(
         "--data",
-        help="world (also world:scenes, world:crowd, world:sketch, …), digits, cifar10, stl10, fashion-mnist, folder:PATH",
+        help="world (also world:scenes, world:crowd, world:sketch, …), digits, cifar10, stl10, fashion-mnist, imagenette, "
+        "flowers, folder:PATH, huggingface:PATH",
     ),
 ]
 Json = Annotated[
@@ -167,7 +168,7 @@ def pretrain(
     device: Device = "auto",
     stream: Annotated[
         bool | None,
-        typer.Option("--stream/--no-stream", help="Leave a folder's images on disk (default: where memory is short)."),
+        typer.Option("--stream/--no-stream", help="Leave photographs on disk (default: where memory is short)."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,

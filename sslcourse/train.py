@@ -125,7 +125,8 @@ def pretrain(
 ) -> History:
     """Train `task` on images alone: whatever labels the set has are taken off before the task sees anything.
 
-    images    an ImageSet, uint8 images (N, 3, H, W), or ImageFiles, which are streamed from disk
+    images    an ImageSet, uint8 images (N, 3, H, W), or ImageFiles, which are streamed from disk. Images in memory are
+              moved to the device where they fit there beside training; those that are on it already stay
     out       a folder to write `checkpoint.pt`, `history.jsonl` and at the end `backbone.safetensors` to
     resume    go on from the checkpoint in `out`; final weights are bit-identical to those of an uninterrupted run on
               the same machine. Where there is no checkpoint yet, training starts from the beginning
@@ -151,8 +152,7 @@ def pretrain(
         )
     device = distributed.start(devices.pick_device(device))
     distributed.synchronize_batch_norm(task)
-    if isinstance(pixels, Tensor) and devices.fits(pixels.nbytes, device):
-        pixels = pixels.to(device)
+    pixels = stream.placed(pixels, device)
     task.prepare(stream.looked_at(pixels))
     dice = devices.generator(0, device)
     own = [distributed.rank()] if distributed.rank() else []  # each process draws views of its own

@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 
 from sslcourse import backbones, checkpoint, pretext, train
+from sslcourse import device as devices
 from sslcourse.data import ImageFiles, decode, find_leaks
 from sslcourse.data import load as load_data
-from sslcourse.data.stream import TRIES, feed, looked_at, report, source
+from sslcourse.data.stream import TRIES, feed, looked_at, placed, report, source
 from sslcourse.errors import CourseError
 
 CPU = torch.device("cpu")
@@ -310,8 +311,8 @@ def test_of_too_many_labelled_images_the_same_share_of_each_class_is_read(tmp_pa
     assert torch.equal(again.test.images, splits.test.images)
 
 
-def test_only_folders_can_be_streamed_and_leaks_are_not_looked_for_in_vain(tmp_path):
-    with pytest.raises(CourseError, match="only the images of a folder can be streamed, and data 'digits'"):
+def test_only_files_can_be_streamed_and_leaks_are_not_looked_for_in_vain(tmp_path):
+    with pytest.raises(CourseError, match="only photographs can be streamed.*data 'digits'.*stl10.*folder:PATH"):
         load_data("digits", stream=True)
     with pytest.raises(CourseError, match="never in memory together"):
         find_leaks(load(class_folders(tmp_path / "photos"), stream=True))
@@ -323,6 +324,19 @@ def test_the_report_says_where_the_images_are(paths):
         "images: 12, streamed from disk by 2 worker processes, 16x16 pixels"
     )
     assert "by the loop itself" in report(ImageFiles(paths, 16, workers=0), CPU)
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_what_fits_beside_training_is_put_on_the_device_and_that_is_said(paths, monkeypatch, fits):
+    images, asked = in_memory(paths), []
+    monkeypatch.setattr(devices, "fits", lambda nbytes, device: asked.append((nbytes, device.type)) or fits)
+    assert placed(images, torch.device("meta")).device.type == ("meta" if fits else "cpu")
+    files = ImageFiles(paths, 16, workers=0)
+    assert placed(files, torch.device("meta")) is files
+    where = "on cuda" if fits else "in memory"
+    assert report(images, torch.device("cuda")) == f"images: 12 {where}, 0 MB"
+    train.pretrain(task(), images, small(steps=1), device="cpu", progress=False)
+    assert asked == [(images.nbytes, name) for name in ("meta", "cuda", "cpu")]
 
 
 def test_the_command_streams(tmp_path):

@@ -1,5 +1,5 @@
 """Pin every package again: requirements.lock for the course, benchmarks/requirements.lock for `make bench` and for the
-tests against transformers, timm and lightly.
+tests against transformers, timm, lightly and datasets.
 
 No option here may write the address of a registry into a lock, and `uv.lock` holds some: hence requirements files.
 """

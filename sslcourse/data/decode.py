@@ -3,11 +3,16 @@
 What becomes of which file: EXIF orientation is applied; gray, palette and CMYK become RGB; 16 bits are scaled to 8, not
 clipped; what is transparent is laid on white; of an animation the first frame counts. The centre square is cut out and
 resized with antialiasing. Only the formats of FORMATS are opened, whatever a file is called.
+
+Files are known by names, and a shelf has what a name stands for: `Disk`, where names are paths, or another with the same
+three methods (see huggingface.py).
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import io
 import os
 import sys
 import threading
@@ -16,6 +21,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -40,6 +46,8 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+File = Path | str | bytes  # the path of an image file, or what such a file holds
+
 _one_big_image = threading.Lock()
 
 
@@ -57,17 +65,48 @@ class Decoded:
     small: list[int]
 
 
-def decode(paths: Sequence[Path | str], size: int, progress: bool = True) -> Decoded:
+class Disk:
+    """The shelf of files that lie in folders; their names are paths."""
+
+    def file(self, name: str | Path) -> File:
+        """What `read_image` opens."""
+        return name
+
+    def length(self, name: str | Path) -> int:
+        """How many bytes the file has; -1 for one that isn't there."""
+        return self._state(name)[0]
+
+    def stamp(self, names: Sequence[str | Path]) -> str:
+        """What changes when a name in the list, a file's length or its time does."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name in names:
+            length, time = self._state(name)
+            digest.update(os.fsencode(name) + f"/{length}/{time}\n".encode())
+        return digest.hexdigest()
+
+    @staticmethod
+    def _state(name: str | Path) -> tuple[int, int]:
+        try:
+            found = os.stat(name)
+        except OSError:
+            return -1, -1
+        return found.st_size, found.st_mtime_ns
+
+
+DISK = Disk()
+
+
+def decode(names: Sequence[str | Path], size: int, progress: bool = True, shelf: Disk = DISK) -> Decoded:
     """All images that can be read, in the given order. Raises CourseError when they would not fit into memory."""
-    require_memory(len(paths), size)
-    images = np.empty((len(paths), 3, size, size), np.uint8)
+    require_memory(len(names), size)
+    images = np.empty((len(names), 3, size, size), np.uint8)
     reasons: dict[int, str] = {}
     small: list[int] = []
 
     def read(part: range) -> int:
         for i in part:
             try:
-                images[i], short_side = read_image(paths[i], size)
+                images[i], short_side = read_image(shelf.file(names[i]), size)
             except Unreadable as reason:
                 reasons[i] = str(reason)
             else:
@@ -75,11 +114,11 @@ def decode(paths: Sequence[Path | str], size: int, progress: bool = True) -> Dec
                     small.append(i)
         return len(part)
 
-    parts = [range(i, min(i + 64, len(paths))) for i in range(0, len(paths), 64)]
+    parts = [range(i, min(i + 64, len(names))) for i in range(0, len(names), 64)]
     bar = tqdm(
-        total=len(paths), desc="reading images", disable=not progress, leave=False, delay=1.0, file=sys.stderr
+        total=len(names), desc="reading images", disable=not progress, leave=False, delay=1.0, file=sys.stderr
     )  # fmt: skip
-    pool = ThreadPoolExecutor(_workers(paths))
+    pool = ThreadPoolExecutor(_workers(names, shelf))
     with bar, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of what is converted, or named as skipped, anyway
         try:
@@ -87,23 +126,29 @@ def decode(paths: Sequence[Path | str], size: int, progress: bool = True) -> Dec
                 bar.update(done)
         finally:
             pool.shutdown(cancel_futures=True)  # Ctrl-C doesn't wait for all the rest
-    kept = np.array([i for i in range(len(paths)) if i not in reasons], np.int64)
-    images = images if len(kept) == len(paths) else images[kept]
+    kept = np.array([i for i in range(len(names)) if i not in reasons], np.int64)
+    images = images if len(kept) == len(names) else images[kept]
     return Decoded(images, kept, sorted(reasons.items()), sorted(small))
 
 
-def _workers(paths: Sequence[Path | str]) -> int:
+def _workers(names: Sequence[str | Path], shelf: Disk) -> int:
     """One thread for small files, where Python is most of the work; otherwise one per core, up to eight."""
-    sample = [os.path.getsize(path) for path in paths[:: max(1, len(paths) // 20)] if os.path.exists(path)]
+    sample = [shelf.length(name) for name in names[:: max(1, len(names) // 20)]]
     return 1 if not sample or np.median(sample) < 20_000 else min(8, os.cpu_count() or 1)
 
 
-def read_image(path: Path | str, size: int) -> tuple[np.ndarray, int]:
+def opened(file: File) -> BinaryIO:
+    """The bytes of an image file, as a file to read."""
+    return io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb")
+
+
+def read_image(source: File, size: int) -> tuple[np.ndarray, int]:
     """One image as uint8 (3, size, size), and the length of the shorter side in the file. Raises Unreadable."""
     try:
-        with open(path, "rb") as file:
-            if os.fstat(file.fileno()).st_size == 0:
+        with opened(source) as file:
+            if file.seek(0, os.SEEK_END) == 0:
                 raise Unreadable("empty file")
+            file.seek(0)
             image = Image.open(file, formats=FORMATS)
             short_side = min(image.size)
             big = image.width * image.height > BIG
@@ -173,13 +218,13 @@ def _upright(image: Image.Image, square: Image.Image) -> Image.Image:
     return square
 
 
-def common_size(paths: Sequence[Path | str]) -> int:
+def common_size(names: Sequence[str | Path], shelf: Disk = DISK) -> int:
     """The size to use where none is asked for: the images' own, when all are square, equally large and at most NATIVE
     pixels wide, and DEFAULT otherwise. Of many files, some two hundred evenly spaced ones are looked at.
     """
     seen = set()
-    for path in paths[:: max(1, len(paths) // 200)]:
-        with contextlib.suppress(Exception), open(path, "rb") as file:
+    for name in names[:: max(1, len(names) // 200)]:
+        with contextlib.suppress(Exception), opened(shelf.file(name)) as file:
             seen.add(Image.open(file, formats=FORMATS).size)
     width, height = seen.pop() if len(seen) == 1 else (0, 0)
     return width if width == height and SMALL <= width <= NATIVE else DEFAULT

@@ -1,35 +1,32 @@
-"""Data sets of other people: scikit-learn's digits, which come with it, and three that are downloaded when asked for.
+"""Data sets of other people: scikit-learn's digits, which come with it, and those that are downloaded when asked for.
 
-Downloads go to the user's data folder and are checked against torchvision's checksums before anything in them is read.
+Downloads (see fetch.py) go to the user's data folder and are checked against torchvision's checksums before anything in
+them is read. Those that are arrays of small images are here, photographs in photos.py and stl10.py.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import http.client
 import os
-import re
-import socket
-import sys
+import tarfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import platformdirs
 import torch
+from filelock import FileLock
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslcourse.data import decode
+from sslcourse.data import decode, fetch
 from sslcourse.data.cache import say
+from sslcourse.data.fetch import Remote
 from sslcourse.data.imageset import ImageSet
 from sslcourse.data.splits import Splits, complete
 from sslcourse.errors import CourseError
 
-PATIENCE = 30  # seconds without a byte before a download is given up
-UNWRITABLE = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
 Part = tuple[Tensor, Tensor]  # images uint8 (N, 3, H, W), labels int64 (N,)
 
 
@@ -51,24 +48,50 @@ def load_digits(*, size: int | None = None, seed: int = 0) -> Splits:
 
 
 @dataclass(frozen=True)
-class Download:
-    """A data set of torchvision: its class there, what to download by hand and how many images it holds."""
+class Source:
+    """A data set that torchvision reads.
+
+    torchvision  the name of its class there
+    place        the folder, in the data folder, that its archives are unpacked to
+    megabytes    what is downloaded
+    files        from the class to the files that are downloaded; those to unpack end in .gz or .tgz
+    """
 
     name: str
     torchvision: str
-    archive: str
+    place: str
     megabytes: int
+    files: Callable[[type], list[Remote]]
+
+    @property
+    def kind(self) -> type:
+        from torchvision import datasets
+
+        return getattr(datasets, self.torchvision)
+
+    @property
+    def remotes(self) -> list[Remote]:
+        return self.files(self.kind)
+
+
+@dataclass(frozen=True)
+class Download(Source):
+    """One whose images come as one array: how many they are, and how to read them."""
+
     images: int
-    side: int
     read: Callable[[object], Part]
+
+
+def _one_archive(kind) -> list[Remote]:
+    return [Remote(kind.url, kind.tgz_md5, kind.filename)]
+
+
+def _four_files(kind) -> list[Remote]:
+    return [Remote(kind.mirrors[0] + name, md5, f"{kind.__name__}/raw/{name}") for name, md5 in kind.resources]
 
 
 def _read_cifar(data) -> Part:
     return torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(data.targets)
-
-
-def _read_stl(data) -> Part:
-    return torch.from_numpy(np.ascontiguousarray(data.data)), torch.from_numpy(data.labels.astype(np.int64))
 
 
 def _read_fashion(data) -> Part:
@@ -78,103 +101,103 @@ def _read_fashion(data) -> Part:
 DOWNLOADS = {
     source.name: source
     for source in (
-        Download("cifar10", "CIFAR10", "cifar-10-python.tar.gz", 170, 60_000, 32, _read_cifar),
-        Download("stl10", "STL10", "stl10_binary.tar.gz", 2640, 113_000, 96, _read_stl),
-        Download("fashion-mnist", "FashionMNIST", "FashionMNIST/raw/*-ubyte.gz", 31, 70_000, 32, _read_fashion),
+        Download("cifar10", "CIFAR10", "cifar-10-batches-py", 170, _one_archive, 60_000, _read_cifar),
+        Download("fashion-mnist", "FashionMNIST", "FashionMNIST/raw", 31, _four_files, 70_000, _read_fashion),
     )
 }
+SIDE = 32  # pixels, of the images of both
 
 
-def load_download(name: str, *, size: int | None = None, seed: int = 0) -> Splits:
-    """CIFAR-10 (Krizhevsky, 2009), STL-10 (Coates et al., 2011) or Fashion-MNIST (Xiao et al., 2017, 1708.07747).
+def load_download(name: str, *, size: int | None = None, seed: int = 0, progress: bool = True) -> Splits:
+    """CIFAR-10 (Krizhevsky, 2009) or Fashion-MNIST (Xiao et al., 2017, 1708.07747).
 
-    Test is the official test split; val is a tenth of the training images, by `seed`; unlabeled is STL-10's own, and
-    elsewhere what remains of the training images, without labels.
+    Test is the official test split; val is a tenth of the training images, by `seed`; unlabeled is what remains of them,
+    without labels.
 
     Raises CourseError without a copy and a network, for a damaged copy, and where memory doesn't suffice.
     """
     source = DOWNLOADS[name]
-    size = size or source.side
-    decode.require_memory(source.images, source.side)
-    if name == "stl10":
-        parts = {part: {"split": part} for part in ("train", "test", "unlabeled")}
-    else:
-        parts = {"train": {"train": True}, "test": {"train": False}}
+    size = size or SIDE
+    decode.require_memory(source.images, max(size, SIDE))
     sets = {}
-    for part, choice in parts.items():
-        data = _open(source, choice, checked=bool(sets))
-        with _damage_named(source):
+    for part in ("train", "test"):
+        data = opened(source, progress, train=part == "train")
+        with damage_named(source):
             images, labels = source.read(data)
-            classes = tuple(data.classes)
-        labelled = part != "unlabeled"
-        sets[part] = ImageSet(
-            resize(images, size), labels if labelled else None, classes if labelled else (), name=name
-        )
+            sets[part] = ImageSet(resize(images, size), labels, tuple(data.classes), name=name)
     return complete(name, **sets, seed=seed)
 
 
-def _open(source: Download, choice: dict, checked: bool):
-    """The torchvision data set, from the data folder, downloaded first where it isn't there."""
-    from torchvision import datasets
+def opened(source: Source, progress: bool, **choice):
+    """The torchvision data set for a `choice` of its options, downloaded first where it isn't in the data folder.
 
-    kind = getattr(datasets, source.torchvision)
-    if checked:  # all files were, with the first split; those of STL-10 take seconds
-        kind = type(kind.__name__, (kind,), {"_check_integrity": lambda self: True})
-    with _damage_named(source), contextlib.suppress(RuntimeError):  # torchvision's "not found or corrupted"
-        return kind(folder(), download=False, **choice)
-    if not any(folder().glob(source.archive)):
-        say(f"{source.name} is not in {folder()} yet: downloading {source.megabytes:,} MB.")
-    with _download_named(source), _impatience(), contextlib.redirect_stdout(sys.stderr):
-        return kind(folder(), download=True, **choice)
+    One process downloads at a time. Raises CourseError with the way out.
+    """
+
+    def there():
+        with damage_named(source), contextlib.suppress(RuntimeError):  # torchvision's "not found or corrupted"
+            return source.kind(folder(), download=False, **choice)
+
+    if (data := there()) is not None:
+        return data
+    with _download_named(source):
+        folder().mkdir(parents=True, exist_ok=True)
+        with FileLock(folder() / f".{source.name}.lock"):
+            if (data := there()) is not None:  # another process has brought it meanwhile
+                return data
+            _obtain(source, progress)
+    with damage_named(source):
+        return source.kind(folder(), download=False, **choice)
+
+
+def _obtain(source: Source, progress: bool) -> None:
+    """Bring a data set into the data folder: what is missing there is downloaded, and all archives are unpacked."""
+    if not all((folder() / remote.place).exists() for remote in source.remotes):
+        say(f"{source.name} is not in {folder()} yet: getting {source.megabytes:,} MB.")
+    for remote in source.remotes:
+        fetch.fetch(remote, folder(), progress)
+        if remote.place.endswith((".gz", ".tgz")):
+            fetch.unpack(folder() / remote.place)
 
 
 @contextlib.contextmanager
-def _impatience() -> Iterator[None]:
-    """A silent connection fails after PATIENCE seconds; by default it would hang for ever."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(PATIENCE)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
-@contextlib.contextmanager
-def _download_named(source: Download) -> Iterator[None]:
+def _download_named(source: Source) -> Iterator[None]:
     """Errors of a download as one sentence that says how to go on."""
     try:
         yield
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in UNWRITABLE:
-            raise CourseError(
-                f"could not write {source.name} to {folder()} ({error.strerror}); "
-                "set SSLCOURSE_DATA to a folder that has room."
-            ) from None
-        gave_up = isinstance(error, RuntimeError) and re.search("downloading|not found", str(error))  # torchvision's
-        if not isinstance(error, OSError | http.client.HTTPException) and not gave_up:
-            raise _damaged(source, error) from None
-        reason = str(getattr(error, "reason", None) or error).strip().splitlines() or [type(error).__name__]
+    except fetch.Unavailable as reason:
+        needed = ", ".join(remote.place for remote in source.remotes)
         raise CourseError(
-            f"no sound copy of {source.name} is in {folder()}, and it could not be downloaded ({reason[-1]}); to go on "
-            f"offline, use --data world or --data folder:PATH, or put {source.archive} into {folder()}."
+            f"no sound copy of {source.name} is in {folder()}, and it could not be downloaded ({reason}); to go on "
+            f"offline, use --data world or --data folder:PATH, put {needed} into {folder()}, or set "
+            f"SSLCOURSE_MIRROR to a folder or a URL that has {'it' if len(source.remotes) == 1 else 'them'}."
         ) from None
+    except OSError as error:
+        if error.errno not in fetch.UNWRITABLE:
+            raise damaged(source, error) from None
+        raise CourseError(
+            f"could not write {source.name} to {folder()} ({error.strerror}); "
+            "set SSLCOURSE_DATA to a folder that has room."
+        ) from None
+    except (EOFError, tarfile.TarError, zlib.error) as error:
+        raise damaged(source, error) from None
 
 
 @contextlib.contextmanager
-def _damage_named(source: Download) -> Iterator[None]:
+def damage_named(source: Source) -> Iterator[None]:
     """Errors of reading a local copy as one sentence."""
     try:
         yield
     except MemoryError:
         raise
     except Exception as error:
-        raise _damaged(source, error) from None
+        raise damaged(source, error) from None
 
 
-def _damaged(source: Download, error: Exception) -> CourseError:
+def damaged(source: Source, error: object) -> CourseError:
     return CourseError(
-        f"the copy of {source.name} in {folder()} is damaged ({str(error)[:80] or type(error).__name__}); "
-        "delete it, and the next run downloads it again."
+        f"the copy of {source.name} in {folder() / source.place} is damaged ({str(error)[:80] or type(error).__name__}); "
+        "delete that folder, and the next run makes it again."
     )
 
 

@@ -3,9 +3,10 @@
 world                pocket world, drawn on this machine; with a mode, a domain and a size in any order, such as
                      world:scenes, world:crowd,night or world:sketch,64
 digits               scikit-learn's digits; with a size, such as digits:64
-cifar10, stl10, fashion-mnist
+cifar10, stl10, fashion-mnist, imagenette, flowers
                      downloaded on first use; with a size, such as stl10:64
 folder:PATH          your own images (see sslcourse/data/folder.py)
+huggingface:PATH     a directory of Hugging Face's `datasets` (see sslcourse/data/huggingface.py)
 """
 
 from __future__ import annotations
@@ -19,11 +20,23 @@ from pathlib import Path
 from sslcourse.data import sources, world
 from sslcourse.data.cache import say
 from sslcourse.data.folder import load_folder
+from sslcourse.data.huggingface import load_huggingface
+from sslcourse.data.photos import PHOTOS, load_photos
 from sslcourse.data.splits import Splits
+from sslcourse.data.stl10 import load_stl10
 from sslcourse.errors import CourseError, suggest
 
-SPECS = ("world", "digits", "cifar10", "stl10", "fashion-mnist", "folder:PATH")
+SPECS = (
+    "world", "digits", "cifar10", "stl10", "fashion-mnist", "imagenette", "flowers", "folder:PATH", "huggingface:PATH",
+)  # fmt: skip
 KINDS = tuple(spec.partition(":")[0] for spec in SPECS)
+WITH_PATH = {"folder": "a folder of images", "huggingface": "a directory of Hugging Face's datasets"}
+LISTED = {  # kinds whose images can stay on disk, and what loads them
+    "stl10": load_stl10,
+    **dict.fromkeys(PHOTOS, load_photos),
+    "folder": load_folder,
+    "huggingface": load_huggingface,
+}
 SIZES = (8, 512)  # pixels, the smallest and the largest that is accepted
 
 __all__ = ["KINDS", "SPECS", "Spec", "Splits", "load", "parse"]
@@ -31,7 +44,7 @@ __all__ = ["KINDS", "SPECS", "Spec", "Splits", "load", "parse"]
 
 @dataclass(frozen=True)
 class Spec:
-    """A data specification, taken apart. `mode` and `domain` are pocket world's; `path` is a folder's."""
+    """A data specification, taken apart. `mode` and `domain` are pocket world's; `path` is a folder's or directory's."""
 
     kind: str
     size: int | None = None
@@ -55,8 +68,8 @@ def load(
     size   height and width of the images in pixels, where `spec` doesn't say; by default each source's own
     seed   decides what pocket world shows, and which images become val or test where a source doesn't say
     cache  keep drawn and decoded images in the user's cache folder
-    stream leave the images of a folder on disk, to be decoded during pretraining: True, False, or None for where they
-           don't fit into memory
+    stream leave the images to pretrain on in their files, to be decoded meanwhile (stl10, imagenette, flowers, folder
+           and huggingface): True, False, or None for where they don't fit into memory
 
     What went wrong on the way (files skipped, images dropped) is said on standard error and stays in `warnings`.
     Raises CourseError for an unknown spec, and for whatever is wrong with what it names.
@@ -65,18 +78,18 @@ def load(
     size = _agreed_size(spec, parsed.size, size)
     if not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise CourseError(f"the seed must be a whole number from 0 to 2**63 - 1, and is {seed!r}.")
-    if stream and parsed.kind != "folder":
-        raise CourseError(
-            f"only the images of a folder can be streamed, and data {spec!r} was asked for; use folder:PATH."
-        )
-    if parsed.kind == "folder":
-        splits = load_folder(parsed.path, size=size, seed=seed, cache=cache, progress=progress, stream=stream)
+    if stream and parsed.kind not in LISTED:
+        able = _listed(spec for spec in SPECS if spec.partition(":")[0] in LISTED)
+        raise CourseError(f"only photographs can be streamed from disk, and data {spec!r} was asked for; use {able}.")
+    if parsed.kind in LISTED:
+        options = {"size": size, "seed": seed, "cache": cache, "progress": progress, "stream": stream}
+        splits = LISTED[parsed.kind](parsed.path or parsed.kind, **options)
     elif parsed.kind == "world":
         splits = _load_world(parsed, size, seed, cache, progress)
     elif parsed.kind == "digits":
         splits = sources.load_digits(size=size, seed=seed)
     else:
-        splits = sources.load_download(parsed.kind, size=size, seed=seed)
+        splits = sources.load_download(parsed.kind, size=size, seed=seed, progress=progress)
     for line in splits.warnings:
         say(f"{splits.name}: {line}")
     return splits
@@ -90,11 +103,9 @@ def parse(spec: str | os.PathLike) -> Spec:
         raise CourseError(
             f"a data set is named by a word such as 'world', and {spec!r} was given; use {_listed(SPECS)}."
         )
-    if spec.strip().lower().startswith("folder:"):
-        path = spec.strip()[len("folder:") :].strip()
-        if not path:
-            raise CourseError("folder: needs the path of a folder of images, such as folder:photos.")
-        return Spec("folder", path=path)
+    before, _, path = spec.strip().partition(":")
+    if before.strip().lower() in WITH_PATH and path.strip():
+        return Spec(before.strip().lower(), path=path.strip())
     first, *words = (word.strip().lower() for word in re.split("[:,]", spec))
     kind = _kind(spec, first)
     if kind == "world":
@@ -108,8 +119,8 @@ def parse(spec: str | os.PathLike) -> Spec:
 def _kind(spec: str, word: str) -> str:
     plain = {kind.replace("-", ""): kind for kind in KINDS}
     found = plain.get(re.sub("[-_ ]", "", word))
-    if found == "folder":
-        raise CourseError("folder: needs the path of a folder of images, such as folder:photos.")
+    if found in WITH_PATH:
+        raise CourseError(f"{found}: needs the path of {WITH_PATH[found]}, such as {found}:photos.")
     if found:
         return found
     near = f" (did you mean folder:{spec}?)" if word and Path(spec).expanduser().is_dir() else suggest(word, KINDS)

@@ -7,7 +7,6 @@ Either way step s gets the same images, so that a run can stop and go on anywher
 
 from __future__ import annotations
 
-import hashlib
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -37,12 +36,16 @@ class ImageFiles:
     size     height and width in pixels of the decoded images (decode.py says how)
     name     what the set is called in messages
     workers  processes that decode ahead; 0 decodes within the training process. Default: one for two cores, at most 8
+    shelf    where `paths` lead; by default to files on disk
 
     A file that can't be read is named on standard error, and the next one in order stands in for it. Raises CourseError
     without files, and where TRIES files in a row can't be read.
     """
 
-    def __init__(self, paths: Sequence[Path | str], size: int, *, name: str = "files", workers: int | None = None):
+    def __init__(
+        self, paths: Sequence[Path | str], size: int, *, name: str = "files", workers: int | None = None,
+        shelf: decode.Disk = decode.DISK,
+    ):  # fmt: skip
         if not len(paths):
             raise CourseError("there are no image files to stream; give at least one.")
         if not isinstance(size, int) or size < 1:
@@ -51,7 +54,7 @@ class ImageFiles:
             raise CourseError(f"workers is how many processes decode ahead, 0 or more, and {workers!r} was given.")
         # Bytes in one block, not a list of strings: a forked worker that counts references would copy all of them.
         self.paths = np.array([os.fsencode(path) for path in paths])
-        self.side, self.name = size, name
+        self.side, self.name, self.shelf = size, name, shelf
         self.workers = max(1, min(8, (os.cpu_count() or 1) // 2)) if workers is None else workers
         self.unreadable: dict[int, str] = {}  # file -> reason, of those met so far
 
@@ -78,15 +81,11 @@ class ImageFiles:
 
     def fingerprint(self) -> str:
         """What changes when a file's name, size in bytes or time does, or the size in pixels."""
-        digest = hashlib.blake2b(f"{self.side}".encode(), digest_size=16)
-        for path in self.paths:
-            found = os.stat(path)
-            digest.update(path + f"/{found.st_size}/{found.st_mtime_ns}\n".encode())
-        return f"{len(self)} files {digest.hexdigest()}"
+        return f"{len(self)} files {self.side} {self.shelf.stamp([self.path(i) for i in range(len(self))])}"
 
     def take(self, indices: Tensor | Sequence[int]) -> ImageSet:
         """The images at `indices`, decoded now."""
-        read = _Decoder(self.paths, self.side)(torch.as_tensor(indices, dtype=torch.int64))
+        read = _Decoder(self.paths, self.side, self.shelf)(torch.as_tensor(indices, dtype=torch.int64))
         return ImageSet(self._received(*read), name=self.name)
 
     def sample(self, count: int = SAMPLE) -> ImageSet:
@@ -96,7 +95,7 @@ class ImageFiles:
     def batches(self, order: Callable[[int], Tensor], start: int, stop: int) -> Iterator[Tensor]:
         """uint8 (N, 3, size, size) of the files order(start), order(start + 1), … up to stop - 1, decoded ahead."""
         loader = DataLoader(
-            _Decoder(self.paths, self.side),
+            _Decoder(self.paths, self.side, self.shelf),
             sampler=_Steps(order, start, stop),
             batch_size=None,  # an item is a whole batch
             num_workers=self.workers,
@@ -130,8 +129,8 @@ class _Decoder(Dataset):
     Arrays rather than tensors: workers pass tensors through shared memory, of which containers often have little.
     """
 
-    def __init__(self, paths: np.ndarray, side: int):
-        self.paths, self.side = paths, side
+    def __init__(self, paths: np.ndarray, side: int, shelf: decode.Disk):
+        self.paths, self.side, self.shelf = paths, side, shelf
 
     def __getitem__(self, indices: Tensor) -> tuple[np.ndarray | None, dict[int, str]]:
         images, unreadable = np.empty((len(indices), 3, self.side, self.side), np.uint8), {}
@@ -150,7 +149,8 @@ class _Decoder(Dataset):
             candidate %= len(self.paths)
             if candidate not in unreadable:
                 try:
-                    image[:], _ = decode.read_image(os.fsdecode(self.paths[candidate]), self.side)
+                    file = self.shelf.file(os.fsdecode(self.paths[candidate]))
+                    image[:], _ = decode.read_image(file, self.side)
                     return True
                 except decode.Unreadable as reason:
                     unreadable[candidate] = str(reason)
@@ -180,6 +180,11 @@ def _as_it_is(read: tuple) -> tuple:
 def source(images: ImageSet | ImageFiles | Tensor) -> Tensor | ImageFiles:
     """The images alone: whatever labels a set has stay behind."""
     return images.images if isinstance(images, ImageSet) else images
+
+
+def placed(images: Tensor | ImageFiles, device: torch.device) -> Tensor | ImageFiles:
+    """Images in memory, moved to the device where they fit beside training; files stay where they are."""
+    return images.to(device) if isinstance(images, Tensor) and devices.fits(images.nbytes, device) else images
 
 
 def looked_at(images: Tensor | ImageFiles) -> Tensor:

@@ -540,14 +540,11 @@ a_loss_scale = Check(
             "After an overflow the count goes on. It counts good steps *in a row*: back to 0.",
         ),
         Wrong(
-            "never grows",
+            "doesn't grow in time",
             _unscale_never_grows,
-            "Your scale never grows: after some overflows it is too small for ever. After `patience` good steps in a row, double it.",
-        ),
-        Wrong(
-            "grows a step late",
-            _unscale_grows_late,
-            "You compare the count before this step with `patience`. This step is a good one as well: count it first.",
+            "Your scale stays where it should double: after `patience` good steps in a row, of which this is one. Count this step "
+            "first, then compare with `patience`; a scale that never grows is too small for ever after its first overflows.",
+            also=(_unscale_grows_late,),
         ),
         Wrong(
             "divided by the next scale",

@@ -718,3 +718,89 @@ def checkpoint_groups(backbone: Backbone, depth: int) -> dict[str, list[int]]:
         counts = groups.setdefault(".".join(name.split(".")[:depth]), [0, 0])
         counts[name not in used] += tensor.numel()
     return groups
+
+
+# --- lesson 19: what more GPUs gain ------------------------------------------------------------------------------
+
+
+def step_seconds(
+    gpus: int,
+    batch: int,
+    *,
+    speed: float,
+    parameters: float,
+    bandwidth: float,
+    overlap: float = 0.5,
+    fixed: float = 5e-3,
+) -> dict[str, float]:
+    """A model of one step, in seconds by part, with nothing measured in it: compute, gradients, fixed.
+
+    gpus        that share the batch;  batch  images of all together
+    speed       images/s of one GPU
+    parameters  values whose gradients are averaged, in float32
+    bandwidth   bytes/s that a GPU sends while it receives as many. A ring sends 2 (n - 1) / n times the gradients
+                (Patarasuk and Yuan, 2009)
+    overlap     share of the gradients' way that hides behind the backward pass, two thirds of the computing, at most
+    fixed       seconds of each step that no GPU takes off another: starting kernels, batch norm's waits, the optimizer
+    """
+    compute = batch / gpus / speed
+    sent = 2 * (gpus - 1) / gpus * 4 * parameters / bandwidth
+    return {"compute": compute, "gradients": sent - min(overlap * sent, 2 / 3 * compute), "fixed": fixed}
+
+
+def scaling_explorer() -> widgets.VBox:
+    """Choose a batch, a link and a network, and see what more GPUs gain by the model of `step_seconds`."""
+    links = {"10 Gbit/s": 1.25e9, "100 Gbit/s": 12.5e9, "200 Gbit/s": 25e9, "300 GB/s": 300e9}
+    networks = {"ResNet-18, 11 million": 11.2e6, "ResNet-50, 25 million": 23.5e6, "ViT-L, 304 million": 304e6}
+
+    def draw(gpus: int, batch: int, link: float, network: float) -> Figure:
+        return draw_scaling(gpus, batch, link, network)
+
+    def slider(options: Sequence[int], value: int, name: str) -> widgets.SelectionSlider:
+        return widgets.SelectionSlider(options=options, value=value, description=name, continuous_update=False)
+
+    return explorer(
+        draw,
+        {
+            "gpus": slider([1, 2, 4, 8, 16, 32, 64, 128, 256], 16, "GPUs"),
+            "batch": slider([128, 256, 512, 1024, 2048, 4096, 8192], 1024, "batch"),
+            "link": widgets.Dropdown(options=list(links.items()), value=25e9, description="link"),
+            "network": widgets.Dropdown(options=list(networks.items()), value=23.5e6, description="network"),
+        },
+        "bars of a step's parts at the chosen number of GPUs, beside curves of the speed gained against the number of GPUs",
+    )
+
+
+def draw_scaling(gpus: int, batch: int, bandwidth: float, parameters: float) -> Figure:
+    """A step's parts at `gpus`, beside the speed gained over one GPU: the batch shared among them, or growing with them.
+
+    One GPU does 1,000 images/s of ResNet-50's 23.5 million weights, and of other networks in proportion: an assumption.
+    """
+    speed = 1000 * 23.5e6 / parameters
+    how = {"speed": speed, "parameters": parameters, "bandwidth": bandwidth}
+    counts = [2**k for k in range(9)]
+    alone = sum(step_seconds(1, batch, **how).values())
+    shared = [alone / sum(step_seconds(n, batch, **how).values()) for n in counts]
+    growing = [n * alone / sum(step_seconds(n, n * batch, **how).values()) for n in counts]
+    with plt.rc_context(plots.STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4), width_ratios=(1, 1.5))
+        parts, start = step_seconds(gpus, batch, **how), 0.0
+        for color, (name, seconds) in zip(plots.PALETTE, parts.items(), strict=False):
+            left.barh(0, 1e3 * seconds, left=start, color=color, label=f"{name}: {1e3 * seconds:.1f} ms")
+            start += 1e3 * seconds
+        left.set(yticks=[], xlabel="milliseconds", ylim=(-0.5, 1.6))
+        left.set_title(f"{batch:,} images on {gpus} GPU{'s' if gpus > 1 else ''}: {start:.1f} ms")
+        left.legend(frameon=False, loc="upper left")
+        right.plot(counts, counts, color="0.6", linestyle=":", label="ideal")
+        right.plot(counts, growing, "s-", markersize=4, label=f"batch of {batch:,} for each GPU")
+        right.plot(counts, shared, "o-", markersize=4, label=f"batch of {batch:,} shared by all")
+        right.axvline(gpus, color="black", linewidth=0.8, linestyle="--")
+        right.set_xscale("log", base=2)
+        right.set_yscale("log", base=2)
+        right.set_xticks(counts, [str(n) for n in counts])
+        right.set_yticks(counts, [str(n) for n in counts])
+        right.set(xlabel="GPUs", ylabel="times the images/s of one")
+        gained = alone / (start / 1e3)
+        right.set_title(f"What {gpus} gain: {gained:.1f} times, {gained / gpus:.0%} of the ideal")
+        right.legend(frameon=False)
+    return figure

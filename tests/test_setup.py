@@ -32,7 +32,7 @@ PLATFORMS = {
 PYTHONS = {"3.11": "3.11.7", "3.12": "3.12.1", "3.13": "3.13.0"}
 TOP_LEVEL = set(
     "notebooks sslcourse exercises solutions tests environment.yml README.md "
-    "pyproject.toml requirements.lock Makefile LICENSE CITATION.cff CONTRIBUTING.md .ci benchmarks "
+    "pyproject.toml requirements.lock Makefile LICENSE CITATION.cff CONTRIBUTING.md .ci benchmarks docs "
     "tools nbgrader_config.py .gitignore .gitattributes".split()
 )
 
@@ -171,7 +171,7 @@ def test_the_top_level_is_exactly_what_was_agreed():
 
 def test_every_link_in_the_documents_leads_somewhere():
     """The table of lessons, too: a lesson that README offers is there."""
-    for document in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md"):
+    for document in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md", "docs/cluster.md"):
         text = (ROOT / document).read_text(encoding="utf-8")
         for target in re.findall(r"\]\(([^)#\s]+)", text):
             if "://" not in target and not target.startswith("mailto:"):

@@ -492,3 +492,34 @@ def test_a_checkpoint_is_drawn_with_what_was_used_and_what_was_left(moco_file):
     with pytest.raises(CourseError, match="not read from a file"):
         widgets.checkpoint_groups(backbones.build(), 2)
     plt.close("all")
+
+
+# -- lesson 19 ----------------------------------------------------------------------------------------------------------
+
+
+def test_scaling_explorer():
+    assert_every_control_redraws(widgets.scaling_explorer())
+
+
+def test_a_step_is_what_the_model_says():
+    one = widgets.step_seconds(1, 100, speed=50.0, parameters=1e6, bandwidth=1e9)
+    assert one == {"compute": 2.0, "gradients": 0.0, "fixed": 5e-3}  # nobody to send to
+    four = widgets.step_seconds(4, 100, speed=50.0, parameters=1e6, bandwidth=1e6, overlap=0.0, fixed=0.0)
+    assert four == pytest.approx({"compute": 0.5, "gradients": 2 * 3 / 4 * 4 * 1e6 / 1e6, "fixed": 0.0})
+    half = widgets.step_seconds(4, 1000, speed=50.0, parameters=1e6, bandwidth=1e6)
+    assert half["gradients"] == pytest.approx(3.0)
+    little = widgets.step_seconds(4, 100, speed=50.0, parameters=1e6, bandwidth=1e6)  # too short a step to hide half
+    assert little["gradients"] == pytest.approx(6.0 - 2 / 3 * 0.5)
+
+
+def test_a_shared_batch_gains_less_than_one_that_grows():
+    figure = widgets.draw_scaling(64, 512, 12.5e9, 23.5e6)
+    ideal, growing, shared = (line.get_ydata() for line in figure.axes[1].lines[:3])
+    assert all(a >= b >= c > 0 for a, b, c in zip(ideal, growing, shared, strict=True)) and shared[-1] < growing[-1]
+    gained = shared[6]
+    assert figure.axes[1].get_title() == f"What 64 gain: {gained:.1f} times, {gained / 64:.0%} of the ideal"
+    bars = sum(bar.get_width() for bar in figure.axes[0].patches) / 1e3
+    assert bars == pytest.approx(
+        sum(widgets.step_seconds(64, 512, speed=1000.0, parameters=23.5e6, bandwidth=12.5e9).values())
+    )
+    plt.close("all")

@@ -48,7 +48,12 @@ def run(*, seconds: float = 4.0, device: str = "auto") -> dict[str, Any]:
             bar.update()
         results["streamed / bare step"] = {stem: streaming(stem, where, seconds) for stem in ("imagenet", "small")}
         bar.update()
-        results["two processes / one"] = {name: two_processes(name, seconds) for name in ("rotation", "simclr")}
+        results["two processes / one"] = {
+            f"{name}, {arch}, batch {batch}": two_processes(name, arch, seconds, batch=batch)
+            for name, arch, batch in (
+                ("rotation", "resnet-tiny", BATCH), ("simclr", "resnet-tiny", BATCH), ("simclr", "resnet18", 64),
+            )
+        }  # fmt: skip
         bar.update()
         results["against lightly"] = against_lightly(images, where, seconds)
         bar.update()
@@ -109,11 +114,11 @@ def streaming(
         return pretext.build("rotation", backbones.build("resnet18", stem=stem, image_size=64), all_rotations=False)
 
     with tempfile.TemporaryDirectory() as folder:
-        files = ImageFiles(_photographs(Path(folder), 512), 64, workers=workers)
+        files, task = ImageFiles(_photographs(Path(folder), 512), 64, workers=workers), make()
         pairs = []
         for _ in range(3):
             theirs = _rate(_repeated(_bare_step(make(), files.sample(batch).images, where)), where, seconds, batch)
-            ours = _rate(lambda steps: _pretrain(make(), files, where, steps, batch), where, seconds, batch)
+            ours = _rate(lambda steps: _pretrain(task, files, where, steps, batch), where, 2 * seconds, batch)
             pairs.append((ours, theirs))
     return _ratio(pairs)
 
@@ -131,16 +136,15 @@ def _photographs(folder: Path, count: int) -> list[Path]:
     return paths
 
 
-def two_processes(name: str, seconds: float, *, batch: int = BATCH) -> dict[str, float]:
+def two_processes(name: str, arch: str, seconds: float, *, batch: int = BATCH) -> dict[str, float]:
     """Images per second of two processes (gloo, one thread each) over those of one with two threads, same joint batch."""
-    rounds = [(_processes(2, name, seconds, batch), _processes(1, name, seconds, batch)) for _ in range(3)]
-    return _ratio(rounds)
+    return _ratio([tuple(_processes(count, name, arch, seconds, batch) for count in (2, 1)) for _ in range(3)])
 
 
-def _processes(count: int, name: str, seconds: float, batch: int) -> float:
+def _processes(count: int, name: str, arch: str, seconds: float, batch: int) -> float:
     """Images per second of `train.pretrain` in `count` processes that torchrun starts, two threads together."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-    command = [*launch, "-m", "sslcourse.bench", name, str(seconds), str(batch)]
+    command = [*launch, "-m", "sslcourse.bench", name, arch, str(seconds), str(batch)]
     threads = {"OMP_NUM_THREADS": str(2 // count)}
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | threads)
     if done.returncode:
@@ -148,14 +152,14 @@ def _processes(count: int, name: str, seconds: float, batch: int) -> float:
     return float(done.stdout.split()[-1])
 
 
-def one_process(name: str, seconds: float, batch: int) -> None:
+def one_process(name: str, arch: str, seconds: float, batch: int) -> None:
     """What each of these processes does: train, and print the images per second of all together (rank 0)."""
     where, images = torch.device("cpu"), world.draw("unlabeled", 2048).images
-    task = pretext.build(name, backbones.build(pretext.find(name).arch))
-    _pretrain(task, images, where, 3, batch)
+    task = pretext.build(name, backbones.build(arch))
+    _pretrain(task, images, where, 2, batch)
     begin = time.perf_counter()
-    _pretrain(task, images, where, 5, batch)
-    steps = torch.tensor(max(5, round(seconds / (time.perf_counter() - begin) * 5)))
+    _pretrain(task, images, where, 3, batch)
+    steps = torch.tensor(max(3, round(seconds / (time.perf_counter() - begin) * 3)))
     steps = int(distributed.mean(steps.float()))  # all must agree
     distributed.wait()
     begin = time.perf_counter()
@@ -364,4 +368,4 @@ def text(results: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":  # under torchrun, from `two_processes`
-    one_process(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]))
+    one_process(sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4]))

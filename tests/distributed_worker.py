@@ -93,4 +93,5 @@ if __name__ == "__main__":
         compare_gradients(place)
     pretrain(place, dies=job == "dies")
     if dist.is_initialized():
+        distributed.wait()  # a process that is gone while another still talks to it ends that one
         dist.destroy_process_group()

@@ -238,3 +238,16 @@ def test_gradients_are_right(name):
         assert torch.autograd.gradcheck(lambda a: loss(a, b), a.requires_grad_())
         loss(a, b.requires_grad_()).backward()
         assert b.grad is None
+
+
+def test_under_autocast_the_losses_keep_their_precision():
+    a, b, queue = (torch.randn(16, 8, generator=generator(i)) for i in range(3))
+    for loss, tensors in (
+        (losses.nt_xent, (a, b, 0.1)),
+        (losses.info_nce, (a, b, queue, 0.1)),
+        (losses.barlow_twins, (a, b)),
+        (losses.vicreg, (a, b)),
+    ):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = loss(*tensors)
+        assert found.dtype == torch.float32 and torch.equal(found, loss(*tensors)), loss

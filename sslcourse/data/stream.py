@@ -7,15 +7,17 @@ Either way step s gets the same images, so that a run can stop and go on anywher
 
 from __future__ import annotations
 
+import functools
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from sslcourse import device as devices
 from sslcourse.data import decode
@@ -35,7 +37,8 @@ class ImageFiles:
     paths    the files, in an order that every process and every run agrees on
     size     height and width in pixels of the decoded images (decode.py says how)
     name     what the set is called in messages
-    workers  processes that decode ahead; 0 decodes within the training process. Default: one for two cores, at most 8
+    workers  processes that decode ahead, while a GPU trains; 0 decodes within the training process, on all its threads.
+             Default: one for two cores, at most 8, beside a GPU; 0 without one, where both would want the same cores
     shelf    where `paths` lead; by default to files on disk
 
     A file that can't be read is named on standard error, and the next one in order stands in for it. Raises CourseError
@@ -55,7 +58,8 @@ class ImageFiles:
         # Bytes in one block, not a list of strings: a forked worker that counts references would copy all of them.
         self.paths = np.array([os.fsencode(path) for path in paths])
         self.side, self.name, self.shelf = size, name, shelf
-        self.workers = max(1, min(8, (os.cpu_count() or 1) // 2)) if workers is None else workers
+        beside = max(1, min(8, (os.cpu_count() or 1) // 2)) if devices.pick_device("auto").type != "cpu" else 0
+        self.workers = beside if workers is None else workers
         self.unreadable: dict[int, str] = {}  # file -> reason, of those met so far
 
     def __len__(self) -> int:
@@ -134,12 +138,15 @@ class _Decoder(Dataset):
 
     def __getitem__(self, indices: Tensor) -> tuple[np.ndarray | None, dict[int, str]]:
         images, unreadable = np.empty((len(indices), 3, self.side, self.side), np.uint8), {}
+        read = functools.partial(self._read, unreadable=unreadable)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of what is converted, or named as unreadable, anyway
-            for place, index in enumerate(indices.tolist()):
-                if not self._read(index, images[place], unreadable):
-                    return None, unreadable
-        return images, unreadable
+            if get_worker_info() or len(indices) == 1:
+                found = all(map(read, indices.tolist(), images))
+            else:  # within the training process, whose threads wait meanwhile
+                with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+                    found = all(pool.map(read, indices.tolist(), images))
+        return images if found else None, unreadable
 
     __call__ = __getitem__
 

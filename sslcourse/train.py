@@ -334,13 +334,16 @@ class _Supervised(nn.Module):
         return losses.cross_entropy(logits, labels), {"accuracy": losses.accuracy(logits, labels).detach()}
 
     def train(self, mode: bool = True) -> _Supervised:
-        """Training mode, except for what is frozen: batch norm without training must not move its statistics either."""
-        super().train(mode)
-        for module in self.modules():
-            parameters = list(module.parameters())
-            if parameters and not any(p.requires_grad for p in parameters):
-                module.eval()
-        return self
+        return rest_frozen(super().train(mode))
+
+
+def rest_frozen(model: nn.Module) -> nn.Module:
+    """`model` with what is frozen in evaluation mode: batch norm without training must not move its statistics either."""
+    for module in model.modules():
+        parameters = list(module.parameters())
+        if parameters and not any(p.requires_grad for p in parameters):
+            module.eval()
+    return model
 
 
 def standard_augment(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -228,22 +228,14 @@ class Move:
 
 
 class Learner(nn.Module):
-    """A dense model with its loss, in the form that `train.fit` takes: a batch in, (loss, metrics) out.
-
-    In training mode what is frozen stays in evaluation mode: batch norm without training must not move its statistics.
-    """
+    """A dense model with its loss, in the form that `train.fit` takes: a batch in, (loss, metrics) out."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
         self.model = model
 
     def train(self, mode: bool = True) -> Learner:
-        super().train(mode)
-        for module in self.modules():
-            parameters = list(module.parameters())
-            if parameters and not any(p.requires_grad for p in parameters):
-                module.eval()
-        return self
+        return train.rest_frozen(super().train(mode))
 
 
 def fit(

@@ -296,8 +296,13 @@ def make_optimizer(
 
 
 def progress_bar(steps: int, start: int, show: bool, label: str) -> tqdm:
-    """A bar on standard error, gone when done, shown once training has taken a second."""
-    return tqdm(total=steps, initial=start, desc=label, disable=not show, leave=False, delay=1.0, file=sys.stderr)
+    """A bar on standard error, gone when done, shown once training has taken a second.
+
+    It moves once a second: each move is a message to a notebook's client, and of thousands in one cell some get lost.
+    """
+    return tqdm(
+        total=steps, initial=start, desc=label, disable=not show, leave=False, delay=1.0, mininterval=1.0, file=sys.stderr
+    )  # fmt: skip
 
 
 class Classifier(nn.Module):

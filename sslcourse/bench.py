@@ -46,7 +46,10 @@ def run(*, seconds: float = 4.0, device: str = "auto") -> dict[str, Any]:
         for name, make in tasks.items():
             results["loop / bare step"][name] = loop_against_bare_step(make, images, where, seconds)
             bar.update()
-        results["streamed / bare step"] = {"rotation, one drawn": streaming(where, seconds)}
+        results["streamed / bare step"] = {
+            name: streaming(where, seconds, workers=workers)
+            for name, workers in (("decoded in turn", 0), ("by a worker, ahead", 1))
+        }
         bar.update()
         results["two processes / one"] = {
             f"{name}, {arch}, batch {batch}": two_processes(name, arch, seconds, batch=batch)
@@ -101,7 +104,7 @@ def _repeated(step: Callable[[], None]) -> Callable[[int], None]:
     return repeat
 
 
-def streaming(where: torch.device, seconds: float, *, workers: int | None = None, batch: int = 64) -> dict[str, float]:
+def streaming(where: torch.device, seconds: float, *, workers: int, batch: int = 64) -> dict[str, float]:
     """Images per second of `train.pretrain` on JPEG files, streamed, over those of the bare step: ResNet-18 at 64x64.
 
     With torchvision's stem, whose step is the cheapest.

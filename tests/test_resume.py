@@ -87,7 +87,7 @@ def test_killed_again_and_again_and_resumed_the_weights_are_the_same_bits(tmp_pa
         process.start()
         process.join(120)
         kills += process.exitcode == -signal.SIGKILL
-    assert kills >= len(moments) // 2 - 1  # a run may reach its end before the last moments come
+    assert kills >= (4 if name == "rotation" else 2)  # a run may reach its end before the last moments come
     run(tmp_path / "killed", name)
     for file in ("backbone.safetensors", "history.jsonl"):
         assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), file

@@ -10,6 +10,14 @@ class CourseError(ValueError):
     """Something that was asked for can't be done as asked. The message is for people; the command line prints it alone."""
 
 
+class Diverged(CourseError):
+    """Training has left the finite numbers: a loss, or a weight."""
+
+
+class Damaged(CourseError):
+    """A file is cut short, altered, or not of the kind that its name says."""
+
+
 def suggest(word: str, options: Iterable[str]) -> str:
     """ ", did you mean 'x'?" for the option nearest to `word`, or "" when none is near."""
     near = difflib.get_close_matches(str(word).lower(), list(options), n=1, cutoff=0.5)

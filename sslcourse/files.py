@@ -4,34 +4,65 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import secrets
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from sslcourse.errors import CourseError
 
 
-def write_atomically(path: Path, content: bytes, keep: Path | None = None) -> None:
-    """Write `content` to a temporary file beside `path`, flush it to the disk, and move it into place.
+@contextlib.contextmanager
+def written(path: Path, keep: Path | None = None) -> Iterator[Path]:
+    """A temporary file beside `path` for the block to fill; afterwards it is flushed to the disk and moved into place.
 
-    With `keep`, the file that was at `path` is moved there first. Raises CourseError, and leaves what was there as it
-    was, when the disk is full or the folder can't be written.
+    With `keep`, the file that was at `path` is moved there first. The new file has the mode that the umask gives to any
+    new file, so that others can read what they may. When the block raises, the temporary file is gone and `path` is as
+    it was. Raises OSError where it can't be written.
     """
-    temporary = None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)  # from which the system takes the umask
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        yield temporary
+        os.chmod(temporary, mode)  # a library that filled it may have put a file of its own in its place
+        with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         if keep is not None and path.exists():
             os.replace(path, keep)
         os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def write_atomically(path: Path, content: bytes, keep: Path | None = None) -> None:
+    """Write `content` to `path`, whole or not at all. With `keep`, the file that was at `path` is moved there first.
+
+    Raises CourseError, and leaves what was there as it was, when the disk is full or the folder can't be written.
+    """
+    try:
+        with written(path, keep) as temporary:
+            temporary.write_bytes(content)
     except OSError as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
         raise CourseError(
             f"could not write {path} ({error.strerror or error}); what was there before is unharmed. "
             "Free some space or choose another folder, and go on with --resume."
         ) from None
+
+
+@contextlib.contextmanager
+def reading(path: Path | str) -> Iterator[None]:
+    """CourseError, in one sentence, for a file or folder that can't be read within the block, whatever the reason."""
+    try:
+        yield
+    except PermissionError:
+        raise CourseError(
+            f"{path} can't be read: it belongs to someone who hasn't allowed it; ask them for leave to read "
+            "(chmod a+r on a file, a+rx on a folder), or give another one."
+        ) from None
+    except OSError as error:
+        raise CourseError(f"{path} can't be read ({error.strerror or error}); give another one.") from None

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,8 @@ import numpy as np
 import platformdirs
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+
+from sslcourse.files import written
 
 LIMIT = 2 * 1024**3  # bytes that all entries together may take; the entries read longest ago go first
 ENDING = ".safetensors"
@@ -51,6 +52,8 @@ def load_or_make(key: dict[str, Any], make: Callable[[], Arrays], notice: Callab
         return _read(path)
     except (FileNotFoundError, NotADirectoryError):
         pass  # nothing cached yet
+    except PermissionError:
+        notice(f"the cached file {path} belongs to someone who doesn't let you read it, and is made again.")
     except (OSError, SafetensorError, ValueError, KeyError):
         notice(f"the cached file {path} is damaged, and is made again.")
     arrays = make()
@@ -105,18 +108,9 @@ def _write(path: Path, arrays: Arrays) -> None:
         raise OSError(0, f"{size / 1e9:.1f} GB is more than the {LIMIT / 1e9:.1f} GB that the cache may hold")
     path.parent.mkdir(parents=True, exist_ok=True)
     _make_room(path.parent, LIMIT - size)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-    os.close(handle)
-    try:
-        contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    with written(path) as temporary:
         save_file(contiguous, temporary, metadata={"checksum": checksum(arrays)})
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
 
 
 def _make_room(place: Path, room: int) -> None:

@@ -1,0 +1,51 @@
+"""One at a time: what two processes would write at once belongs to the first, and the second is told so."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import filelock
+
+from sslcourse.errors import CourseError
+
+HIDDEN = ".lock"  # in a folder; beside a file it is .NAME.lock
+
+
+class Claimed(CourseError):
+    """Another run is writing the same folder or file at this moment."""
+
+
+@contextlib.contextmanager
+def claimed(place: Path | str, *, file: bool = False, wait: bool = False) -> Iterator[Path]:
+    """Within the block, `place` belongs to this process: a folder, or with `file` a file that others write whole.
+
+    wait   for the process that has it to finish; otherwise it is refused at once (Claimed)
+
+    The folder, or the one around the file, is made where there is none, and is gone afterwards when nothing was put into
+    it. The system gives a lock back when its process dies, so that none is ever left over. Raises OSError where the
+    folder can't be written.
+    """
+    place = Path(place)
+    folder = place.parent if file else place
+    if folder.exists() and not folder.is_dir():
+        raise CourseError(f"{folder} is a file, and a folder is needed; choose another name.")
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / (f".{place.name}{HIDDEN}" if file else HIDDEN))
+    try:
+        lock.acquire(blocking=wait)
+    except filelock.Timeout:
+        raise Claimed(
+            f"another run is writing {place} at this moment; wait until it has finished, or choose another name."
+        ) from None
+    try:
+        yield place
+    finally:
+        with contextlib.suppress(OSError):  # while it is held: the next one to ask makes a new file
+            Path(lock.lock_file).unlink()
+        lock.release()
+        if made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()

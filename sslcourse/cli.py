@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sslcourse.console import let_print
 from sslcourse.errors import CourseError
 
 app = typer.Typer(
@@ -50,6 +51,7 @@ Normalize = Annotated[
 
 def main() -> None:
     """Run a command; an error at the border is one sentence on standard error and exit code 2, not a traceback."""
+    let_print(sys.stdout, sys.stderr)
     try:
         app()
     except CourseError as error:

@@ -11,32 +11,22 @@ import contextlib
 import hashlib
 import json
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from sslcourse.console import say
 from sslcourse.files import written
+from sslcourse.paths import cache_folder as folder
 
 LIMIT = 2 * 1024**3  # bytes that all entries together may take; the entries read longest ago go first
 ENDING = ".safetensors"
 Arrays = dict[str, np.ndarray]
-
-
-def folder() -> Path:
-    """Where entries lie: $SSLCOURSE_CACHE, or the user's cache folder."""
-    return Path(os.environ.get("SSLCOURSE_CACHE") or platformdirs.user_cache_dir("sslcourse", appauthor=False))
-
-
-def say(line: str) -> None:
-    """The usual notice: one line on standard error."""
-    print(f"sslcourse: {line}", file=sys.stderr)
 
 
 def load_or_make(key: dict[str, Any], make: Callable[[], Arrays], notice: Callable[[str], None] = say) -> Arrays:

@@ -25,6 +25,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from sslcourse.errors import CourseError
+from sslcourse.paths import typed
 
 PATIENCE = 30  # seconds without a byte before a connection is given up
 CHUNK = 1 << 16  # bytes that are read at once
@@ -75,7 +76,7 @@ def origin(remote: Remote) -> str:
     if not mirror:
         return remote.url
     if "://" not in mirror:
-        folder = Path(mirror).expanduser()
+        folder = typed(mirror)
         if not folder.is_dir():
             raise CourseError(
                 f"SSLCOURSE_MIRROR is {mirror!r}, and there is no such folder; set it to a folder that holds "

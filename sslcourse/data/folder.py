@@ -22,6 +22,7 @@ from sslcourse.data import decode
 from sslcourse.data.listing import Listing, load_listed
 from sslcourse.data.splits import Splits
 from sslcourse.errors import CourseError, suggest
+from sslcourse.paths import typed
 
 ROLES = {
     "train": "train",
@@ -54,7 +55,7 @@ def load_folder(
     The options are those of `load_listed`. Raises CourseError as it does, and for a path that is no folder, a folder
     without images, with one class, or with splits whose classes differ.
     """
-    listing = survey(Path(path).expanduser())
+    listing = survey(typed(path))
     listing.spec = f"folder:{path}"
     return load_listed(listing, size=size, seed=seed, cache=cache, progress=progress, stream=stream)
 

@@ -23,6 +23,7 @@ from sslcourse.data.folder import ROLES
 from sslcourse.data.listing import Listing, load_listed
 from sslcourse.data.splits import Splits
 from sslcourse.errors import CourseError
+from sslcourse.paths import typed
 
 SAVED = ("dataset_dict.json", "state.json")  # what save_to_disk leaves, of a DatasetDict and of a Dataset
 
@@ -41,7 +42,7 @@ def load_huggingface(
     The options are those of `load_listed`. Raises CourseError as it does, without `datasets`, for a directory that it
     can't read, for none or several columns of images, for several of labels, and for splits whose classes differ.
     """
-    listing = survey(Path(path).expanduser(), progress)
+    listing = survey(typed(path), progress)
     listing.spec = f"huggingface:{path}"
     return load_listed(listing, size=size, seed=seed, cache=cache, progress=progress, stream=stream)
 

@@ -7,14 +7,11 @@ them is read. Those that are arrays of small images are here, photographs in pho
 from __future__ import annotations
 
 import contextlib
-import os
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-import platformdirs
 import torch
 from filelock import FileLock
 from torch import Tensor
@@ -26,14 +23,9 @@ from sslcourse.data.fetch import Remote
 from sslcourse.data.imageset import ImageSet
 from sslcourse.data.splits import Splits, complete
 from sslcourse.errors import CourseError
+from sslcourse.paths import data_folder as folder
 
 Part = tuple[Tensor, Tensor]  # images uint8 (N, 3, H, W), labels int64 (N,)
-
-
-def folder() -> Path:
-    """Where downloads lie: $SSLCOURSE_DATA, or the user's data folder."""
-    chosen = os.environ.get("SSLCOURSE_DATA")
-    return Path(chosen).expanduser() if chosen else platformdirs.user_data_path("sslcourse", appauthor=False)
 
 
 def load_digits(*, size: int | None = None, seed: int = 0) -> Splits:

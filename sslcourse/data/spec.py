@@ -11,11 +11,11 @@ huggingface:PATH     a directory of Hugging Face's `datasets` (see sslcourse/dat
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from sslcourse.data import sources, world
 from sslcourse.data.cache import say
@@ -25,6 +25,7 @@ from sslcourse.data.photos import PHOTOS, load_photos
 from sslcourse.data.splits import Splits
 from sslcourse.data.stl10 import load_stl10
 from sslcourse.errors import CourseError, suggest
+from sslcourse.paths import typed
 
 SPECS = (
     "world", "digits", "cifar10", "stl10", "fashion-mnist", "imagenette", "flowers", "folder:PATH", "huggingface:PATH",
@@ -123,8 +124,14 @@ def _kind(spec: str, word: str) -> str:
         raise CourseError(f"{found}: needs the path of {WITH_PATH[found]}, such as {found}:photos.")
     if found:
         return found
-    near = f" (did you mean folder:{spec}?)" if word and Path(spec).expanduser().is_dir() else suggest(word, KINDS)
+    near = f" (did you mean folder:{spec}?)" if word and _is_folder(spec) else suggest(word, KINDS)
     raise CourseError(f"data {spec!r} is unknown{near}; use {_listed(SPECS)}.")
+
+
+def _is_folder(spec: str) -> bool:
+    with contextlib.suppress(CourseError):
+        return typed(spec).is_dir()
+    return False
 
 
 def _world(spec: str, words: list[str]) -> Spec:

@@ -6,13 +6,13 @@ import os
 import platform
 import shutil
 import tempfile
-from pathlib import Path
 from typing import Any
 
 from sslcourse.doctor import system
 from sslcourse.doctor.asking import ask
 from sslcourse.doctor.finding import Finding, counted, gib
 from sslcourse.doctor.installs import again, setting
+from sslcourse.errors import CourseError
 
 MEMORY, DISK = 4 * 2**30, 2 * 2**30  # bytes that the lessons are comfortable with
 AVAILABLE = 2**30  # bytes that one lesson is comfortable with
@@ -128,17 +128,15 @@ def check_open_files() -> Finding | None:
 def check_cache() -> Finding:
     """Where drawn and decoded images are kept: writable, with room."""
     try:
-        # As sslcourse.data.cache says, which imports packages that may be missing here.
-        chosen = os.environ.get("SSLCOURSE_CACHE")
-        if not chosen:
-            from platformdirs import user_cache_dir
-
-            chosen = user_cache_dir("sslcourse", appauthor=False)
+        from sslcourse.paths import cache_folder  # imports a package that may be missing here
     except ImportError:
         return Finding("cache", "warning", "its place is unknown without platformdirs", again())
-    folder = Path(chosen).absolute()
-    existing = next(p for p in (folder, *folder.parents) if p.exists())
     elsewhere = "Images will be drawn again in each session; for a faster start set SSLCOURSE_CACHE to a folder"
+    try:
+        folder = cache_folder().absolute()
+    except CourseError as error:
+        return Finding("cache", "warning", str(error), f"{elsewhere} of your own.")
+    existing = next(p for p in (folder, *folder.parents) if p.exists())
     try:
         with tempfile.TemporaryFile(dir=existing):
             free = shutil.disk_usage(existing).free

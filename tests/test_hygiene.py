@@ -6,6 +6,7 @@ alone passes when nothing is raised. These rules close them, and keep figures de
 
 from __future__ import annotations
 
+import importlib
 import re
 from copy import deepcopy
 
@@ -27,6 +28,8 @@ from make_exercises import make
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 from nbnormalise import machine_traces, normalise
+
+failed_outputs = importlib.import_module("claims").failed_outputs  # of tools/, which course_notebooks put on the path
 
 CLAIM, RAISES = "nbval-check-output", "raises-exception"
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -104,6 +107,10 @@ def has_claims(notebook):
                 yield f"claim {cell.id!r} has an output that isn't text: {sorted(output.data)}"
 
 
+def claims_what_holds(notebook):
+    yield from failed_outputs(notebook, notebook.cells[0].source[2:4])
+
+
 def is_of_no_machine(notebook):
     yield from machine_traces(notebook)
 
@@ -157,7 +164,7 @@ EVERYWHERE = (
     describes_figures,
     ends_no_cell_with_a_semicolon,
 )
-LESSON_RULES = (*EVERYWHERE, has_claims)
+LESSON_RULES = (*EVERYWHERE, has_claims, claims_what_holds)
 SOLUTION_RULES = (*EVERYWHERE, checks_every_exercise)
 
 
@@ -262,6 +269,7 @@ def printed(text: str, name: str = "stdout"):
             has_claims,
             lambda notebook: cell_of(notebook, "claim-one").outputs.extend(cell_of(notebook, "figure").outputs),
         ),
+        (claims_what_holds, plant("claim-one", outputs=printed("holds: one\nFAILS: the other\n"))),
         (is_of_no_machine, plant("imports", outputs=printed("saved to /home/ada/runs/1"))),
         (is_of_no_machine, plant("imports", outputs=printed("<object at 0x7f3a2b1c0d>"))),
         (is_of_no_machine, plant("imports", outputs=printed("C:\\Users\\ada"))),

@@ -3,7 +3,7 @@
     python tools/test.py                 everything
     python tools/test.py style unit      some phases
 
-style      ruff, notebooks in their committed form, exercises/ as solutions/ say
+style      ruff, notebooks in their committed form, exercises/ as solutions/ say, claims as measured elsewhere
 unit       the tests of the package, two at a time
 lessons    every cell of every lesson and solution; a claim must print what is stored (nbval)
 notebooks  the tests that execute notebooks: exercises with and without their solutions, the classroom's cycle
@@ -29,6 +29,7 @@ PHASES = {
         ["-m", "ruff", "format", "--check", "--no-cache", "."],
         ["tools/nbnormalise.py", "--check"],
         ["tools/make_exercises.py", "--check"],
+        ["tools/claims.py", "check"],
     ],
     "unit": [[*PYTEST, "-n", "2", "tests", "-m", "not notebooks"]],
     "lessons": [[*PYTEST, "--nbval-lax", "--nbval-current-env", "notebooks", "solutions"]],

@@ -330,7 +330,7 @@ def _move_parameters(module: nn.Module, fn, recurse: bool = True) -> nn.Module:
     if recurse:
         for child in module.children():
             child._apply(fn)
-    for parameter in module._parameters.values():
+    for name, parameter in module._parameters.items():
         if parameter is None:
             continue
         with torch.no_grad():
@@ -341,8 +341,10 @@ def _move_parameters(module: nn.Module, fn, recurse: bool = True) -> nn.Module:
             pass
         elif isinstance(moved, PretendTensor) or isinstance(parameter, PretendTensor):
             _exchange(parameter, nn.Parameter(moved, requires_grad=parameter.requires_grad))
-        else:
+        elif torch._has_compatible_shallow_copy_type(parameter, moved):
             parameter.data = moved
+        else:  # from or to PyTorch's "meta" device
+            parameter = module._parameters[name] = nn.Parameter(moved, parameter.requires_grad)
         parameter.grad = gradient
     for name, buffer in module._buffers.items():
         module._buffers[name] = None if buffer is None else fn(buffer)

@@ -208,6 +208,13 @@ def test_a_module_moves_with_its_gradients_and_stays_the_same_objects():
     assert all(type(p) is nn.Parameter for p in parameters)
 
 
+def test_a_module_without_numbers_can_be_filled():
+    with torch.device("meta"):
+        module = nn.Linear(3, 2)
+    assert module.to_empty(device="pretend").weight.device.type == "pretend"
+    assert module.to_empty(device="cpu").weight.device.type == "cpu"
+
+
 @pytest.mark.parametrize("kind", [torch.optim.AdamW, lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9)])
 def test_training_gives_the_same_bits_and_goes_on_from_a_file(kind):
     def train(module, place, optimizer=None):

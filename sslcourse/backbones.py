@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -11,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from sslcourse import device as devices
+from sslcourse.console import shown
 from sslcourse.errors import CourseError, suggest
-from sslcourse.files import write_atomically
+from sslcourse.files import reading, write_atomically
+from sslcourse.paths import typed
 from sslcourse.vit import VisionTransformer
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -31,6 +33,7 @@ PATCHES = 8
 # name: (kernel size, stride, max-pooling afterwards)
 STEMS = {"imagenet": (7, 2, True), "small": (3, 1, False), "tiny": (3, 2, False)}
 FORMAT = "sslcourse backbone 1"
+LARGEST_IMAGE = 4096  # pixels a side, of a transformer's file: its positions take memory
 SMALL_IMAGE = 64  # pixels; up to here the ImageNet stem, which divides each side by 4, throws away too much
 
 
@@ -86,6 +89,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.trunk, self.arch, self.stem, self.dim = trunk, arch, stem, trunk.dim
         self.channels: list[int] = trunk.channels  # of each stage
+        self.notes: dict[str, str | int | float] = {}  # what its file says of the run that made it (`record`)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
@@ -120,7 +124,8 @@ def build(arch: str = "resnet-tiny", *, stem: str | None = None, image_size: int
     Raises CourseError for an unknown architecture or stem.
     """
     refuse_unknown(arch)
-    with devices.seeded(seed):
+    with torch.random.fork_rng(devices=[]):  # modules draw from the global generator: borrow it, give it back
+        torch.manual_seed(seed)
         if arch in TRANSFORMERS:
             return _transformer(arch, stem, image_size)
         block, blocks, channels, small = ARCHITECTURES[arch]
@@ -161,7 +166,12 @@ def save(backbone: Backbone, path: str | Path, **notes: str | int | float) -> No
     if isinstance(backbone.trunk, VisionTransformer):
         about["image_size"] = backbone.trunk.image_size
     # one key alone: safetensors writes several in an order that changes from run to run, and equal runs give equal files
-    write_atomically(Path(path), safetensors.torch.save(weights, metadata={"sslcourse": json.dumps(about)}))
+    write_atomically(typed(path), safetensors.torch.save(weights, metadata={"sslcourse": json.dumps(about)}))
+
+
+def is_sound(name: str, values: Tensor) -> bool:
+    """Whether the values of an entry of a state_dict can be a network's: finite, and variances not below 0."""
+    return bool(torch.isfinite(values).all()) and not (name.endswith("running_var") and bool((values < 0).any()))
 
 
 def load(path: str | Path) -> Backbone:
@@ -169,30 +179,55 @@ def load(path: str | Path) -> Backbone:
 
     Nothing in such a file is ever executed. Raises CourseError when the file is missing, damaged or another format.
     """
-    path = Path(path)
+    path = typed(path)
     if path.is_dir():
         path = path / "backbone.safetensors"
     if not path.is_file():
-        raise CourseError(f"there is no backbone at {path}; `sslcourse pretrain TASK --out DIR` writes one to DIR.")
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("sslcourse", "{}"))
-            weights = {name: file.get_tensor(name) for name in file.keys()}
-    except (safetensors.SafetensorError, OSError) as error:
         raise CourseError(
-            f"{path} is not a readable safetensors file ({error}); pretrain again, or give the file that pretraining wrote."
-        ) from None
-    if about.get("format") != FORMAT:
-        raise CourseError(
-            f"{path} holds weights, but not in the layout of a backbone of this course (no architecture is named in it); "
-            "give a backbone.safetensors that `sslcourse pretrain` wrote."
+            f"there is no backbone at {shown(path)}; `sslcourse pretrain TASK --out DIR` writes one to DIR."
         )
+    with reading(shown(path)):
+        about, weights = _read(path)
     backbone = build(about["arch"], stem=about["stem"], image_size=about.get("image_size", 32))
     try:
         backbone.load_state_dict(weights)
     except RuntimeError as error:
         raise CourseError(
-            f"{path} says it is a {about['arch']}, but its weights don't fit: {str(error).splitlines()[-1].strip()}"
+            f"{shown(path)} says it is a {about['arch']}, but its weights don't fit: {str(error).splitlines()[-1].strip()}"
         ) from None
+    unsound = [name for name, values in backbone.state_dict().items() if not is_sound(name, values)]
+    if unsound or not bool((backbone.std > 0).all()):
+        raise CourseError(
+            f"{(unsound or ['std'])[0]} in {shown(path)} isn't finite, or not above 0 where it must be; take an earlier one."
+        )
     backbone.notes = about["notes"]
     return backbone
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What a file of `save` says of its network, and the weights. Raises CourseError for anything else."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            about = (file.metadata() or {}).get("sslcourse", "{}")
+            weights = {name: file.get_tensor(name) for name in file.keys()}
+    except OSError:
+        raise
+    except Exception as error:  # a damaged header may raise anything
+        raise CourseError(
+            f"{shown(path)} is not a readable safetensors file ({shown(error)}); pretrain again, or give the file that "
+            "pretraining wrote."
+        ) from None
+    try:
+        about = json.loads(about)
+    except (ValueError, RecursionError):
+        about = None
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise CourseError(
+            f"{shown(path)} holds weights, but not in the layout of a backbone of this course (no architecture is named in "
+            "it); give a backbone.safetensors that `sslcourse pretrain` wrote."
+        )
+    size = about.get("image_size", SMALL_IMAGE)
+    words = isinstance(about.get("arch"), str) and isinstance(about.get("stem"), str)
+    if not (words and isinstance(about.get("notes"), dict) and isinstance(size, int) and 0 < size <= LARGEST_IMAGE):
+        raise CourseError(f"{shown(path)} doesn't say what network it holds; get it again, or pretrain again.")
+    return about, weights

@@ -350,7 +350,7 @@ def test_all_data_is_named_in_the_help_the_readme_and_the_docstring(spec):
     readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`.*?`) \| .* \|$", readme, re.MULTILINE)
     assert any(f"`{spec}`" in row for row in rows)
-    assert spec in re.split(r"[ ,]+", cli.Spec.__metadata__[0].help)
+    assert spec in re.split(r"[ ,]+", cli.options.Spec.__metadata__[0].help)
     assert re.search(rf"^(\S+, )*{re.escape(spec)}(,| |$)", inspect.getdoc(spec_module), re.MULTILINE)
 
 

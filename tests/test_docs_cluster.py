@@ -90,7 +90,7 @@ def accepted(words):
     if name == "pretrain":
         task = pretext.find(given["task"])
         backbones.refuse_unknown(given["backbone"])
-        options = cli._options(given["option"], pretext.option_defaults(task))
+        options = cli.options.task_options(given["option"], pretext.option_defaults(task))
         pretext.build(given["task"], backbones.build("resnet-tiny"), **options)
     return launcher, given
 

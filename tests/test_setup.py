@@ -214,7 +214,7 @@ def test_version_and_licence_are_said_alike_everywhere():
 LEVELS = (
     {"errors", "files", "locking", "console", "paths", "claims"},
     {"device", "data", "distributed"},
-    {"backbones", "vit", "heads", "losses", "augment", "color", "patches", "schedules", "teacher"},
+    {"backbones", "vit", "heads", "losses", "augment", "color", "patches", "schedules", "teacher", "record"},
     {"pretext"},
     {"train", "checkpoint", "store", "evaluate", "geometry", "transfer", "weights"},
     {"plots"},

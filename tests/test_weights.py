@@ -1098,7 +1098,7 @@ def test_pretraining_goes_on_from_other_peoples_weights(command, written, tmp_pa
 def test_a_run_is_exported_and_a_small_stem_refused_with_the_way_out(command, tmp_path):
     few = ("--data", "digits", "--steps", 1, "--batch-size", 8, "--device", "cpu")
     assert command("pretrain", "rotation", "--out", "small", *few)[0] == 0
-    code, _, err = command("export", "small", "hf")
+    code, _, err = command("export", "small", "hf", "--format", "huggingface")
     assert code == 2 and "--stem imagenet" in err and not (tmp_path / "hf").exists()
     assert command("export", "small", "tv.pth", "--format", "torchvision")[0] == 0
     ours, again = backbones.load(tmp_path / "small").eval(), weights.load(tmp_path / "tv.pth").eval()

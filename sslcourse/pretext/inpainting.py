@@ -7,7 +7,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from sslcourse import augment, heads
-from sslcourse import device as devices
 from sslcourse.backbones import Backbone
 from sslcourse.errors import CourseError, suggest
 from sslcourse.pretext.base import PretextTask
@@ -64,8 +63,11 @@ class Inpainting(PretextTask):
     @torch.no_grad()
     def fill(self, images: Tensor, hole: Tensor) -> Tensor:
         """Float images (N, 3, H, W) with what the head sees in the hole, bool (N, 1, H, W); outside, they are unchanged."""
-        with devices.evaluating(self):
-            return torch.where(hole, self.reconstruct(images, hole).clamp(0, 1), images)
+        mode = self.training
+        self.eval()
+        filled = torch.where(hole, self.reconstruct(images, hole).clamp(0, 1), images)
+        self.train(mode)
+        return filled
 
 
 def inside_error(predicted: Tensor, truth: Tensor, hole: Tensor) -> Tensor:

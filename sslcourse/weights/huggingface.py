@@ -63,11 +63,14 @@ def resnet_measures(found: ResNetMeasures, config: dict[str, Any]) -> ResNetMeas
 
 def refuse_vit_contradiction(found: VitMeasures, config: dict[str, Any]) -> None:
     """CourseError where config.json and the shapes of the weights say different things."""
-    said = {
-        "hidden_size": found.width, "num_hidden_layers": found.depth, "patch_size": found.patch,
-        "image_size": found.image_size, "intermediate_size": found.hidden,
-    }  # fmt: skip
-    for name, shape_says in said.items():
+    measured = {
+        "hidden_size": found.width,
+        "num_hidden_layers": found.depth,
+        "patch_size": found.patch,
+        "image_size": found.image_size,
+        "intermediate_size": found.hidden,
+    }
+    for name, shape_says in measured.items():
         value = config.get(name, shape_says)
         refuse_contradiction(name, value[0] if isinstance(value, list) else value, shape_says)
 
@@ -80,21 +83,51 @@ def refuse_contradiction(name: str, config_says: Any, shapes_say: Any) -> None:
         )
 
 
+def epsilon(config: dict[str, Any]) -> float:
+    """Of a vision transformer's layer norms: what config.json says, or the default of its kind."""
+    return config.get("layer_norm_eps", EPS[config["model_type"]])
+
+
 # --- writing ------------------------------------------------------------------------------------------------------
 
 
+WAY_OUT = (
+    "For Transformers, pretrain with --stem imagenet (in Python build(..., stem='imagenet')) or on a vision transformer; "
+    "for PyTorch alone, --format torchvision (format='torchvision')."
+)
+
+
+def limit(m: ResNetMeasures | VitMeasures) -> str:
+    """Why Transformers' classes can't express a network; "" where they can."""
+    if isinstance(m, VitMeasures):
+        if not m.last_norm:
+            return "this vision transformer has no last norm, and those of Transformers have"
+        if m.layer_scale and m.hidden % m.width:
+            return f"a Dinov2Model's hidden layers are multiples of {m.width}, and here they have {m.hidden}"
+    elif m.stem != "imagenet":
+        return (
+            f"this backbone has the stem {m.stem!r}, and a ResNet of Transformers begins with ImageNet's (7x7, stride 2, "
+            "max-pooling)"
+        )
+    elif (m.groups, m.base_width) != (1, 64):
+        return "a ResNet of Transformers has no groups and no wider bottlenecks, and this backbone has"
+    return ""
+
+
 def save(
-    backbone: Backbone, folder: Path, measures: ResNetMeasures | VitMeasures, image_size: int | None = None
+    backbone: Backbone,
+    folder: Path,
+    measures: ResNetMeasures | VitMeasures,
+    image_size: int | None,
+    about: dict[str, Any],
 ) -> None:
     """config.json, model.safetensors and preprocessor_config.json, as `save_pretrained` lays them out.
 
     A ResNet becomes a ResNetModel, whose `pooler_output` (N, dim, 1, 1) is the backbone's output. A vision transformer
     becomes a ViTModel, or a Dinov2Model where it has layer scale: `last_hidden_state` (N, 1 + L, d) holds the class token
-    and the patches after the last norm, `pooler_output` is the class token. Raises CourseError for what these classes
-    can't express.
+    and the patches after the last norm, `pooler_output` is the class token. `limit` says what these classes can't
+    express. `about` is for config.json beside what Transformers reads there.
     """
-    if folder.is_file():
-        raise CourseError(f"{folder} is a file; Transformers reads a directory, so give another name.")
     state = {name: t.detach().cpu().contiguous() for name, t in backbone.trunk.state_dict().items()}
     if isinstance(measures, ResNetMeasures):
         config, weights, size = _resnet(measures, state)
@@ -102,30 +135,33 @@ def save(
         config, weights, size = _vit(measures, state)
     size = image_size or size
     preprocessor = {
-        "image_processor_type": "ViTImageProcessor", "do_resize": True, "size": {"height": size, "width": size}, "resample": 3,
-        "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True,
-        "image_mean": backbone.mean.flatten().tolist(), "image_std": backbone.std.flatten().tolist(),
-    }  # fmt: skip
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": True,
+        "size": {"height": size, "width": size},
+        "resample": 3,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": backbone.mean.flatten().tolist(),
+        "image_std": backbone.std.flatten().tolist(),
+    }
     write_atomically(folder / "model.safetensors", safetensors.torch.save(weights, metadata={"format": "pt"}))
-    write_atomically(folder / "preprocessor_config.json", _json(preprocessor))
-    write_atomically(folder / "config.json", _json(config | {"num_channels": 3, "dtype": "float32"}))
+    write_atomically(folder / "preprocessor_config.json", as_json(preprocessor))
+    write_atomically(folder / "config.json", as_json(config | {"num_channels": 3, "dtype": "float32"} | about))
 
 
 def _resnet(m: ResNetMeasures, state: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor], int]:
-    if m.stem != "imagenet":
-        raise CourseError(
-            f"this backbone has the stem {m.stem!r}, and a ResNet of Transformers begins with ImageNet's (7x7, stride 2, "
-            "max-pooling); pretrain with --stem imagenet (in Python build(..., stem='imagenet')), export a vision "
-            "transformer, or save format='torchvision'."
-        )
-    if (m.groups, m.base_width) != (1, 64):
-        raise CourseError("a ResNet of Transformers has no groups and no wider bottlenecks; save format='torchvision'.")
     config = {
-        "model_type": "resnet", "architectures": ["ResNetModel"], "hidden_act": "relu",
-        "layer_type": "basic" if m.block is BasicBlock else "bottleneck", "depths": list(m.blocks),
-        "embedding_size": m.stem_width, "hidden_sizes": [c * m.block.expansion for c in m.channels],
-        "downsample_in_bottleneck": m.stride_in_first, "downsample_in_first_stage": m.first_stride == 2,
-    }  # fmt: skip
+        "model_type": "resnet",
+        "architectures": ["ResNetModel"],
+        "hidden_act": "relu",
+        "layer_type": "basic" if m.block is BasicBlock else "bottleneck",
+        "depths": list(m.blocks),
+        "embedding_size": m.stem_width,
+        "hidden_sizes": [c * m.block.expansion for c in m.channels],
+        "downsample_in_bottleneck": m.stride_in_first,
+        "downsample_in_first_stage": m.first_stride == 2,
+    }
     return config, {_resnet_name(name): tensor for name, tensor in state.items()}, 224
 
 
@@ -143,20 +179,19 @@ def _resnet_name(name: str) -> str:
 
 
 def _vit(m: VitMeasures, state: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor], int]:
-    if not m.last_norm:
-        raise CourseError(
-            "this vision transformer has no last norm, and those of Transformers have; it can't be written so."
-        )
     config = {
-        "hidden_size": m.width, "num_hidden_layers": m.depth, "num_attention_heads": m.heads, "hidden_act": "gelu",
-        "layer_norm_eps": m.eps, "image_size": m.image_size, "patch_size": m.patch, "qkv_bias": m.qkv_bias,
-        "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
-    }  # fmt: skip
+        "hidden_size": m.width,
+        "num_hidden_layers": m.depth,
+        "num_attention_heads": m.heads,
+        "hidden_act": "gelu",
+        "layer_norm_eps": m.eps,
+        "image_size": m.image_size,
+        "patch_size": m.patch,
+        "qkv_bias": m.qkv_bias,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    }
     if m.layer_scale:
-        if m.hidden % m.width:
-            raise CourseError(
-                f"a Dinov2Model's hidden layers are multiples of {m.width}, and here they have {m.hidden}."
-            )
         config |= {"model_type": "dinov2", "architectures": ["Dinov2Model"], "mlp_ratio": m.hidden // m.width}
         extra = {"embeddings.mask_token": torch.zeros(1, m.width)}
     else:
@@ -171,9 +206,11 @@ def _vit(m: VitMeasures, state: dict[str, Tensor]) -> tuple[dict[str, Any], dict
 def _vit_names(key: str, tensor: Tensor, dinov2: bool) -> list[tuple[str, Tensor]]:
     """timm's name to those in the files of Transformers; queries, keys and values (3 d, ...) to three of (d, ...)."""
     outside = {
-        "cls_token": "embeddings.cls_token", "pos_embed": "embeddings.position_embeddings",
-        "patch_embed.proj": "embeddings.patch_embeddings.projection", "norm": "layernorm",
-    }  # fmt: skip
+        "cls_token": "embeddings.cls_token",
+        "pos_embed": "embeddings.position_embeddings",
+        "patch_embed.proj": "embeddings.patch_embeddings.projection",
+        "norm": "layernorm",
+    }
     if key in outside:
         return [(outside[key], tensor)]
     path, last = key.rsplit(".", 1)
@@ -191,5 +228,5 @@ def _vit_names(key: str, tensor: Tensor, dinov2: bool) -> list[tuple[str, Tensor
     return [(f"{place}.{names.get(part, part)}.{'lambda1' if last == 'gamma' else last}", tensor)]
 
 
-def _json(settings: dict[str, Any]) -> bytes:
+def as_json(settings: dict[str, Any]) -> bytes:
     return (json.dumps(settings, indent=2, sort_keys=True) + "\n").encode()

@@ -1,4 +1,4 @@
-"""Whose weights are these? Finding the network in a checkpoint, and the course's names for its parts.
+"""Finding the network in a checkpoint, and the course's names for its parts.
 
 Every layout is found in the same way. A checkpoint is a tree; each tensor in it has a dotted path. The first layer of a
 network and a layer of its first block, side by side, show where a network begins: what stands before them is its
@@ -24,14 +24,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from sslcourse.console import shown
 from sslcourse.errors import CourseError
-from sslcourse.weights.reading import Contents
+from sslcourse.weights.reading import Contents, refuse_unusual
 
+LONGEST_NAME, MOST_NAMED = 120, 8  # letters of an entry's name, and names, that a message holds
 TEACHER = re.compile(r"(^|[._])(encoder_k|momentum|teacher|target|ema)")
 # What may stand beside a network without being part of it: heads, the masked autoencoder's decoder, the mask's token.
 HEAD = re.compile(
@@ -64,7 +66,7 @@ sequential_lightly = _numbered({"0": "conv1", "1": "bn1", "2": "layer1", "3": "l
 def simclr2(key: str) -> str:
     """Names of the SimCLRv2 conversions (Chen et al., 2020, 2006.10029), whose blocks are numbered sequences."""
     key = re.sub(r"^net\.0\.0\.", "conv1.", re.sub(r"^net\.0\.1\.0\.", "bn1.", key))
-    match = re.match(r"net\.([1-4])\.blocks\.(\d+)\.(.+)$", key)
+    match = re.match(r"net\.([1-4])\.blocks\.(\d{1,4})\.(.+)$", key)
     if not match:
         return key
     rest = re.sub(r"^net\.([024])\.(?=weight)", lambda m: f"conv{int(m[1]) // 2 + 1}.", match[3])
@@ -81,7 +83,7 @@ def huggingface_resnet(key: str) -> str:
     for part, (stem, shortcut, layer) in parts.items():
         key = re.sub(rf"^embedder\.embedder\.{part}\.", f"{stem}.", key)
         key = re.sub(
-            rf"^encoder\.stages\.(\d+)\.layers\.(\d+)\.(?:shortcut|layer\.(\d+))\.{part}\.",
+            rf"^encoder\.stages\.(\d{{1,4}})\.layers\.(\d{{1,4}})\.(?:shortcut|layer\.(\d{{1,4}}))\.{part}\.",
             lambda m, shortcut=shortcut, layer=layer: (
                 f"layer{int(m[1]) + 1}.{m[2]}.{shortcut if m[3] is None else layer.format(int(m[3]) + 1)}."
             ),
@@ -97,23 +99,37 @@ def timm(key: str) -> str:
 
 # Transformers' names of what lies in a block of a vision transformer: those in its files, and those in memory since v5.
 IN_BLOCK = {
-    r"layernorm_before": "norm1", r"layernorm_after": "norm2", r"norm1": "norm1", r"norm2": "norm2",
-    r"attention\.attention\.query": "attn.q", r"attention\.attention\.key": "attn.k", r"attention\.attention\.value": "attn.v",
-    r"attention\.q_proj": "attn.q", r"attention\.k_proj": "attn.k", r"attention\.v_proj": "attn.v",
-    r"attention\.output\.dense": "attn.proj", r"attention\.o_proj": "attn.proj",
-    r"intermediate\.dense": "mlp.fc1", r"output\.dense": "mlp.fc2", r"mlp\.fc1": "mlp.fc1", r"mlp\.fc2": "mlp.fc2",
-}  # fmt: skip
+    r"layernorm_before": "norm1",
+    r"layernorm_after": "norm2",
+    r"norm1": "norm1",
+    r"norm2": "norm2",
+    r"attention\.attention\.query": "attn.q",
+    r"attention\.attention\.key": "attn.k",
+    r"attention\.attention\.value": "attn.v",
+    r"attention\.q_proj": "attn.q",
+    r"attention\.k_proj": "attn.k",
+    r"attention\.v_proj": "attn.v",
+    r"attention\.output\.dense": "attn.proj",
+    r"attention\.o_proj": "attn.proj",
+    r"intermediate\.dense": "mlp.fc1",
+    r"output\.dense": "mlp.fc2",
+    r"mlp\.fc1": "mlp.fc1",
+    r"mlp\.fc2": "mlp.fc2",
+}
 
 
 def huggingface_vit(key: str) -> str:
     """Names of Transformers' ViTModel and Dinov2Model; attn.q, attn.k and attn.v are joined later."""
     outside = {
-        "embeddings.cls_token": "cls_token", "embeddings.mask_token": "mask_token",
-        "embeddings.position_embeddings": "pos_embed", "layernorm.weight": "norm.weight", "layernorm.bias": "norm.bias",
+        "embeddings.cls_token": "cls_token",
+        "embeddings.mask_token": "mask_token",
+        "embeddings.position_embeddings": "pos_embed",
+        "layernorm.weight": "norm.weight",
+        "layernorm.bias": "norm.bias",
         "embeddings.patch_embeddings.projection.weight": "patch_embed.proj.weight",
         "embeddings.patch_embeddings.projection.bias": "patch_embed.proj.bias",
-    }  # fmt: skip
-    match = re.match(r"(?:encoder\.layer|layers)\.(\d+)\.(.+)$", key)
+    }
+    match = re.match(r"(?:encoder\.layer|layers)\.(\d{1,4})\.(.+)$", key)
     if not match:
         return outside.get(key, key)
     block, rest = f"blocks.{match[1]}.", match[2]
@@ -146,15 +162,21 @@ LAYOUTS = (
     Layout("lightly", "resnet", sequential_lightly, "0.weight", "2.0.conv1.weight"),
     Layout("simclr2", "resnet", simclr2, "net.0.0.weight", "net.1.blocks.0.net.0.weight"),
     Layout(
-        "huggingface", "resnet", huggingface_resnet, "embedder.embedder.convolution.weight",
+        "huggingface",
+        "resnet",
+        huggingface_resnet,
+        "embedder.embedder.convolution.weight",
         "encoder.stages.0.layers.0.layer.0.convolution.weight",
     ),
     Layout("timm", "vit", timm, "patch_embed.proj.weight", "blocks.0.norm1.weight"),
     Layout(
-        "huggingface", "vit", huggingface_vit, "embeddings.patch_embeddings.projection.weight",
+        "huggingface",
+        "vit",
+        huggingface_vit,
+        "embeddings.patch_embeddings.projection.weight",
         "embeddings.patch_embeddings.projection.bias",
     ),
-)  # fmt: skip
+)
 
 
 # --- finding ------------------------------------------------------------------------------------------------------
@@ -168,7 +190,6 @@ class Found:
     prefix: str
     weights: dict[str, Tensor]
     sources: dict[str, list[str]]  # the course's name to the names in the file
-    others: list[str] = field(default_factory=list)  # names in the file that belong to other networks
 
     def origins(self, names: list[str]) -> list[str]:
         """The names in the file of these parts."""
@@ -187,21 +208,26 @@ def find(contents: Contents, network: str | None = None, prefix: str | None = No
         raise CourseError(f"network is teacher or student, and {network!r} was given.")
     candidates = [(layout, p) for layout in LAYOUTS for p in _prefixes(contents.tensors, layout)]
     if not candidates:
-        some = ", ".join(list(contents.tensors)[:3])
+        some = ", ".join(named(name) for name in list(contents.tensors)[:3])
         raise CourseError(
-            f"{contents.path} holds no residual network or vision transformer in a layout that this course knows (its first "
+            f"{shown(contents.path)} holds no residual network or vision transformer in a layout that this course knows (its first "
             f"entries are {some}); it reads those of torchvision, MoCo, DINO, MAE, VISSL, SimCLR, lightly, solo-learn, timm "
             "and Transformers."
         )
     chosen = _choose(candidates, network, prefix)
     if len(chosen) != 1:
-        shown = ", ".join(repr(p) for _, p in chosen or candidates)
+        choices = ", ".join(f"'{named(p)}'" for _, p in (chosen or candidates)[:MOST_NAMED])
         wanted = f"prefix {prefix!r}" if prefix is not None else f"the {network}" if network else "one network"
         raise CourseError(
-            f"{contents.path} holds {len(candidates)} network{'s' * (len(candidates) > 1)}, and {wanted} isn't one that can be "
-            f"told from them; choose by network='teacher' or 'student', or by prefix= one of {shown}."
+            f"{shown(contents.path)} holds {len(candidates)} network{'s' * (len(candidates) > 1)}, and {wanted} isn't one that can be "
+            f"told from them; choose by network='teacher' or 'student', or by prefix= one of {choices}."
         )
-    return _collect(contents.tensors, *chosen[0])
+    return _collect(contents, *chosen[0])
+
+
+def named(entry: str) -> str:
+    """The name of an entry as a message can hold it: names in files are of any kind and any length."""
+    return shown(entry if len(entry) <= LONGEST_NAME else f"{entry[:LONGEST_NAME]}…")
 
 
 def _prefixes(tensors: dict[str, Tensor], layout: Layout) -> list[str]:
@@ -230,16 +256,18 @@ def _choose(candidates: list[tuple[Layout, str]], network: str | None, prefix: s
     return students if len(students) == 1 else exact or students or teachers
 
 
-def _collect(tensors: dict[str, Tensor], layout: Layout, prefix: str) -> Found:
+def _collect(contents: Contents, layout: Layout, prefix: str) -> Found:
     """The tensors behind the prefix, renamed; queries, keys and values joined in timm's order."""
     found = Found(layout, prefix, {}, {})
-    for key, tensor in tensors.items():
+    for key, tensor in contents.tensors.items():
         if not key.startswith(prefix):
-            found.others.append(key)
             continue
         name = layout.rename(key.removeprefix(prefix))
         if name in found.weights:
-            raise CourseError(f"two entries of the file, {found.sources[name][0]} and {key}, are both {name}.")
+            both = f"{named(found.sources[name][0])} and {named(key)}"
+            raise CourseError(f"two entries of the file, {both}, are both {named(name)}; get it again.")
+        if not HEAD.match(name):
+            refuse_unusual(key, tensor, contents.path)
         found.weights[name], found.sources[name] = tensor, [key]
     for name in [name for name in found.weights if re.search(r"\.attn\.q\.(weight|bias)$", name)]:
         three = [name.replace(".attn.q.", f".attn.{part}.") for part in "qkv"]
@@ -247,49 +275,8 @@ def _collect(tensors: dict[str, Tensor], layout: Layout, prefix: str) -> Found:
             raise CourseError(f"of queries, keys and values some are missing beside {found.sources[name][0]}.")
         joined = name.replace(".attn.q.", ".attn.qkv.")
         found.sources[joined] = [found.sources.pop(part)[0] for part in three]
-        found.weights[joined] = torch.cat([found.weights.pop(part) for part in three])  # (3 d, d) or (3 d,)
+        parts = [found.weights.pop(part) for part in three]
+        if len({part.shape for part in parts}) > 1 or parts[0].dim() == 0:
+            raise CourseError(f"queries, keys and values beside {found.sources[joined][0]} have different shapes.")
+        found.weights[joined] = torch.cat(parts)  # (3 d, d) or (3 d,)
     return found
-
-
-# --- whose --------------------------------------------------------------------------------------------------------
-
-
-def source(contents: Contents, found: Found) -> str:
-    """Whose checkpoint it is, as far as can be told: a name of NORMALIZATION in `preprocessing`."""
-    keys, prefix = contents.tensors, found.prefix
-    top = set(contents.entries)
-    if found.layout.name == "huggingface":
-        return "Transformers"
-    if contents.config.get("pretrained_cfg"):
-        return "timm"
-    if (
-        "classy_state_dict" in top
-        or prefix.endswith("_feature_blocks.")
-        or "class_token" in str(found.sources.get("cls_token"))
-    ):
-        return "VISSL"
-    if re.search(r"(^|\.)encoder_[qk]\.$", prefix):
-        return "MoCo v2" if f"{prefix}fc.2.weight" in keys else "MoCo v1" if f"{prefix}fc.weight" in keys else "MoCo"
-    if {"teacher", "student"} <= top:
-        return "DINO"
-    if any(name.startswith("decoder_embed.") for name in found.weights):
-        return "MAE"
-    if found.layout.name == "simclr2" or converted_simclr(contents, found):
-        return "SimCLR"
-    if "pytorch-lightning_version" in top or re.match(r"state_dict\.(\w*backbone|encoder)\.", prefix):
-        return "solo-learn" if "state_dict.classifier.weight" in keys else "lightly"
-    if found.layout.name in ("sequential", "lightly"):
-        return "lightly"
-    return "torchvision" if found.layout.kind == "resnet" else "timm or DINO"
-
-
-def converted_simclr(contents: Contents, found: Found) -> bool:
-    """Whether a checkpoint has the marks of a SimCLR network that was converted from TensorFlow (Chen et al., 2020,
-    2002.05709): `state_dict` and nothing else at the top, torchvision's names, and batch norms that have statistics but
-    never counted a batch, since PyTorch never trained them. No entry says so: `normalize` overrides.
-    """
-    if contents.entries != ["state_dict"] or found.prefix != "state_dict." or found.layout.name != "torchvision":
-        return False
-    counted = [int(t) for name, t in found.weights.items() if name.endswith("num_batches_tracked")]
-    means = [t for name, t in found.weights.items() if name.endswith("running_mean")]
-    return bool(counted) and not any(counted) and any(bool(mean.any()) for mean in means)

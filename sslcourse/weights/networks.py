@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from sslcourse.backbones import ARCHITECTURES, PATCHES, STEMS, TRANSFORMERS, ResNet
+from sslcourse.backbones import ARCHITECTURES, PATCHES, STEMS, TRANSFORMERS, Backbone, ResNet
 from sslcourse.errors import CourseError, suggest
 from sslcourse.vit import Block, VisionTransformer
 
@@ -118,7 +118,7 @@ def resnet_measures(weights: dict[str, Tensor], stem: str | None = None) -> ResN
             f"{stem or 'for images of three channels, 7x7 or 3x3'}; networks with another stem can't be read."
         )
     block = Bottleneck if "layer1.0.conv3.weight" in weights else BasicBlock
-    blocks = tuple(_count(weights, rf"layer{s}\.(\d+)\.") for s in range(1, 5))
+    blocks = tuple(_count(weights, rf"layer{s}\.(\d{{1,4}})\.") for s in range(1, 5))
     lasts = [weights.get(f"layer{s}.0.conv{3 if block is Bottleneck else 2}.weight") for s in range(1, 5)]
     if any(last is None for last in lasts):
         raise CourseError("of the four stages of a residual network one is missing; get the whole file again.")
@@ -224,13 +224,40 @@ def vit_measures(weights: dict[str, Tensor], *, eps: float, heads: int | None = 
             f"{'' if heads is None else f', and {heads} do not divide it'}; give it as heads=N."
         )
     return VitMeasures(
-        image_size=side * patch, patch=patch, width=width, depth=_count(weights, r"blocks\.(\d+)\."), heads=heads,
-        hidden=len(weights["blocks.0.mlp.fc1.weight"]), eps=eps, qkv_bias="blocks.0.attn.qkv.bias" in weights,
-        layer_scale="blocks.0.ls1.gamma" in weights, last_norm="norm.weight" in weights or "fc_norm.weight" not in weights,
-    )  # fmt: skip
+        image_size=side * patch,
+        patch=patch,
+        width=width,
+        depth=_count(weights, r"blocks\.(\d{1,4})\."),
+        heads=heads,
+        hidden=len(weights["blocks.0.mlp.fc1.weight"]),
+        eps=eps,
+        qkv_bias="blocks.0.attn.qkv.bias" in weights,
+        layer_scale="blocks.0.ls1.gamma" in weights,
+        last_norm="norm.weight" in weights or "fc_norm.weight" not in weights,
+    )
+
+
+def measures_of(backbone: Backbone) -> ResNetMeasures | VitMeasures:
+    """What decides a backbone's function, its weights apart. Raises CourseError for a trunk that isn't known."""
+    trunk = backbone.trunk
+    if isinstance(trunk, (MeasuredResNet, MeasuredVit)):
+        return trunk.measures
+    weights = trunk.state_dict()
+    if isinstance(trunk, ResNet):
+        return resnet_measures(weights, backbone.stem)
+    if isinstance(trunk, VisionTransformer):
+        return vit_measures(weights, eps=trunk.norm.eps, heads=trunk.blocks[0].attn.heads)
+    raise CourseError(
+        f"a trunk of the kind {type(trunk).__name__} can't be written; ResNets and vision transformers can."
+    )
 
 
 def _count(weights: dict[str, Tensor], pattern: str) -> int:
-    """One more than the largest number that the pattern finds at the start of a name."""
-    found = [int(match[1]) for name in weights if (match := re.match(pattern, name))]
-    return max(found, default=-1) + 1
+    """How many blocks have names that begin so. Raises CourseError where their numbers leave some out."""
+    found = {int(match[1]) for name in weights if (match := re.match(pattern, name))}
+    if found and max(found) != len(found) - 1:
+        raise CourseError(
+            f"the network has {len(found)} blocks, and the last one has the number {max(found)}, counted from 0; some are "
+            "missing: get the whole file again."
+        )
+    return len(found)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,15 @@ import safetensors
 import torch
 from torch import Tensor
 
+from sslcourse.console import shown
 from sslcourse.errors import CourseError
+from sslcourse.files import reading
 
 HUGGING_FACE_FILES = ("model.safetensors", "pytorch_model.bin")
 WEIGHTS = (".pth", ".pt", ".ckpt", ".torch", ".bin", ".safetensors", ".tar")
 TENSORFLOW = re.compile(r"\.(index|meta|pb|h5|hdf5|keras|msgpack|data-\d+-of-\d+)$|^checkpoint$")
 # What a checkpoint holds beside networks; it is left, and not looked into.
+DEEPEST = 30  # dictionaries within dictionaries; a checkpoint has three or four, and one that holds itself has no end
 BOOKKEEPING = re.compile(r"^(optimizer|lr_scheduler|scheduler|callbacks|loops|fp16_scaler|scaler|amp|args|hyper_)")
 
 
@@ -52,31 +56,29 @@ def read(path: Path) -> Contents:
     """
     folder = path if path.is_dir() else path.parent
     described = (folder / "config.json").is_file() and (path.is_dir() or path.name in HUGGING_FACE_FILES)
-    if path.is_dir():
-        tree = _directory(path)
-    elif path.is_file():
-        tree = _file(path)
-    elif list(path.parent.glob(f"{path.name}.index")):
-        raise _tensorflow(path)
-    else:
+    with reading(shown(path)):
+        tree = _tree(path)
+    try:
+        tensors = flatten(tree)
+    except RecursionError:
         raise CourseError(
-            f"there is no backbone at {path}; give a file of weights or a directory, or let `sslcourse pretrain TASK "
-            "--out DIR` write one to DIR."
-        )
-    tensors = flatten(tree)
+            f"{shown(path)} holds dictionaries in more than {DEEPEST} levels; save model.state_dict() instead."
+        ) from None
     if not tensors:
-        raise CourseError(f"{path} can be read, but there are no weights in it; give the file that holds the network.")
+        raise CourseError(
+            f"{shown(path)} can be read, but there are no weights in it; give the file that holds the network."
+        )
     contents = Contents(path, tensors, [entry for entry in tree if isinstance(entry, str)])
     if described:
-        contents.config, contents.preprocessor = (
-            _json(folder / "config.json"),
-            _json(folder / "preprocessor_config.json"),
-        )
+        contents.config = _settings(folder / "config.json")
+        contents.preprocessor = _settings(folder / "preprocessor_config.json")
     return contents
 
 
-def flatten(tree: Mapping, prefix: str = "") -> dict[str, Tensor]:
-    """{"model": {"conv1.weight": t}, "epoch": 3} to {"model.conv1.weight": t}."""
+def flatten(tree: Mapping, prefix: str = "", depth: int = 0) -> dict[str, Tensor]:
+    """{"model": {"conv1.weight": t}, "epoch": 3} to {"model.conv1.weight": t}. RecursionError below DEEPEST levels."""
+    if depth > DEEPEST:
+        raise RecursionError
     flat = {}
     for key, value in tree.items():
         if not isinstance(key, str) or BOOKKEEPING.match(key) and not prefix:
@@ -84,8 +86,48 @@ def flatten(tree: Mapping, prefix: str = "") -> dict[str, Tensor]:
         if isinstance(value, Tensor):
             flat[prefix + key] = value
         elif isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.", depth + 1)
     return flat
+
+
+def refuse_unusual(name: str, tensor: Tensor, path: Path) -> None:
+    """CourseError for a tensor that doesn't hold its numbers one by one, or whose numbers aren't of a network."""
+    kind = (
+        "sparse"
+        if tensor.layout is not torch.strided
+        else "quantized"
+        if tensor.is_quantized
+        else "nested"
+        if tensor.is_nested
+        else "complex"
+        if tensor.is_complex()
+        else "without numbers (on the device meta)"
+        if tensor.is_meta
+        else "empty"
+        if not tensor.numel()
+        else "one number repeated"
+        if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size()
+        else ""
+    )
+    if kind:
+        raise CourseError(
+            f"{shown(name)} in {shown(path)} is {kind}, and a network here has plain numbers; save its state_dict as dense "
+            "float32 tensors."
+        )
+
+
+def _tree(path: Path) -> Mapping:
+    """Whatever lies at a path, as a tree of names and tensors."""
+    if path.is_dir():
+        return _directory(path)
+    if path.is_file():
+        return _file(path)
+    if path.with_name(f"{path.name}.index").is_file():
+        raise _tensorflow(path)
+    raise CourseError(
+        f"there is no backbone at {shown(path)}; give a file of weights or a directory, or let `sslcourse pretrain TASK "
+        "--out DIR` write one to DIR."
+    )
 
 
 def _file(path: Path) -> Mapping:
@@ -105,7 +147,9 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}
-    except (safetensors.SafetensorError, OSError) as error:
+    except PermissionError:
+        raise
+    except Exception as error:  # a damaged header may raise anything
         raise CourseError(
             f"{path} is not a readable safetensors file ({error}); it is damaged or was not copied to the end: get it again."
         ) from None
@@ -152,7 +196,7 @@ def _directory(path: Path) -> Mapping:
         index = path / f"{name}.index.json"
         if index.is_file():
             tree: dict[str, Tensor] = {}
-            for shard in sorted(set(_json(index).get("weight_map", {}).values())):
+            for shard in _shards(index):
                 if Path(shard).name != shard or not (path / shard).is_file():
                     raise CourseError(f"{index} names {shard!r}, which isn't in {path}; get the whole directory again.")
                 tree |= _file(path / shard)
@@ -168,17 +212,75 @@ def _directory(path: Path) -> Mapping:
     )
 
 
+def _shards(index: Path) -> list[str]:
+    """The names of the files that an index divides the weights among."""
+    places = _json(index).get("weight_map", {})
+    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+        raise CourseError(f"{index} doesn't say in which file each entry lies; get the whole directory again.")
+    return sorted(set(places.values()))
+
+
 def _json(path: Path) -> dict[str, Any]:
     """A file of settings; {} where there is none."""
     if not path.is_file():
         return {}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError):
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise CourseError(f"{path} is not readable JSON with names and values; get it again.")
     return found
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """A configuration, without what is null in it. Raises CourseError for a value of another kind than it must be."""
+    settings = {name: value for name, value in _json(path).items() if value is not None}
+    for name, value in settings.items():
+        if name in KINDS and not KINDS[name][0](value):
+            raise CourseError(
+                f"{path} says {name} {value!r}, which is no {KINDS[name][1]}; get the whole directory again."
+            )
+    return settings
+
+
+Kind = tuple[Callable[[Any], bool], str]
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(x, int | float) and math.isfinite(x) for x in value)
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_count, value))
+
+
+# What is read of config.json and preprocessor_config.json, and what each must be.
+WORD: Kind = (lambda value: isinstance(value, str), "word")
+FLAG: Kind = (lambda value: isinstance(value, bool), "true or false")
+COUNT: Kind = (_count, "whole number above 0")
+COUNTS: Kind = (_counts, "list of whole numbers above 0")
+SIDE: Kind = (lambda value: _count(value) or _counts(value), "number of pixels")
+NAMES: Kind = (lambda value: isinstance(value, dict), "names with values")
+KINDS: dict[str, Kind] = {
+    **dict.fromkeys(("model_type", "hidden_act", "layer_type"), WORD),
+    **dict.fromkeys(("use_swiglu_ffn", "downsample_in_bottleneck", "downsample_in_first_stage"), FLAG),
+    **dict.fromkeys(("do_rescale", "do_normalize"), FLAG),
+    **dict.fromkeys(("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"), COUNT),
+    **dict.fromkeys(("image_size", "patch_size"), SIDE),
+    **dict.fromkeys(("pretrained_cfg", "model_args"), NAMES),
+    **dict.fromkeys(("layer_norm_eps", "rescale_factor"), (_number, "number above 0")),
+    **dict.fromkeys(("image_mean", "image_std"), (_numbers, "list of numbers")),
+    "depths": COUNTS,
+}
 
 
 def _tensorflow(path: Path) -> CourseError:

@@ -1,0 +1,19 @@
+"""The command line: `sslcourse` or `python -m sslcourse`.
+
+A file for each kind of command: `course` (the course itself and its data), `pretraining`, `measuring`, `exporting`. They
+read what was typed (`options`) and call the package; `texts` has what is printed, `running` the frame around a command:
+one sentence for what can't be done, for a stop, and for output that nobody reads.
+
+Modules that need torch are imported inside the commands, so that `--help` and `doctor` answer at once and everywhere.
+"""
+
+from sslcourse.cli import (
+    course,
+    exporting,
+    measuring,
+    options,
+    pretraining,
+)  # their commands are part of `app` from here on
+from sslcourse.cli.running import app, main
+
+__all__ = ["app", "course", "exporting", "main", "measuring", "options", "pretraining"]

@@ -1,0 +1,193 @@
+"""`sslcourse demo`, `evaluate`, `compare`, `bench`: what a backbone is worth, and how fast it all is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sslcourse.cli import options, texts
+from sslcourse.cli.running import command
+from sslcourse.errors import CourseError
+
+if TYPE_CHECKING:
+    from sslcourse import backbones
+    from sslcourse.data.splits import Splits
+
+BASELINES = ("random", "scratch")  # in place of a run: weights of chance, frozen or trained with the labels
+BASELINE_BACKBONE = "resnet-tiny"
+
+
+@command(stopped=texts.demo_stopped)
+def demo(
+    data: options.Spec = "world",
+    seeds: options.Seeds = 3,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Pretraining steps (default: what fits into two minutes).")
+    ] = None,
+    out: Annotated[Path, options.path_option(help="Folder for the figure and the numbers.")] = Path("sslcourse-demo"),
+    size: options.Size = 32,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
+) -> None:
+    """The whole course in two minutes: pretrain on rotation, then measure what it is worth with few labels."""
+    from sslcourse import demo as the_demo
+
+    results = the_demo.run(data, seeds=seeds, steps=steps, out=out, size=size, seed=seed, device=device)
+    texts.show(results, the_demo.text(results), as_json, indent=2)
+
+
+@command(stopped=texts.evaluation_stopped)
+def evaluate(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A run's folder, a file of weights (the course's or other people's), or random or scratch."
+        ),
+    ],
+    data: Annotated[
+        str | None, typer.Option("--data", help="Default: what the run was pretrained on, or world.")
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="knn, linear or finetune (default: linear; scratch: finetune)")
+    ] = None,
+    labels_per_class: options.LabelsPerClass = 10,
+    seeds: options.Seeds = 5,
+    backbone: options.Backbone = None,
+    size: Annotated[
+        int | None, typer.Option(help="Height and width in pixels (default: the run's, or the data's own).")
+    ] = None,
+    network: options.Network = None,
+    prefix: options.Prefix = None,
+    heads: options.Heads = None,
+    stem: options.Stem = None,
+    normalize: options.Normalize = None,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
+) -> None:
+    """Measure a backbone with few labels: kNN, linear probe or fine-tuning, over several draws of the labels."""
+    from sslcourse import backbones, record, weights
+    from sslcourse import device as devices
+    from sslcourse import evaluate as evaluation
+    from sslcourse.data import load
+
+    protocol = _protocol(source, protocol)
+    where = devices.pick_device(device)
+    fixed, used = None, record.Record(data, image_size=size)
+    if source not in BASELINES:
+        fixed = weights.load(source, network=network, prefix=prefix, heads=heads, stem=stem, normalize=normalize)
+        _say_whose_network(source, backbone, fixed)
+        used = record.settled_for_data(source, record.of(fixed), data, size)
+    elif backbone is not None:
+        backbones.refuse_unknown(backbone)
+    splits = load(used.data or "world", size=used.image_size)
+    texts.notices(splits.notes)
+    summary = evaluation.evaluate(
+        fixed or _baseline(backbone, splits),
+        splits,
+        protocol=protocol,
+        labels_per_class=labels_per_class,
+        seeds=seeds,
+        device=where,
+        progress=True,
+    )
+    result = {
+        "source": source,
+        "data": used.data or "world",
+        "protocol": protocol,
+        "labels_per_class": labels_per_class,
+        "seeds": seeds,
+        "backbone": fixed.arch if fixed else backbone or BASELINE_BACKBONE,
+        "image_size": list(splits.size),
+        "classes": len(splits.test.classes),
+        "test_images": len(splits.test),
+        "accuracies": list(summary.values),
+        "mean": summary.mean,
+        "std": texts.finite(summary.std),
+        "interval95": [texts.finite(end) for end in summary.interval],
+        "device": str(where),
+    }
+    texts.show(result, texts.evaluated(result, str(summary)), as_json)
+
+
+@command(stopped=texts.comparison_stopped)
+def compare(
+    tasks: Annotated[str, typer.Option(help="Pretext tasks, with commas between them (default: all).")] = "",
+    data: options.Spec = "world",
+    seeds: Annotated[
+        int, typer.Option(max=options.MOST_SEEDS, help="How many seeds: of weights, order, views and labels alike.")
+    ] = 5,
+    labels_per_class: Annotated[int, typer.Option(help="Labelled images per class of the table.")] = 10,
+    budgets: Annotated[str, typer.Option(help="Labels per class of the curves.")] = "1,2,5,10,20,50,100,500",
+    finetune: Annotated[bool, typer.Option(help="Fine-tune as well, beside training from scratch.")] = True,
+    factors: Annotated[bool, typer.Option(help="Probe the known factors of the images, where there are any.")] = True,
+    steps: Annotated[int | None, typer.Option(help="Pretraining steps (default: the course's, task by task).")] = None,
+    out: Annotated[
+        Path | None,
+        options.path_option(help="JSON file, written after each measurement; what is in it is not repeated."),
+    ] = None,
+    size: options.Size = None,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
+) -> None:
+    """Compare pretext tasks: the same probe, labels and seeds for each, beside baselines, with intervals."""
+    from sslcourse import compare as comparison
+
+    curve = options.whole_numbers(budgets, "--budgets")
+    results = comparison.run(
+        [name.strip() for name in tasks.split(",")] if tasks else None,
+        data,
+        seeds=seeds,
+        labels=labels_per_class,
+        budgets=curve,
+        finetune=[labels_per_class] if finetune else [],
+        scratch=curve if finetune else [],
+        factors=factors,
+        steps=steps,
+        out=out,
+        size=size,
+        device=device,
+    )
+    texts.show(results, comparison.text(results), as_json)
+
+
+@command(stopped=texts.bench_stopped)
+def bench(
+    as_json: options.Json = False,
+    seconds: Annotated[float, typer.Option(min=0.01, max=600, help="Time for each measurement.")] = 4.0,
+) -> None:
+    """Measure speed: every figure a ratio of two things timed side by side on this machine."""
+    from sslcourse import bench as the_bench
+
+    results = the_bench.run(seconds=seconds)
+    texts.show(results, the_bench.text(results), as_json, indent=2)
+
+
+def _protocol(source: str, protocol: str | None) -> str:
+    """The protocol that was asked for, or what suits the source."""
+    from sslcourse import evaluate as evaluation
+
+    if source == "scratch" and protocol not in (None, "finetune"):
+        raise CourseError(
+            f"scratch trains the whole network on the labels, so its protocol is finetune, and {protocol!r} was asked for; "
+            "for frozen features without training use random."
+        )
+    protocol = protocol or ("finetune" if source == "scratch" else "linear")
+    evaluation.refuse_unknown_protocol(protocol)
+    return protocol
+
+
+def _say_whose_network(source: str, backbone: str | None, found: backbones.Backbone) -> None:
+    """A run or a file brings its architecture; --backbone is of the baselines."""
+    if backbone not in (None, found.arch):
+        texts.notices([f"{source} is a {found.arch}; --backbone {backbone} says what random and scratch are made of."])
+
+
+def _baseline(arch: str | None, splits: Splits) -> Callable[[int], backbones.Backbone]:
+    """Networks of chance for these images, each from its seed."""
+    from sslcourse import backbones
+
+    return lambda seed: backbones.build(arch or BASELINE_BACKBONE, image_size=splits.size[1], seed=seed)

@@ -1,0 +1,152 @@
+"""What the commands print: results to read, notices, and what is true after an interruption."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from sslcourse.console import shown
+
+# --- results -----------------------------------------------------------------------------------------------------
+
+
+def show(result: Any, text: str, as_json: bool, indent: int | None = None) -> None:
+    """A result on standard output: one JSON document, or the text."""
+    print(json.dumps(result, indent=indent) if as_json else text)
+
+
+def notices(lines: Iterable[str]) -> None:
+    """Notices on standard error: standard output is for results."""
+    for line in lines:
+        print(line, file=sys.stderr)
+
+
+def finite(value: float) -> float | None:
+    """JSON has no NaN: the spread of a single seed is null."""
+    return value if value == value else None
+
+
+def tasks(found: list[dict[str, Any]]) -> str:
+    lines = []
+    for entry in found:
+        lines += [entry["task"], f"    {entry['about']}"]
+        lines += [f"    --option {option}={default}" for option, default in entry["options"].items()]
+        if entry["backbone"] != "resnet-tiny":
+            lines.append(f"    --backbone {entry['backbone']} where none is named")
+    return "\n".join(lines)
+
+
+def pretrained(result: dict[str, Any], size: int | None) -> str:
+    """What pretraining gave, and the command that measures it."""
+    names = [name for name in result if name not in PRETRAINING]
+    figures = ", ".join(f"{name} {result[name]:.4g}" for name in names)
+    return "\n".join(
+        [
+            f"{result['task']} on {shown(result['data'])}, {result['steps']} steps: {figures}",
+            f"backbone: {shown(Path(result['out'], 'backbone.safetensors'))}",
+            f"measure it: {typed_command('evaluate', result['out'], data=result['data'], size=size)}",
+        ]
+    )
+
+
+PRETRAINING = (
+    "task",
+    "data",
+    "backbone",
+    "images",
+    "steps",
+    "device",
+    "out",
+    "step",
+)  # of a result; the rest was logged
+
+
+def evaluated(result: dict[str, Any], accuracy: str) -> str:
+    return (
+        f"{shown(result['source'])} on {shown(result['data'])}, {result['protocol']}, {result['labels_per_class']} labels "
+        f"per class, {result['seeds']} seeds:\n"
+        f"test accuracy {accuracy}  (mean ± standard deviation over seeds; chance {1 / result['classes']:.3f})"
+    )
+
+
+def exported(out: Path, arch: str, layout: str) -> str:
+    return f"{shown(out)}: {arch} in the layout of {layout}"
+
+
+def data(about: dict[str, Any]) -> str:
+    height, width = about["image_size"]
+    lines = [f"{shown(about['data'])}: {width}x{height} pixels"]
+    lines += [f"  {part:<10} {count:>7} images" for part, count in about["splits"].items()]
+    if about["classes"]:
+        lines.append(f"  {len(about['classes'])} classes: {', '.join(map(shown, about['classes']))}")
+    if about["factors"]:
+        lines.append(f"  known factors: {', '.join(about['factors'])}")
+    if about["annotations"]:
+        lines.append(f"  annotations: {', '.join(about['annotations'])}")
+    lines += [f"  note: {note}" for note in about["notes"]]
+    if "preview" in about:
+        lines.append(f"  picture: {shown(about['preview'])}")
+    return "\n".join(lines)
+
+
+RESERVED = ("random", "scratch")  # names of baselines, where a folder could be
+
+
+def typed_command(*words: str | Path, **options: Any) -> str:
+    """A command that runs as it is printed: a name and places, quoted for the shell, and options; those that are None are left out."""
+    first, *others = map(str, words)
+    places = [f"./{place}" if place.startswith(("-", "~")) or place in RESERVED else place for place in others]
+    chosen = [word for name, value in options.items() if value is not None for word in (f"--{name}", str(value))]
+    return shlex.join(["sslcourse", first, *places, *chosen])
+
+
+# --- interruptions: what is left of the work, from the command's parameters ----------------------------------------
+
+
+def pretraining_stopped(out: Path, **given: Any) -> str:
+    if not any((out / name).exists() for name in ("checkpoint.pt", "checkpoint.previous.pt")):
+        return "stopped before there was anything to save; the same command begins anew."
+    again = [word for word in sys.argv[1:] if word != "--resume"]
+    return f"stopped; what was saved is in {shown(out)}, and {shlex.join(['sslcourse', *again, '--resume'])} goes on from it."
+
+
+def comparison_stopped(out: Path | None, **given: Any) -> str:
+    if out is None:
+        return "stopped; without --out no measurement is kept, but networks that are trained aren't trained again."
+    return f"stopped; what was measured is in {shown(out)}, and the same command goes on from it."
+
+
+def demo_stopped(out: Path, **given: Any) -> str:
+    return f"stopped; the results would have been written to {shown(out)} at the end, and the same command begins anew."
+
+
+def evaluation_stopped(**given: Any) -> str:
+    return "stopped; a measurement is not kept, and the same command begins anew."
+
+
+def export_stopped(out: Path, **given: Any) -> str:
+    return f"stopped; the same command writes {shown(out)} anew."
+
+
+def data_stopped(**given: Any) -> str:
+    return "stopped; the same command goes on with a download where it was, and reads or draws images anew."
+
+
+def bench_stopped(**given: Any) -> str:
+    return "stopped; nothing that was measured is kept."
+
+
+def doctor_stopped(**given: Any) -> str:
+    return "stopped; what the doctor has said so far holds."
+
+
+def lab_stopped(**given: Any) -> str:
+    return "stopped; JupyterLab saves notebooks by itself every two minutes."
+
+
+def listing_stopped(**given: Any) -> str:
+    return "stopped."

@@ -1,0 +1,82 @@
+"""What a backbone's file says of the run that made it: who goes on with it asks here, and says where it does otherwise."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from sslcourse.backbones import Backbone
+from sslcourse.console import say
+from sslcourse.data import spec
+from sslcourse.paths import typed
+
+FLAGS = {"data": "--data", "labels": "--labels", "image_size": "--size"}  # how the command line asks for another one
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a run's folder knows, beside architecture, stem and preprocessing, which the backbone itself carries.
+
+    None where the file doesn't say: files of an earlier version, and runs in Python on images without a specification.
+
+    data        what it was pretrained on, as `load` takes it, with whole paths and without a size
+    labels      the file of labels that was given beside a folder
+    image_size  height and width of the images, in pixels
+    stage       which stages' features are measured, as `evaluate.extract` takes it
+    """
+
+    data: str | None = None
+    labels: str | None = None
+    image_size: int | None = None
+    stage: str | None = None
+
+
+def of(backbone: Backbone) -> Record:
+    """The record that came with a backbone; empty where there is none."""
+    notes = backbone.notes if isinstance(backbone.notes, dict) else {}
+    text = {name: notes[name] for name in ("spec", "labels", "stage") if isinstance(notes.get(name), str)}
+    size = notes.get("image_size")
+    return Record(text.get("spec"), text.get("labels"), size if isinstance(size, int) else None, text.get("stage"))
+
+
+def notes(data: str, labels: str | None = None) -> dict[str, str]:
+    """What a run on `data` writes beside its backbone, for `of` to read; `train.pretrain` adds the images' size."""
+    found = {"spec": canonical(data), "stage": "all"}
+    return found | ({"labels": str(typed(labels).absolute())} if labels is not None else {})
+
+
+def canonical(data: str) -> str:
+    """A specification that means the same from every folder, without the size: "folder:photos" to "folder:/home/me/photos"."""
+    parsed = dataclasses.replace(spec.parse(data), size=None)
+    if parsed.path:
+        return f"{parsed.kind}:{typed(parsed.path).absolute()}"
+    usual = spec.Spec(parsed.kind)
+    words = [word for word in (parsed.mode, parsed.domain) if word not in (usual.mode, usual.domain)]
+    return f"{parsed.kind}:{','.join(words)}" if words else parsed.kind
+
+
+def settled(source: str, known: Record, **asked: Any) -> Record:
+    """What is used: what was asked for, and where nothing was, what the run did.
+
+    source  what the run is called in the one line on standard error that says where the two differ
+    asked   fields of Record; None where nothing was asked for
+    """
+    given = {name: value for name, value in asked.items() if value is not None}
+    others = {name: getattr(known, name) for name in given if getattr(known, name) not in (None, given[name])}
+    if others:
+        was = " ".join(f"{FLAGS[name]} {value}" for name, value in others.items())
+        now = " ".join(f"{FLAGS[name]} {given[name]}" for name in others)
+        say(f"{source} was pretrained with {was}; {now} is used, as asked.")
+    return dataclasses.replace(known, **given)
+
+
+def settled_for_data(source: str, known: Record, data: str | None, size: int | None) -> Record:
+    """`settled` for what the command line takes: a specification, which may hold a size, and a size beside it."""
+    inside = spec.parse(data).size if data is not None else None
+    used = settled(source, known, data=canonical(data) if data is not None else None, image_size=size or inside)
+    if data is None:
+        return used
+    return dataclasses.replace(
+        used, data=data, image_size=None if inside is not None and size is None else used.image_size
+    )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from sslcourse import device as devices
 from sslcourse.console import shown
 from sslcourse.errors import CourseError, suggest
 from sslcourse.files import reading, write_atomically
@@ -124,8 +125,7 @@ def build(arch: str = "resnet-tiny", *, stem: str | None = None, image_size: int
     Raises CourseError for an unknown architecture or stem.
     """
     refuse_unknown(arch)
-    with torch.random.fork_rng(devices=[]):  # modules draw from the global generator: borrow it, give it back
-        torch.manual_seed(seed)
+    with devices.seeded(seed):
         if arch in TRANSFORMERS:
             return _transformer(arch, stem, image_size)
         block, blocks, channels, small = ARCHITECTURES[arch]

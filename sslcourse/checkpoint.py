@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import io
 import json
 import pickle
+import signal
 import sys
+import threading
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,21 +20,82 @@ import torch
 from torch import Tensor, nn
 
 from sslcourse import distributed
-from sslcourse.errors import CourseError
-from sslcourse.files import write_atomically
+from sslcourse.errors import CourseError, Damaged, Diverged
+from sslcourse.files import reading, write_atomically
+from sslcourse.locking import claimed
 
 if TYPE_CHECKING:
     from sslcourse.data.stream import ImageFiles
     from sslcourse.pretext.base import PretextTask
 
 FORMAT = "sslcourse checkpoint 1"
+PARTS = {"run", "step", "model", "optimizer", "history", "random"}
 FREE = {"log_every", "checkpoint_every"}  # what may differ between a run and its continuation
+
+
+@contextlib.contextmanager
+def opened(
+    folder: str | Path | None, task: PretextTask, config: Any, pixels: Tensor | ImageFiles, *, resume: bool
+) -> Iterator[Store | None]:
+    """The folder of a run, which within the block is this run's alone; None where no folder is given.
+
+    Raises CourseError at once where another run has it, and for what `Store` refuses.
+    """
+    if folder is None:
+        yield None
+        return
+    with claimed(folder) if distributed.rank() == 0 else contextlib.nullcontext():
+        yield Store(folder, task, config, pixels, resume=resume)
+
+
+class Stop:
+    """A wish to stop, from Ctrl-C or a cluster's scheduler, that waits until a step has ended and can be saved.
+
+    Only one waits: the second stops at once. Processes that torchrun started don't wait, since each would stop at
+    another step, nor do threads, which get no signals.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self):
+        self.asked: int | None = None  # the signal that came
+        self.before: dict[int, Any] = {}  # signal -> what it did
+
+    @contextlib.contextmanager
+    def waits(self) -> Iterator[None]:
+        """Within it, signals are noted; afterwards they do what they did before."""
+        if threading.current_thread() is threading.main_thread() and distributed.size() == 1:
+            handlers = {number: signal.getsignal(number) for number in self.SIGNALS}
+            self.before = {n: h for n, h in handlers.items() if h not in (None, signal.SIG_IGN)}
+        for number in self.before:
+            signal.signal(number, self._note)
+        try:
+            yield
+        finally:
+            self._give_back()
+
+    def raise_if_asked(self) -> None:
+        """Stop now, if a signal came: as it would have at once, and on SIGTERM with everything cleaned up on the way."""
+        if self.asked is None:
+            return
+        if callable(self.before[self.asked]):
+            signal.raise_signal(self.asked)
+        else:
+            raise SystemExit(128 + self.asked)
+
+    def _note(self, number: int, frame: Any) -> None:
+        self.asked = number
+        self._give_back()
+
+    def _give_back(self) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
 
 
 class Store:
     """The folder of one run: `checkpoint.pt`, the one before it in `checkpoint.previous.pt`, and `history.jsonl`.
 
-    Raises CourseError when the folder holds a run and `resume` is False, or when that run isn't this one.
+    Made by `opened`. Raises CourseError when the folder holds a run and `resume` is False, or when that run isn't this one.
     """
 
     def __init__(
@@ -40,8 +105,6 @@ class Store:
         self.path, self.previous = self.folder / "checkpoint.pt", self.folder / "checkpoint.previous.pt"
         self.last_saved = 0
         self.run = run_identity(task, config, pixels)
-        if self.folder.exists() and not self.folder.is_dir():
-            raise CourseError(f"{folder} is a file; --out needs a folder.")
         for leftover in self.folder.glob(".*.part") if distributed.rank() == 0 else ():  # of a run that was killed
             leftover.unlink(missing_ok=True)
         if not resume and (self.path.exists() or self.previous.exists()):
@@ -83,30 +146,34 @@ class Store:
         for path in found:
             try:
                 state = read(path)
-            except CourseError as error:
+            except Damaged as error:
                 problems.append(str(error))
                 continue
             self.refuse_other_run(state["run"])
             for problem in problems:
                 print(f"{problem} Going on from the one before it, of step {state['step']}.", file=sys.stderr)
-            model.load_state_dict(state["model"])
-            optimizer.load_state_dict(state["optimizer"])
+            try:
+                model.load_state_dict(state["model"])
+                optimizer.load_state_dict(state["optimizer"])
+            except (RuntimeError, ValueError, KeyError) as error:
+                reason = str(error).strip().splitlines()[-1].strip()
+                raise Damaged(f"{path} doesn't fit the network that it names ({reason}).") from None
             torch.set_rng_state(state["random"])
             self.last_saved = state["step"]
             if distributed.rank() == 0:
                 self.write_history(state["history"])  # the kill may have come between checkpoint and history
             return state["history"], state["step"]
         if problems:
-            raise CourseError(f"{problems[0]} Nothing was overwritten; start anew in another folder.")
+            raise Damaged(f"{problems[0]} Nothing was overwritten; start anew in another folder.")
         return [], 0
 
     def refuse_other_run(self, run: dict[str, Any]) -> None:
         """The checkpoint must come from the same task, images and configuration, or the result would be neither run's."""
-        ours, theirs = _flat(self.run), _flat(run)
-        for name in sorted(ours.keys() | theirs.keys()):
-            if name.split(".")[-1] not in FREE and ours.get(name) != theirs.get(name):
+        asked, found = _flat(self.run), _flat(run)
+        for name in sorted(asked.keys() | found.keys()):
+            if name.split(".")[-1] not in FREE and asked.get(name) != found.get(name):
                 raise CourseError(
-                    f"the run in {self.folder} has {name} {theirs.get(name)!r}, and this one {ours.get(name)!r}; "
+                    f"the run in {self.folder} has {name} {found.get(name)!r}, and this one {asked.get(name)!r}; "
                     "resume with the same settings, or choose another folder."
                 )
 
@@ -133,28 +200,31 @@ def _digest(pixels: Tensor) -> str:
 def read(path: Path) -> dict[str, Any]:
     """A checkpoint as plain tensors, numbers and strings. Nothing in the file is ever executed.
 
-    Raises CourseError when the file is cut short, damaged, or not one of ours.
+    Raises Damaged when the file is cut short, altered, or not one of ours, and CourseError when it can't be read.
     """
+    with reading(path):
+        content = io.BytesIO(path.read_bytes())
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(content) as archive:
             if archive.testzip() is not None:
                 raise zipfile.BadZipFile("checksum")
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        content.seek(0)
+        state = torch.load(content, map_location="cpu", weights_only=True)
     except (zipfile.BadZipFile, EOFError, RuntimeError, OSError) as error:
-        raise CourseError(f"{path} is damaged or not a checkpoint ({type(error).__name__}).") from None
+        raise Damaged(f"{path} is damaged or not a checkpoint ({type(error).__name__}).") from None
     except pickle.UnpicklingError:
-        raise CourseError(
+        raise Damaged(
             f"{path} holds more than tensors, numbers and strings; loading it could run foreign code, so it was refused."
         ) from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise CourseError(f"{path} is not a checkpoint that this version of sslcourse wrote.")
+    if not isinstance(state, dict) or state.get("format") != FORMAT or not state.keys() >= PARTS:
+        raise Damaged(f"{path} is not a checkpoint that this version of sslcourse wrote.")
     return state
 
 
 def refuse_bad_weights(model: nn.Module, step: int) -> None:
     for name, value in model.state_dict().items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise CourseError(
+            raise Diverged(
                 f"{name} was no longer finite after step {step}, and training has stopped; "
                 "a lower learning rate is the usual way out. The checkpoint before it is unharmed."
             )

@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from sslcourse.errors import CourseError, suggest
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+COMPILERS = {"darwin": "clang++", "win32": "cl"}  # of C++, as torch.compile looks for them; elsewhere g++
 
 
 def pick_device(name: str | torch.device = "auto") -> torch.device:
@@ -67,6 +72,64 @@ def derive_seed(*parts: int | str) -> int:
 def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A fresh source of random numbers on `device`, set to `seed`."""
     return torch.Generator(device=device).manual_seed(seed)
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within it, the global generator of the CPU starts at `seed`; afterwards it is where it was.
+
+    For PyTorch's own layers, which draw their first weights from it and take no other.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would set those of the GPUs as well
+        yield
+
+
+@contextlib.contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Within it, `module` is in evaluation mode; afterwards, each of its parts is in the mode that it was in."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """`tensor` on the device, without making a GPU wait: from pinned memory, while the GPU does what it was given before."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+def compiled(module: nn.Module, device: torch.device) -> Callable:
+    """`module` through torch.compile. CourseError where this machine can't compile: at once without a C++ compiler for
+    the CPU, at the first call for whatever else is missing."""
+    compiler = os.environ.get("CXX") or COMPILERS.get(sys.platform, "g++")
+    if device.type == "cpu" and not shutil.which(compiler):
+        raise CourseError(
+            f"compiling needs a C++ compiler, and there is no {compiler} here; install one (on Debian and Ubuntu, apt install "
+            "g++), or train without --compile: the result is the same."
+        )
+
+    def forward(*inputs: Tensor) -> Any:
+        try:
+            return fast(*inputs)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            raise _cannot_compile(error) from error
+
+    try:
+        fast = torch.compile(module)
+    except RuntimeError as error:  # a Python or a system that it doesn't know
+        raise _cannot_compile(error) from error
+    return forward
+
+
+def _cannot_compile(error: Exception) -> CourseError:
+    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return CourseError(f"torch.compile doesn't work here ({reason}); train without --compile: the result is the same.")
 
 
 @contextlib.contextmanager

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sslcourse import device as devices
+
 
 def linear(dim: int, outputs: int) -> nn.Linear:
     """A linear classifier, (N, dim) -> (N, outputs), that starts by saying nothing: all weights and biases zero.
@@ -29,8 +31,7 @@ def mlp(dim: int, hidden: int, outputs: int, seed: int = 0) -> nn.Sequential:
     stays, has to specialize less (measured by Chen et al., 2020, 2002.05709, for SimCLR's projector). `seed` decides
     the hidden layers' weights.
     """
-    with torch.random.fork_rng(devices=[]):  # modules draw from the global generator: borrow it, give it back
-        torch.manual_seed(seed)
+    with devices.seeded(seed):
         return nn.Sequential(
             nn.Linear(dim, hidden, bias=False),
             nn.BatchNorm1d(hidden),
@@ -53,8 +54,7 @@ def projector(
                 point nearly all the same way, and without it so do their projections, and all cosines are near 1
     bias        whether the last linear layer has one
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with devices.seeded(seed):
         layers: list[nn.Module] = []
         for width, out in pairwise(dims[:-1]):
             layers.append(nn.Linear(width, out, bias=not norm))
@@ -87,8 +87,7 @@ class Decoder(nn.Module):
     def __init__(self, channels: list[int], outputs: int, side: int, width: int = 64, seed: int = 0):
         super().__init__()
         self.side = side
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with devices.seeded(seed):
             self.lateral = nn.ModuleList(nn.Conv2d(channel, width, 1, bias=False) for channel in channels)
             self.smooth = nn.Sequential(
                 nn.BatchNorm2d(width),
@@ -103,9 +102,11 @@ class Decoder(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         size = (self.side, self.side)
-        x = sum(
-            functional.interpolate(lateral(m), size, mode="bilinear") if m.shape[-1] < self.side
-            else lateral(functional.adaptive_avg_pool2d(m, size))
-            for lateral, m in zip(self.lateral, maps, strict=True)
-        )  # (N, width, side, side)  # fmt: skip
-        return self.last(self.smooth(x))
+        joined = 0
+        for lateral, m in zip(self.lateral, maps, strict=True):
+            if m.shape[-1] < self.side:
+                brought = functional.interpolate(lateral(m), size, mode="bilinear")
+            else:  # the small map goes through the convolution, as it costs less
+                brought = lateral(functional.adaptive_avg_pool2d(m, size))
+            joined = joined + brought  # (N, width, side, side)
+        return self.last(self.smooth(joined))

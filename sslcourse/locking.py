@@ -17,6 +17,10 @@ class Claimed(CourseError):
     """Another run is writing the same folder or file at this moment."""
 
 
+class Unwritable(CourseError):
+    """The folder can't be written, so that nothing in it can be claimed."""
+
+
 @contextlib.contextmanager
 def claimed(place: Path | str, *, file: bool = False, wait: bool = False) -> Iterator[Path]:
     """Within the block, `place` belongs to this process: a folder, or with `file` a file that others write whole.
@@ -24,22 +28,24 @@ def claimed(place: Path | str, *, file: bool = False, wait: bool = False) -> Ite
     wait   for the process that has it to finish; otherwise it is refused at once (Claimed)
 
     The folder, or the one around the file, is made where there is none, and is gone afterwards when nothing was put into
-    it. The system gives a lock back when its process dies, so that none is ever left over. Raises OSError where the
+    it. The system gives a lock back when its process dies, so that none is ever left over. Raises Unwritable where the
     folder can't be written.
     """
     place = Path(place)
     folder = place.parent if file else place
     if folder.exists() and not folder.is_dir():
-        raise CourseError(f"{folder} is a file, and a folder is needed; choose another name.")
+        raise CourseError(f"{folder} is a file; --out needs a folder.")
     made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / (f".{place.name}{HIDDEN}" if file else HIDDEN))
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=wait)
     except filelock.Timeout:
         raise Claimed(
             f"another run is writing {place} at this moment; wait until it has finished, or choose another name."
         ) from None
+    except OSError as error:
+        raise Unwritable(f"could not write to {folder} ({error.strerror or error}); choose another folder.") from None
     try:
         yield place
     finally:

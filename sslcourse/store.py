@@ -9,16 +9,17 @@ last bits. Nothing is downloaded.
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
 import torch
 
 from sslcourse import backbones, checkpoint, pretext, train
@@ -28,7 +29,8 @@ from sslcourse.data.cache import folder as cache_folder
 from sslcourse.data.cache import say
 from sslcourse.data.imageset import ImageSet
 from sslcourse.data.stream import ImageFiles
-from sslcourse.errors import CourseError
+from sslcourse.errors import CourseError, Damaged
+from sslcourse.locking import Claimed, Unwritable, claimed
 
 BATCH_SIZE = 64  # of every task that doesn't ask for another
 LIMIT = 1024**3  # bytes that all entries together may take; the entries used longest ago go first
@@ -105,51 +107,47 @@ def pretrained(
     found = _read(path)
     if found is not None:
         return found
-    lock = _lock(path)
-    if lock is None:
-        return _train(asked, images, None, device, progress)
-    with lock:
-        found = _read(path)  # another process may have finished it meanwhile
-        if found is None:
-            begun = path.with_suffix(".run")
-            found = _train(asked, images, begun, device, progress)
-            (begun / "backbone.safetensors").replace(path)
-            shutil.rmtree(begun, ignore_errors=True)
-            _make_room(path.parent)
-    return found
-
-
-def _lock(path: Path) -> filelock.FileLock | None:
-    """The lock of an entry, held; None, with a notice, where the store can't be written."""
-    lock = filelock.FileLock(path.with_suffix(".lock"))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(blocking=False)
-    except filelock.Timeout:
-        say(f"another process is making {path.stem} at this moment; waiting for it.")
-        lock.acquire()
-    except OSError as error:
-        say(f"could not write to {path.parent} ({error.strerror or error}), so this will take as long next time.")
-        return None
-    return lock
+        with _claimed(path):
+            found = _read(path)  # another process may have finished it meanwhile
+            if found is None:
+                begun = path.with_suffix(".run")
+                found = _train(asked, images, begun, device, progress)
+                (begun / "backbone.safetensors").replace(path)
+                shutil.rmtree(begun, ignore_errors=True)
+                _make_room(path.parent)
+            return found
+    except Unwritable as error:
+        say(f"{error} Until then, this will take as long next time.")
+    return _train(asked, images, None, device, progress)
+
+
+@contextlib.contextmanager
+def _claimed(path: Path) -> Iterator[None]:
+    """An entry that no other process makes meanwhile; where one is at it, says so and waits for it."""
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(claimed(path, file=True))
+        except Claimed:
+            say(f"another process is making {path.stem} at this moment; waiting for it.")
+            held.enter_context(claimed(path, file=True, wait=True))
+        yield
 
 
 def _train(asked: Recipe, images: ImageSet | ImageFiles, out: Path | None, device: Any, progress: bool) -> Backbone:
-    """Say how long it will take, and train; what an earlier run left in `out` is gone on from."""
+    """Say how long it will take, and train; what an earlier run left in `out` is gone on from, unless it is damaged."""
     say(f"pretraining {asked.task}, {asked.config.steps} steps, once: about {asked.seconds:.0f} s on two cores.")
-    for second in (False, True):
+
+    def trained() -> Backbone:
         model = asked.build(images.size[0])
-        try:
-            train.pretrain(
-                model, images, asked.config, out=out, resume=out is not None, device=device, progress=progress
-            )
-            break
-        except CourseError as error:
-            left = out is not None and (out / "checkpoint.pt").exists()
-            if second or not left or "not a finite number" in str(error):
-                raise
-            shutil.rmtree(out)  # a damaged checkpoint: begin anew, once
-    return model.backbone.cpu().eval()
+        train.pretrain(model, images, asked.config, out=out, resume=out is not None, device=device, progress=progress)
+        return model.backbone.cpu().eval()
+
+    try:
+        return trained()
+    except Damaged:
+        shutil.rmtree(out)
+    return trained()
 
 
 def entry(asked: Recipe, images: ImageSet | ImageFiles) -> Path:

@@ -6,13 +6,13 @@ training is the weights, the optimizer and the number s, and nothing else has to
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
-import math
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from sslcourse.backbones import Backbone
 from sslcourse.data import stream
 from sslcourse.data.imageset import ImageSet
 from sslcourse.data.stream import ImageFiles
-from sslcourse.errors import CourseError, suggest
+from sslcourse.errors import CourseError, Diverged, one_of, real_number, suggest, truth, whole_number
 from sslcourse.pretext.base import PretextTask
 
 Batch = tuple[Tensor, ...]
@@ -36,6 +36,10 @@ OPTIMIZERS: dict[str, Callable] = {
     "adamw": lambda groups, rate: torch.optim.AdamW(groups, lr=rate),
     "sgd": lambda groups, rate: torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True),
 }
+
+
+HIGHEST_RATE = 1000.0  # far beyond any rate that learns, and far from where float32 ends
+SEEDS = (-(2**63), 2**63 - 1)  # what PyTorch's generators take
 
 
 @dataclass(frozen=True)
@@ -67,20 +71,20 @@ class TrainConfig:
     compile: bool = False
 
     def __post_init__(self):
+        def put(name: str, value: Any) -> None:
+            object.__setattr__(self, name, value)
+
         for name in ("steps", "batch_size", "log_every", "checkpoint_every"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise CourseError(f"{name} must be a whole number of at least 1, and is {getattr(self, name)!r}.")
+            put(name, whole_number(name, getattr(self, name)))
+        put("seed", whole_number("seed", self.seed, *SEEDS))
         for name in ("learning_rate", "weight_decay"):
-            value = getattr(self, name)
-            if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
-                raise CourseError(f"{name} must be a finite number of at least 0, and is {value!r}.")
-        if not 0 <= self.warmup < 1:
+            put(name, real_number(name, getattr(self, name), most=HIGHEST_RATE))
+        put("warmup", real_number("warmup, a share of the steps,", self.warmup))
+        if self.warmup >= 1:
             raise CourseError(f"warmup is a share of the steps, in [0, 1), and is {self.warmup!r}.")
-        if self.optimizer not in OPTIMIZERS:
-            raise CourseError(
-                f"optimizer {self.optimizer!r} is unknown{suggest(self.optimizer, OPTIMIZERS)}; "
-                f"choose one of {', '.join(OPTIMIZERS)}."
-            )
+        one_of("optimizer", self.optimizer, OPTIMIZERS)
+        for name in ("mixed_precision", "compile"):
+            put(name, truth(name, getattr(self, name)))
 
 
 # The rate was chosen on pocket world's validation split, 10 labels per class, for pretrained and random weights together:
@@ -110,6 +114,232 @@ class History:
 
     def __len__(self) -> int:
         return len(self.records)
+
+
+# --- the loop ----------------------------------------------------------------------------------------------------
+
+
+def fit(
+    model: nn.Module,
+    batch: Callable[[int], Batch],
+    config: TrainConfig,
+    *,
+    device: torch.device,
+    store: checkpoint.Store | None = None,
+    after_step: Callable[[float], None] = lambda progress: None,
+    progress: bool = True,
+    on_log: Callable[[dict[str, float]], None] | None = None,
+    label: str = "",
+    scale: Callable[[str], float] = lambda name: 1.0,
+) -> History:
+    """The loop. `model(*batch(step))` gives (loss, metrics); the model is trained in place.
+
+    store   a run's folder: training goes on from its checkpoint, and a stop (Ctrl-C, SIGTERM) waits for the end of the
+            step and is saved there
+    scale   a parameter's name to the factor of its learning rate
+    Raises Diverged at the first loss that isn't finite, and names the step.
+    """
+    model.to(device, memory_format=devices.memory_format(device)).train()
+    optimizer = make_optimizer(model, config, scale)
+    journal = Journal(model, optimizer, config, device, store, on_log)
+    forward = distributed.wrap(model, device)
+    forward = devices.compiled(forward, device) if config.compile else forward
+
+    with devices.reproducible(device), journal.open(label, progress):
+        for step in range(journal.done, config.steps):
+            set_rate(optimizer, config, step)
+            with torch.no_grad():
+                views = batch(step)
+            with devices.autocast(device, config.mixed_precision):
+                loss, metrics = forward(*views)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            after_step((step + 1) / config.steps)
+            journal.end_step(step, loss, metrics)
+    return journal.history
+
+
+def set_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) -> None:
+    """The learning rate of a step, times the factor of each group."""
+    rate = learning_rate(config, step)
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["scale"]
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """A pure function of the step: up along a line, down along a cosine."""
+    return config.learning_rate * schedules.warmup_cosine((step + 1) / config.steps, config.warmup)
+
+
+def make_optimizer(
+    model: nn.Module, config: TrainConfig, scale: Callable[[str], float] = lambda name: 1.0
+) -> torch.optim.Optimizer:
+    """The optimizer over what requires a gradient, weight decay on matrices and filters alone (teachers are frozen).
+
+    `scale` gives the factor of each parameter's learning rate by its name; a group keeps it under "scale".
+    """
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {(True, 1.0): [], (False, 1.0): []}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((parameter.dim() > 1, scale(name)), []).append(parameter)
+    return OPTIMIZERS[config.optimizer](
+        [
+            {"params": members, "weight_decay": config.weight_decay if decays else 0.0, "scale": factor}
+            for (decays, factor), members in groups.items()
+        ],
+        config.learning_rate,
+    )
+
+
+def progress_bar(steps: int, start: int, show: bool, label: str) -> tqdm:
+    """A bar on standard error, gone when done, shown once training has taken a second.
+
+    It moves once a second: each move is a message to a notebook's client, and of thousands in one cell some get lost.
+    """
+    pace = {"delay": 1.0, "mininterval": 1.0}
+    return tqdm(total=steps, initial=start, desc=label, disable=not show, leave=False, file=sys.stderr, **pace)
+
+
+class Journal:
+    """What is kept of a run beside its weights: the history, checkpoints, and whether the loss is still a number.
+
+    It is told at the end of each step, when the state of the run is whole. In `store`, if there is one, it finds how far
+    the run has come (`done` steps).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        config: TrainConfig,
+        device: torch.device,
+        store: checkpoint.Store | None,
+        on_log: Callable[[dict[str, float]], None] | None,
+    ):
+        self.model, self.optimizer, self.config, self.device = model, optimizer, config, device
+        self.store, self.on_log, self.history = store, on_log, History()
+        self.done = 0
+        if store is not None:
+            self.history.records, self.done = store.restore(model, optimizer)
+        self.stop = checkpoint.Stop()
+        self.first_bad = torch.full((), -1, device=device)  # first step with a loss that isn't finite; -1: none so far
+
+    @contextlib.contextmanager
+    def open(self, label: str, progress: bool) -> Iterator[None]:
+        """While training: the bar, and with a store, stops that wait for the end of a step."""
+        show = progress and distributed.rank() == 0
+        with progress_bar(self.config.steps, self.done, show, label) as self.bar:
+            with self.stop.waits() if self.store is not None else contextlib.nullcontext():
+                yield
+
+    def end_step(self, step: int, loss: Tensor, metrics: dict[str, Tensor]) -> None:
+        """Log, save and stop, where it is time to. Raises Diverged where the loss of this step or one before is no number."""
+        self.done = step + 1
+        with torch.no_grad():  # stays on the device: asking for its value would make a GPU wait at every step
+            self.first_bad = torch.where((self.first_bad < 0) & ~torch.isfinite(loss), step, self.first_bad)
+        last = self.done == self.config.steps
+        logged = last or self.done % self.config.log_every == 0
+        saved = self.store is not None and (last or self.stop.asked or self.done % self.config.checkpoint_every == 0)
+        if self.device.type == "cpu" or logged or saved:
+            refuse_bad_loss(int(self.first_bad), self.store)
+        if logged:
+            self.log(
+                {"step": self.done, "loss": loss.item(), "learning_rate": learning_rate(self.config, step)}
+                | {name: float(value) for name, value in metrics.items()}
+            )
+        if saved:
+            self.save()
+        self.bar.update()
+        self.stop.raise_if_asked()
+
+    def save(self) -> None:
+        if self.store is not None and self.store.last_saved < self.done:
+            self.store.save(self.model, self.optimizer, self.done, self.history.records)
+
+    def log(self, record: dict[str, float]) -> None:
+        self.history.records.append(record)
+        self.bar.set_postfix(loss=f"{record['loss']:.3f}", refresh=False)
+        try:
+            if self.on_log is not None:
+                self.on_log(record)
+        except KeyboardInterrupt:  # as a button of a live plot may raise it
+            self.save()
+            raise
+
+
+def refuse_bad_loss(step: int, store: checkpoint.Store | None) -> None:
+    """Stop, with the step, when a loss wasn't finite (step >= 0)."""
+    if step < 0:
+        return
+    kept = ""
+    if store is not None and store.last_saved:
+        kept = f" The last good checkpoint, of step {store.last_saved}, is in {store.folder}."
+    raise Diverged(
+        f"the loss was not a finite number at step {step + 1}, and training has stopped; "
+        f"a lower learning rate is the usual way out.{kept}"
+    )
+
+
+# --- pretraining: images in, batches, views, the loop ------------------------------------------------------------
+
+
+class Batches:
+    """The images of each step: `batches[step]` is uint8 (n, 3, H, W) on the device, the same however often it is asked.
+
+    pixels   uint8 (N, 3, H, W), moved to the device where they fit there beside training; or files, decoded ahead
+    config   batch_size, seed and steps decide which images a step gets; of processes that torchrun started, each gets
+             its part of them, n = batch_size / processes
+    """
+
+    def __init__(self, pixels: Tensor | ImageFiles, config: TrainConfig, device: torch.device):
+        self.pixels, self.config, self.device = stream.placed(pixels, device), config, device
+        self.place = self.pixels.device if isinstance(self.pixels, Tensor) else torch.device("cpu")
+        self.decoded: Iterator[Tensor] = iter(())
+        self.next_decoded = -1  # the step whose images `decoded` gives next
+        self.numbers(0)  # a batch that can't be divided is refused here
+
+    def __len__(self) -> int:
+        return self.config.steps
+
+    def __getitem__(self, step: int) -> Tensor:
+        if not 0 <= step < len(self):
+            raise IndexError(f"step {step} of {len(self)}")
+        if isinstance(self.pixels, Tensor):
+            return devices.sent(self.pixels[self.numbers(step)], self.device)
+        if step != self.next_decoded:
+            self.decoded = self.pixels.batches(self.numbers, step, len(self))
+        self.next_decoded = step + 1
+        return devices.sent(next(self.decoded), self.device)
+
+    def numbers(self, step: int) -> Tensor:
+        """Which images step `step` takes: int64 (n,), where the images are."""
+        return distributed.shard(batch_indices(step, len(self.pixels), self.config, self.place))
+
+
+def batch_indices(step: int, count: int, config: TrainConfig, place: torch.device | str = "cpu") -> Tensor:
+    """Which of `count` images step `step` takes: int64 (batch_size,) on `place`.
+
+    Each epoch is a new shuffle; a last, partial batch is left out.
+    """
+    epoch, part = divmod(step, count // config.batch_size)
+    order = _shuffled(count, devices.derive_seed(config.seed, "order", epoch), torch.device(place))
+    return order[part * config.batch_size : (part + 1) * config.batch_size]
+
+
+_last_shuffle: dict[tuple[int, int, torch.device], Tensor] = {}
+
+
+def _shuffled(count: int, seed: int, place: torch.device) -> Tensor:
+    """A permutation of range(count), int64 (count,). The last one is kept, since an epoch asks for it at every step.
+
+    It goes to a GPU once per epoch, whole: a step that sent its own numbers would make the GPU wait.
+    """
+    if (count, seed, place) not in _last_shuffle:
+        _last_shuffle.clear()
+        order = torch.randperm(count, generator=devices.generator(seed))  # drawn on the CPU: the same on all devices
+        _last_shuffle[count, seed, place] = devices.sent(order, place)
+    return _last_shuffle[count, seed, place]
 
 
 def pretrain(
@@ -142,6 +372,41 @@ def pretrain(
     """
     config = config or TrainConfig()
     pixels = stream.source(images)
+    refuse_bad_images(pixels, config, task)
+    device = distributed.start(devices.pick_device(device))
+    distributed.synchronize_batch_norm(task)
+    batches = Batches(pixels, config, device)
+    task.prepare(stream.looked_at(batches.pixels))
+    random = devices.generator(0, device)
+    own = [distributed.rank()] if distributed.rank() else []  # each process draws views of its own
+
+    def views(step: int) -> Batch:
+        random.manual_seed(devices.derive_seed(config.seed, "views", step, *own))
+        return task.views(batches[step], random)
+
+    with checkpoint.opened(out, task, config, batches.pixels, resume=resume) as store:
+        history = fit(
+            task,
+            views,
+            config,
+            device=device,
+            store=store,
+            after_step=task.after_step,
+            progress=progress,
+            on_log=on_log,
+            label=task.name,
+        )
+        if store is not None and distributed.rank() == 0:
+            name = "images" if isinstance(images, Tensor) else images.name
+            side = pixels.shape[-1] if isinstance(pixels, Tensor) else pixels.side
+            about = {"task": task.name, "data": name, "image_size": side, "steps": config.steps, "seed": config.seed}
+            backbones.save(task.backbone, store.folder / "backbone.safetensors", **(notes or {}) | about)
+        distributed.wait()
+    return history
+
+
+def refuse_bad_images(pixels: Tensor | ImageFiles, config: TrainConfig, task: PretextTask) -> None:
+    """CourseError for what isn't images, or isn't enough of them."""
     if isinstance(pixels, Tensor) and (pixels.dtype != torch.uint8 or pixels.dim() != 4 or pixels.shape[1] != 3):
         raise CourseError(
             f"pretrain takes uint8 images (N, 3, H, W), and got {pixels.dtype} {tuple(pixels.shape)}; "
@@ -152,159 +417,9 @@ def pretrain(
             f"the batch size is {config.batch_size}, but there are only {len(pixels)} images; "
             f"choose a batch size of at most {len(pixels)}."
         )
-    device = distributed.start(devices.pick_device(device))
-    distributed.synchronize_batch_norm(task)
-    pixels = stream.placed(pixels, device)
-    task.prepare(stream.looked_at(pixels))
-    dice = devices.generator(0, device)
-    own = [distributed.rank()] if distributed.rank() else []  # each process draws views of its own
-
-    def mine(step: int) -> Tensor:
-        return distributed.shard(batch_indices(step, len(pixels), config))
-
-    images_of = stream.feed(pixels, mine, config.steps, device)
-
-    def batch(step: int) -> Batch:
-        chosen = images_of(step)  # uint8 (N, 3, H, W)
-        dice.manual_seed(devices.derive_seed(config.seed, "views", step, *own))
-        return task.views(chosen, dice)
-
-    store = checkpoint.Store(out, task, config, pixels, resume=resume) if out is not None else None
-    history = fit(
-        task, batch, config, device=device, store=store, after_step=task.after_step, progress=progress, on_log=on_log,
-        label=task.name,
-    )  # fmt: skip
-    if store is not None and distributed.rank() == 0:
-        name = "images" if isinstance(images, Tensor) else images.name
-        side = pixels.shape[-1] if isinstance(pixels, Tensor) else pixels.side
-        backbones.save(
-            task.backbone, store.folder / "backbone.safetensors",
-            **(notes or {}), task=task.name, data=name, image_size=side, steps=config.steps, seed=config.seed,
-        )  # fmt: skip
-    distributed.wait()
-    return history
 
 
-def fit(
-    model: nn.Module,
-    batch: Callable[[int], Batch],
-    config: TrainConfig,
-    *,
-    device: torch.device,
-    store: checkpoint.Store | None = None,
-    after_step: Callable[[float], None] = lambda progress: None,
-    progress: bool = True,
-    on_log: Callable[[dict[str, float]], None] | None = None,
-    label: str = "",
-    scale: Callable[[str], float] = lambda name: 1.0,
-) -> History:
-    """The loop. `model(*batch(step))` gives (loss, metrics); the model is trained in place.
-
-    scale   a parameter's name to the factor of its learning rate
-    Raises CourseError at the first loss that isn't finite, and names the step.
-    """
-    model.to(device, memory_format=devices.memory_format(device)).train()
-    optimizer = make_optimizer(model, config, scale)
-    history, start = History(), 0
-    if store is not None:
-        history.records, start = store.restore(model, optimizer)
-    forward = distributed.wrap(model, device)
-    forward = torch.compile(forward) if config.compile else forward
-    first_bad = torch.full((), -1, device=device)  # first step with a loss that isn't finite; -1: none so far
-
-    progress = progress and distributed.rank() == 0
-    with devices.reproducible(device), progress_bar(config.steps, start, progress, label) as bar:
-        for step in range(start, config.steps):
-            rate = config.learning_rate * schedules.warmup_cosine((step + 1) / config.steps, config.warmup)
-            for group in optimizer.param_groups:
-                group["lr"] = rate * group["scale"]
-            with torch.no_grad():
-                views = batch(step)
-            with devices.autocast(device, config.mixed_precision):
-                loss, metrics = forward(*views)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            done = step + 1
-            after_step(done / config.steps)
-
-            with torch.no_grad():  # stays on the device: asking for its value would make a GPU wait at every step
-                first_bad = torch.where((first_bad < 0) & ~torch.isfinite(loss), step, first_bad)
-            logged = done % config.log_every == 0 or done == config.steps
-            saved = store is not None and (done % config.checkpoint_every == 0 or done == config.steps)
-            if device.type == "cpu" or logged or saved:
-                refuse_bad_loss(int(first_bad), store)
-            if logged:
-                record = {"step": done, "loss": loss.item(), "learning_rate": rate}
-                record |= {name: float(value) for name, value in metrics.items()}
-                history.records.append(record)
-                bar.set_postfix(loss=f"{record['loss']:.3f}", refresh=False)
-                if on_log is not None:
-                    on_log(record)
-            if saved:
-                store.save(model, optimizer, done, history.records)
-            bar.update()
-    return history
-
-
-def refuse_bad_loss(step: int, store: checkpoint.Store | None) -> None:
-    """Stop, with the step, when a loss wasn't finite (step >= 0)."""
-    if step >= 0:
-        kept = f" The last good checkpoint, of step {store.last_saved}, is in {store.folder}." if (
-            store is not None and store.last_saved
-        ) else ""  # fmt: skip
-        raise CourseError(
-            f"the loss was not a finite number at step {step + 1}, and training has stopped; "
-            f"a lower learning rate is the usual way out.{kept}"
-        )
-
-
-def batch_indices(step: int, count: int, config: TrainConfig) -> Tensor:
-    """Which images step `step` takes: int64 (batch_size,). Each epoch is a new shuffle; a last, partial batch is left out."""
-    epoch, place = divmod(step, count // config.batch_size)
-    order = _shuffled(count, devices.derive_seed(config.seed, "order", epoch))
-    return order[place * config.batch_size : (place + 1) * config.batch_size]
-
-
-_last_shuffle: dict[tuple[int, int], Tensor] = {}
-
-
-def _shuffled(count: int, seed: int) -> Tensor:
-    """A permutation of range(count), int64 (count,). The last one is kept, since an epoch asks for it at every step."""
-    if (count, seed) not in _last_shuffle:
-        _last_shuffle.clear()
-        _last_shuffle[count, seed] = torch.randperm(count, generator=devices.generator(seed))
-    return _last_shuffle[count, seed]
-
-
-def make_optimizer(
-    model: nn.Module, config: TrainConfig, scale: Callable[[str], float] = lambda name: 1.0
-) -> torch.optim.Optimizer:
-    """The optimizer over what requires a gradient, weight decay on matrices and filters alone (teachers are frozen).
-
-    `scale` gives the factor of each parameter's learning rate by its name; a group keeps it under "scale".
-    """
-    groups: dict[tuple[bool, float], list[nn.Parameter]] = {(True, 1.0): [], (False, 1.0): []}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            groups.setdefault((parameter.dim() > 1, scale(name)), []).append(parameter)
-    return OPTIMIZERS[config.optimizer](
-        [
-            {"params": members, "weight_decay": config.weight_decay if decays else 0.0, "scale": factor}
-            for (decays, factor), members in groups.items()
-        ],
-        config.learning_rate,
-    )
-
-
-def progress_bar(steps: int, start: int, show: bool, label: str) -> tqdm:
-    """A bar on standard error, gone when done, shown once training has taken a second.
-
-    It moves once a second: each move is a message to a notebook's client, and of thousands in one cell some get lost.
-    """
-    return tqdm(
-        total=steps, initial=start, desc=label, disable=not show, leave=False, delay=1.0, mininterval=1.0, file=sys.stderr
-    )  # fmt: skip
+# --- fine-tuning -------------------------------------------------------------------------------------------------
 
 
 class Classifier(nn.Module):
@@ -322,10 +437,9 @@ class Classifier(nn.Module):
     def predict(self, images: ImageSet | Tensor, batch_size: int = 512) -> Tensor:
         """The most likely class of each uint8 image: int64 (N,), on the CPU. Leaves the classifier as it was."""
         pixels = images.images if isinstance(images, ImageSet) else images
-        place, mode = next(self.parameters()).device, self.training
-        self.eval()
-        chosen = [self(augment.to_float(part.to(place))).argmax(dim=1).cpu() for part in pixels.split(batch_size)]
-        self.train(mode)
+        place = next(self.parameters()).device
+        with devices.evaluating(self):
+            chosen = [self(augment.to_float(part.to(place))).argmax(dim=1).cpu() for part in pixels.split(batch_size)]
         return torch.cat(chosen)
 
 
@@ -394,13 +508,13 @@ def finetune(
     for name, parameter in classifier.backbone.named_parameters():
         parameter.requires_grad_(depth_of(name, last) >= {"all": 0, "last stage": last, "head": last + 1}[tune])
     pixels, labels = train.images.to(device), labels.to(device)
-    dice = devices.generator(0, device)
+    random = devices.generator(0, device)
 
     def batch(step: int) -> Batch:
-        chosen = batch_indices(step, len(train), config).to(device)
+        chosen = batch_indices(step, len(train), config, device)  # (B,)
         images = augment.to_float(pixels[chosen])
         if augmentation is not None:
-            images = augmentation(images, dice.manual_seed(devices.derive_seed(config.seed, "views", step)))
+            images = augmentation(images, random.manual_seed(devices.derive_seed(config.seed, "views", step)))
         return images, labels[chosen]
 
     history = fit(

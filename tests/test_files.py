@@ -82,5 +82,5 @@ def test_the_lock_of_a_process_that_was_killed_is_free(tmp_path):
 
 def test_a_file_where_a_folder_should_be_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(CourseError, match="is a file, and a folder is needed"), claimed(tmp_path / "file"):
+    with pytest.raises(CourseError, match="is a file; --out needs a folder"), claimed(tmp_path / "file"):
         pass

@@ -13,7 +13,7 @@ from sslcourse import backbones, checkpoint, pretext, train
 from sslcourse import device as devices
 from sslcourse.data import ImageFiles, decode, find_leaks
 from sslcourse.data import load as load_data
-from sslcourse.data.stream import TRIES, feed, looked_at, placed, report, source
+from sslcourse.data.stream import TRIES, looked_at, placed, report, source
 from sslcourse.errors import CourseError
 
 CPU = torch.device("cpu")
@@ -68,11 +68,16 @@ def test_batches_are_those_of_memory_in_order_from_any_step(paths, workers):
             assert torch.equal(batch, whole[order(step)])
 
 
-def test_feed_is_the_same_from_memory_and_from_files_and_starts_anew_where_it_is_asked(paths):
+def test_the_batch_of_a_step_is_the_same_from_memory_and_from_files_and_from_any_step_on(paths):
     whole, files = in_memory(paths), ImageFiles(paths, 16, workers=1)
-    memory, streamed = (feed(images, order, 9, CPU) for images in (whole, files))
+    config = train.TrainConfig(steps=9, batch_size=5)
+    memory, streamed = (train.Batches(images, config, CPU) for images in (whole, files))
     for step in (0, 1, 2, 6, 7, 3):  # a jump ahead, and back
-        assert torch.equal(memory(step), streamed(step))
+        assert torch.equal(memory[step], streamed[step])
+        assert torch.equal(memory[step], whole[train.batch_indices(step, 12, config)])
+    assert len(memory) == 9
+    with pytest.raises(IndexError):
+        memory[9]
 
 
 def test_the_process_s_own_random_numbers_are_left_alone(paths):

@@ -199,26 +199,6 @@ def looked_at(images: Tensor | ImageFiles) -> Tensor:
     return images if isinstance(images, Tensor) else images.sample().images
 
 
-def feed(
-    images: Tensor | ImageFiles, order: Callable[[int], Tensor], steps: int, device: torch.device
-) -> Callable[[int], Tensor]:
-    """A function from a step to its images, uint8 (N, 3, H, W) on `device`; order(step) gives their numbers, int64 (N,)."""
-    if isinstance(images, Tensor):
-        return lambda step: images[order(step).to(images.device)].to(device, non_blocking=True)
-    batches: Iterator[Tensor] = iter(())
-    following = -1  # the step whose images the iterator gives next
-
-    def streamed(step: int) -> Tensor:
-        nonlocal batches, following
-        if step != following:
-            batches = images.batches(order, step, steps)
-        following = step + 1
-        chosen = next(batches)
-        return (chosen.pin_memory() if device.type == "cuda" else chosen).to(device, non_blocking=True)
-
-    return streamed
-
-
 def report(images: Tensor | ImageFiles, device: torch.device) -> str:
     """One line: where the images of a run are."""
     if isinstance(images, ImageFiles):

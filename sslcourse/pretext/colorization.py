@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sslcourse import augment, color, heads, losses
+from sslcourse import device as devices
 from sslcourse.backbones import Backbone
 from sslcourse.errors import CourseError, suggest
 from sslcourse.pretext.base import PretextTask
@@ -104,16 +105,14 @@ class Colorization(PretextTask):
             raise CourseError(
                 f"temperature must be above 0, and is {temperature!r}; take 0.01 for the most likely colour."
             )
-        mode = self.training
-        self.eval()
         images = augment.to_float(images).to(self.centres.device)
-        predicted = self.head(self.backbone.stages(gray(images))).float()
+        with devices.evaluating(self):
+            predicted = self.head(self.backbone.stages(gray(images))).float()
         if self.objective == "regression":
             ab = 100 * predicted  # (N, 2, 8, 8)
         else:
             share = (predicted / temperature).softmax(dim=1)  # (N, Q, 8, 8)
             ab = torch.einsum("nqhw,qc->nchw", share, self.centres)
-        self.train(mode)
         ab = functional.interpolate(ab, images.shape[-2:], mode="bilinear")
         return color.lab_to_rgb(torch.cat([color.lightness(images), ab], dim=1))
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sslcourse import augment, heads
+from sslcourse import device as devices
 from sslcourse.backbones import Backbone
 from sslcourse.errors import CourseError, suggest
 from sslcourse.pretext.base import PretextTask
@@ -63,11 +64,8 @@ class Inpainting(PretextTask):
     @torch.no_grad()
     def fill(self, images: Tensor, hole: Tensor) -> Tensor:
         """Float images (N, 3, H, W) with what the head sees in the hole, bool (N, 1, H, W); outside, they are unchanged."""
-        mode = self.training
-        self.eval()
-        filled = torch.where(hole, self.reconstruct(images, hole).clamp(0, 1), images)
-        self.train(mode)
-        return filled
+        with devices.evaluating(self):
+            return torch.where(hole, self.reconstruct(images, hole).clamp(0, 1), images)
 
 
 def inside_error(predicted: Tensor, truth: Tensor, hole: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sslcourse import augment, patches, vit
+from sslcourse import device as devices
 from sslcourse.backbones import Backbone
 from sslcourse.errors import CourseError
 from sslcourse.pretext.base import PretextTask
@@ -40,8 +41,7 @@ class MaskedAutoencoder(PretextTask):
                 f"mask is the share of patches that is taken away, above 0 and below 1, and at least one of the "
                 f"{trunk.side**2} must be left; it is {mask!r}."
             )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with devices.seeded(0):
             self.decoder_embed = nn.Linear(trunk.dim, width)
             self.mask_token = nn.Parameter(0.02 * torch.randn(1, 1, width))
             self.decoder_blocks = nn.ModuleList(vit.Block(width, heads=4) for _ in range(depth))
@@ -104,16 +104,15 @@ class MaskedAutoencoder(PretextTask):
         With a normalized target the decoder doesn't say how light and how contrasted a patch is: these two numbers are
         taken from the true patch, as in the paper's figures.
         """
-        mode, trunk = self.training, self.backbone.trunk
-        self.eval()
-        predicted = self.decode(self.encode(images, keep), restore)
+        trunk = self.backbone.trunk
+        with devices.evaluating(self):
+            predicted = self.decode(self.encode(images, keep), restore)
         pixels = patches.patchify(self.backbone.preprocess(images), trunk.patch)
         if self.normalize:
             spread, mean = _spread_and_mean(pixels)
             predicted = predicted * spread + mean
         hidden = restore >= keep.shape[1]  # (N, L)
         whole = patches.unpatchify(torch.where(hidden[:, :, None], predicted, pixels), trunk.patch, *images.shape[-2:])
-        self.train(mode)
         return (whole * self.backbone.std + self.backbone.mean).clamp(0, 1)
 
 

@@ -209,3 +209,10 @@ def _classes(folder: Path, listing: Folder) -> dict[str, list[str]]:
 def _text(name: str) -> str:
     """One spelling for a name that file systems may spell in two ways (an accented letter as one character or two)."""
     return unicodedata.normalize("NFC", name)
+
+
+def pictures(top: str | Path) -> list[str]:
+    """The paths of all picture files in a folder and the folders in it, relative to it, in the order of their names."""
+    top = Path(top).expanduser()
+    _require_folder(top)
+    return [os.path.relpath(file, top) for file in _walk(top, Folder())]

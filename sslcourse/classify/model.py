@@ -1,0 +1,185 @@
+"""A classifier in one file: what it sees, what it computes, what its answers are called, and how sure it may be."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from sslcourse import device as devices
+from sslcourse import weights
+from sslcourse.backbones import Backbone
+from sslcourse.errors import CourseError
+from sslcourse.files import write_atomically
+from sslcourse.weights.networks import MeasuredResNet, MeasuredVit, ResNetMeasures, VitMeasures
+
+FORMAT = "sslcourse classifier 1"
+KEY = "sslcourse-classifier"  # of the file's metadata
+STAGES = (1, 2, 3, 4, "all", "class")
+BLOCKS = {"basic": BasicBlock, "bottleneck": Bottleneck}
+
+
+class LinearHead(nn.Module):
+    """Features (N, d) -> logits (N, C) by one linear map."""
+
+    kind = "linear"
+
+    def __init__(self, dim: int, classes: int):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.zeros(classes, dim)), nn.Parameter(torch.zeros(classes))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return functional.linear(features, self.weight, self.bias)
+
+
+class NeighbourHead(nn.Module):
+    """Features (N, d) -> logits (N, C): the log of each class's share of the votes of the k nearest of a bank.
+
+    bank (M, d), on the unit sphere; labels int64 (M,). A neighbour's vote weighs exp(cosine / 0.1) (Wu et al., 2018,
+    1805.01978). A class without a vote gets the share 1e-6.
+    """
+
+    kind = "knn"
+    TEMPERATURE, FLOOR = 0.1, 1e-6
+
+    def __init__(self, dim: int, classes: int, size: int, k: int):
+        super().__init__()
+        self.classes, self.k = classes, k
+        self.register_buffer("bank", torch.zeros(size, dim))
+        self.register_buffer("labels", torch.zeros(size, dtype=torch.int64))
+
+    def forward(self, features: Tensor) -> Tensor:
+        similarity = functional.normalize(features, dim=1) @ self.bank.T  # (N, M)
+        nearest, index = similarity.topk(min(self.k, len(self.bank)), dim=1)  # (N, k)
+        votes = functional.one_hot(self.labels[index], self.classes).to(nearest.dtype)  # (N, k, C)
+        share = ((nearest / self.TEMPERATURE).softmax(dim=1)[..., None] * votes).sum(dim=1)  # (N, C), rows sum to 1
+        return share.clamp(min=self.FLOOR).log()
+
+
+class Model(nn.Module):
+    """Float images (N, 3, H, W) in [0, 1] -> logits (N, C), by features of one stage of a backbone and a head on them.
+
+    classes      names, one for each logit
+    image_size   pixels a side that the backbone was trained with; `prediction` brings pictures to it
+    stage        where features are read: 1..4, "all" side by side, or "class" for a transformer's class token
+    temperature  what logits are divided by before the softmax, from validation
+    notes        what it was made from and what was measured: plain values, kept in the file
+    """
+
+    def __init__(
+        self, backbone: Backbone, head: nn.Module, classes: tuple[str, ...], *, image_size: int, stage: int | str = 4,
+        temperature: float = 1.0, notes: dict | None = None,
+    ):  # fmt: skip
+        super().__init__()
+        if stage not in STAGES:
+            raise CourseError(f"stage must be one of {', '.join(map(str, STAGES))}, and is {stage!r}.")
+        self.backbone, self.head, self.classes = backbone, head, tuple(classes)
+        self.image_size, self.stage, self.temperature = image_size, stage, temperature
+        self.notes = dict(notes or {})
+
+    def features(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) in [0, 1] -> (N, d)."""
+        if self.stage == 4:
+            return self.backbone(images)
+        if self.stage == "class":
+            return self.backbone.summary(images)
+        means = [m.mean(dim=(2, 3)) for m in self.backbone.stages(images)]  # (N, C_s) each
+        return torch.cat(means, dim=1) if self.stage == "all" else means[self.stage - 1]
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.features(images))
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Calibrated probabilities (N, C) of float images in [0, 1]; rows sum to 1."""
+        return (self(images) / self.temperature).softmax(dim=1)
+
+    @torch.no_grad()
+    def logits(self, images: Tensor, *, device: str | torch.device = "auto", batch_size: int = 256) -> Tensor:
+        """Logits of uint8 images (N, 3, H, W): float32 (N, C) on the CPU. The model stays where and as it was."""
+        place, mode = next(self.backbone.parameters()).device, self.training
+        device = devices.pick_device(device)
+        self.to(device, memory_format=devices.memory_format(device)).eval()
+        try:
+            return torch.cat([self(part.to(device).float() / 255).float().cpu() for part in images.split(batch_size)])
+        finally:
+            self.to(place).train(mode)
+
+    def save(self, path: str | Path) -> None:
+        """One safetensors file, written whole or not at all."""
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        about = {
+            "format": FORMAT, "arch": self.backbone.arch, "stem": self.backbone.stem,
+            "network": describe(weights.measures_of(self.backbone)), "head": self.head.kind,
+            "neighbours": getattr(self.head, "k", None), "classes": list(self.classes), "image_size": self.image_size,
+            "stage": self.stage, "temperature": self.temperature, "notes": self.notes,
+        }  # fmt: skip
+        write_atomically(Path(path), safetensors.torch.save(state, metadata={KEY: json.dumps(about)}))
+
+
+def load(path: str | Path) -> Model:
+    """The model of a file that `Model.save` wrote, ready to predict. Nothing in such a file is ever executed.
+
+    Raises CourseError for a file that is missing, damaged, or something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CourseError(f"there is no classifier at {path}; `sslcourse finetune WEIGHTS --out {path}` writes one.")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get(KEY, "{}"))
+            state = {name: file.get_tensor(name) for name in file.keys()}
+    except (safetensors.SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise CourseError(f"{path} can't be read as a classifier ({error}); write it again.") from None
+    if about.get("format") != FORMAT:
+        raise CourseError(
+            f"{path} holds weights and no classifier; `sslcourse finetune {path} --data … --out MODEL` makes one of them."
+        )
+    try:
+        model = _built(about, state)
+        model.load_state_dict(state)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CourseError(
+            f"{path} contradicts itself ({str(error).splitlines()[-1].strip()}); it is damaged: write it again."
+        ) from None
+    if not all(bool(torch.isfinite(t).all()) for t in state.values() if t.is_floating_point()):
+        raise CourseError(f"{path} holds weights that aren't finite; train again with a lower learning rate.")
+    return model.eval()
+
+
+def _built(about: dict, state: dict[str, Tensor]) -> Model:
+    """The model that a file describes, before its weights are filled in."""
+    backbone = Backbone(trunk_of(about["network"]), about["arch"], about["stem"])
+    classes = tuple(map(str, about["classes"]))
+    if about["head"] == LinearHead.kind:
+        head: nn.Module = LinearHead(state["head.weight"].shape[1], len(classes))
+    else:
+        size, dim = state["head.bank"].shape
+        head = NeighbourHead(dim, len(classes), size, int(about["neighbours"]))
+    return Model(
+        backbone, head, classes, image_size=int(about["image_size"]), stage=about["stage"],
+        temperature=float(about["temperature"]), notes=about["notes"],
+    )  # fmt: skip
+
+
+def describe(measures: ResNetMeasures | VitMeasures) -> dict:
+    """The measures of a network as plain values, for JSON."""
+    plain = dataclasses.asdict(measures)
+    if isinstance(measures, ResNetMeasures):
+        plain["block"] = next(name for name, block in BLOCKS.items() if block is measures.block)
+    return plain | {"kind": "resnet" if isinstance(measures, ResNetMeasures) else "vit"}
+
+
+def trunk_of(described: dict) -> nn.Module:
+    """The network that `describe` described, with weights that are still chance."""
+    plain = dict(described)
+    if plain.pop("kind") == "vit":
+        return MeasuredVit(VitMeasures(**plain))
+    plain["block"] = BLOCKS[plain["block"]]
+    return MeasuredResNet(ResNetMeasures(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}))

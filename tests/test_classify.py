@@ -1,0 +1,341 @@
+"""From a backbone and a few labels to a classifier in a file, and to a class for every picture of a folder."""
+
+import csv
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from sslcourse import backbones, classify, evaluate, train
+from sslcourse.classify import calibration, fitting, pages
+from sslcourse.classify.measures import Measures, wilson_interval
+from sslcourse.data.imageset import ImageSet
+from sslcourse.errors import CourseError
+
+COLOURS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (40, 60, 220)}
+FEW_STEPS = train.TrainConfig(steps=4, batch_size=8, learning_rate=3e-3, weight_decay=0.05)
+
+
+def coloured(count, seed=0, side=16):
+    """`count` noisy pictures of each colour: a network with random weights can tell them apart."""
+    generator = torch.Generator().manual_seed(seed)
+    base = torch.tensor(list(COLOURS.values())).view(-1, 1, 3, 1, 1)
+    noise = torch.randint(-60, 60, (len(COLOURS), count, 3, side, side), generator=generator)
+    images = (base + noise).clamp(0, 255).to(torch.uint8).flatten(0, 1)
+    labels = torch.arange(len(COLOURS)).repeat_interleave(count)
+    order = torch.randperm(len(labels), generator=generator)
+    return ImageSet(images[order], labels[order], classes=tuple(COLOURS), name="colours")
+
+
+@pytest.fixture(scope="module")
+def images():
+    return coloured(12)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return backbones.build("resnet-tiny", image_size=16, seed=0)
+
+
+# Calibration.
+
+
+def test_temperature_is_the_minimum_that_a_grid_finds():
+    generator = torch.Generator().manual_seed(1)
+    logits = 6 * torch.randn(80, 4, generator=generator)
+    labels = torch.where(
+        torch.rand(80, generator=generator) < 0.6, logits.argmax(1), torch.randint(0, 4, (80,), generator=generator)
+    )
+    target = torch.full((80, 4), 1 / 84).scatter(1, labels[:, None], 81 / 84)
+    grid = torch.logspace(math.log10(0.02), math.log10(50), 4000)
+    losses = torch.stack([functional.cross_entropy(logits / t, target) for t in grid])
+    assert calibration.fit_temperature(logits, labels) == pytest.approx(grid[losses.argmin()].item(), rel=5e-3)
+
+
+def test_overconfident_scores_are_softened_and_timid_ones_sharpened():
+    generator = torch.Generator().manual_seed(2)
+    logits = torch.randn(4000, 3, generator=generator)
+    labels = torch.multinomial(logits.softmax(1), 1, generator=generator).flatten()  # logits are true at T = 1
+    for scale in (0.25, 1.0, 5.0):
+        assert calibration.fit_temperature(scale * logits, labels) == pytest.approx(scale, rel=0.1)
+    before = calibration.expected_calibration_error((5 * logits).softmax(1), labels)
+    assert before > 0.2 > 0.05 > calibration.expected_calibration_error(logits.softmax(1), labels)
+
+
+def test_a_few_right_pictures_do_not_make_certain():
+    logits = torch.tensor([[2.0, 0.0], [0.0, 2.0], [3.0, 0.0]])
+    t = calibration.fit_temperature(logits, torch.tensor([0, 1, 0]))
+    assert (logits / t).softmax(1).max() < 0.95
+
+
+def test_calibration_error_is_that_of_a_loop():
+    generator = torch.Generator().manual_seed(3)
+    probabilities = (3 * torch.randn(200, 5, generator=generator)).softmax(1)
+    labels = torch.randint(0, 5, (200,), generator=generator)
+    want = 0.0
+    for b in range(10):
+        inside = [
+            (p.max().item(), (p.argmax() == y).item())
+            for p, y in zip(probabilities, labels, strict=True)
+            if b / 10 < p.max() <= (b + 1) / 10
+        ]
+        if inside:
+            want += abs(sum(c for c, _ in inside) - sum(r for _, r in inside)) / 200
+    assert calibration.expected_calibration_error(probabilities, labels, 10) == pytest.approx(want)
+    certain = torch.eye(5)[labels]
+    assert calibration.expected_calibration_error(certain, labels) == 0
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "words"),
+    [
+        (torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64), "at least one picture"),
+        (torch.zeros(4), torch.zeros(4, dtype=torch.int64), r"\(N, C\)"),
+        (torch.zeros(4, 2), torch.zeros(3, dtype=torch.int64), r"\(3,\)"),
+        (torch.full((4, 2), torch.nan), torch.zeros(4, dtype=torch.int64), "4 of 4 pictures aren't finite"),
+    ],
+)
+def test_calibration_refuses(logits, labels, words):
+    with pytest.raises(CourseError, match=words):
+        calibration.fit_temperature(logits, labels)
+
+
+# Measures.
+
+
+def test_measures_are_counted_by_hand():
+    labels, predicted = torch.tensor([0, 0, 0, 1, 1, 2]), torch.tensor([0, 0, 1, 1, 0, 1])
+    measures = Measures.of(predicted, labels, ("a", "b", "c"))
+    assert measures.confusion.tolist() == [[2, 1, 0], [1, 1, 0], [0, 1, 0]]
+    assert measures.accuracy == pytest.approx(0.5) and measures.count == 6
+    a, b, c = measures.per_class()
+    assert (a["precision"], a["recall"], a["images"]) == (pytest.approx(2 / 3), pytest.approx(2 / 3), 3)
+    assert (b["precision"], b["recall"]) == (pytest.approx(1 / 3), pytest.approx(1 / 2))
+    assert math.isnan(c["precision"]) and c["recall"] == 0  # never named
+    assert measures.as_json()["per_class"][2]["precision"] is None
+    assert "1 of a were called b" in measures.text()
+
+
+def test_the_interval_of_a_share():
+    # from the formula with z = 1.959964, by hand
+    assert wilson_interval(8, 10) == pytest.approx((0.4901625, 0.9433178), abs=1e-6)
+    low, high = wilson_interval(40, 40)
+    assert high == 1 and 0.9 < low < 0.92  # every picture right is not certainty
+    assert all(map(math.isnan, wilson_interval(0, 0)))
+
+
+# Folds.
+
+
+def test_folds_hold_every_picture_once_and_keep_groups_together():
+    labels = torch.arange(3).repeat(20)
+    groups = torch.arange(60) // 4
+    seen = []
+    for learned, held in fitting.parts(labels, groups, 5, seed=0):
+        assert not set(groups[learned].tolist()) & set(groups[held].tolist())
+        assert len(labels[held].unique()) == 3
+        seen += held.tolist()
+    assert sorted(seen) == list(range(60))
+
+
+def test_identical_pictures_are_never_on_both_sides(images):
+    double = ImageSet(images.images.repeat(2, 1, 1, 1), images.labels.repeat(2), classes=images.classes)
+    groups = fitting._groups(double, None)
+    assert torch.equal(groups[:36], groups[36:])
+    named = torch.arange(72)
+    named[36] = 1  # the copy of picture 0 is named with picture 1: so 0, 1 and both copies are one group
+    joined = fitting._groups(double, named)
+    assert joined[0] == joined[36] == joined[1] == joined[37] != joined[2]
+
+
+@pytest.mark.parametrize("protocol", ["linear", "knn"])
+def test_a_frozen_classifier_learns_and_keeps_the_backbone(images, network, protocol):
+    before = {name: t.clone() for name, t in network.state_dict().items()}
+    fitted = classify.fit(network, images, protocol=protocol, device="cpu")
+    assert fitted.measures.accuracy > 0.9 and fitted.measures.count == 36 and fitted.folds == 5
+    assert all(torch.equal(t, before[name]) for name, t in network.state_dict().items())
+    fresh = coloured(10, seed=9)
+    named = fitted.model.logits(fresh.images, device="cpu").argmax(1)
+    assert (named == fresh.labels).float().mean() > 0.9
+
+
+def test_a_linear_classifier_is_the_probe_with_its_scaler_folded_in(images, network):
+    features = evaluate.extract(network, images, device="cpu")
+    probe = evaluate.LinearProbe((0.1,)).fit(features, images.labels, features, images.labels)
+    fitted = classify.fit(network, images, protocol="linear", settings=(0.1,), device="cpu")
+    want = torch.from_numpy(probe.model.predict_proba(probe.scaler.transform(features.double().numpy())))
+    got = fitted.model.logits(images.images, device="cpu").softmax(1)
+    assert torch.allclose(got.double(), want, atol=1e-4)
+    two = images.select(images.labels < 2)
+    two = ImageSet(two.images, two.labels, classes=("red", "green"))
+    features = evaluate.extract(network, two, device="cpu")
+    probe = evaluate.LinearProbe((0.1,)).fit(features, two.labels, features, two.labels)
+    fitted = classify.fit(network, two, protocol="linear", settings=(0.1,), device="cpu")
+    want = torch.from_numpy(probe.model.predict_proba(probe.scaler.transform(features.double().numpy())))
+    assert torch.allclose(fitted.model.logits(two.images, device="cpu").softmax(1).double(), want, atol=1e-4)
+
+
+def test_labels_without_meaning_stay_at_chance(network):
+    """With 5 folds and a penalty chosen within them, noise must not look like knowledge."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randint(0, 256, (120, 3, 16, 16), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(0, 2, (120,), generator=generator)
+    fitted = classify.fit(network, ImageSet(noise, labels, classes=("a", "b")), protocol="linear", device="cpu")
+    low, high = fitted.measures.interval
+    assert low < 0.5 < high
+
+
+def test_fine_tuning_gives_a_model_with_the_same_answers(images, network):
+    fitted = classify.fit(network, images, protocol="finetune", folds=2, config=FEW_STEPS, device="cpu")
+    classifier, _ = train.finetune(network, images, FEW_STEPS, device="cpu", progress=False)
+    assert torch.equal(fitted.model.logits(images.images, device="cpu").argmax(1), classifier.predict(images))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda s: (s.without_labels(), {}), "no labels"),
+        (lambda s: (s, {"folds": 1}), "at least 2"),
+        (lambda s: (s, {"folds": 2.5}), "at least 2"),
+        (lambda s: (s, {"protocol": "liner"}), "did you mean 'linear'"),
+        (lambda s: (s, {"stage": 7, "protocol": "linear"}), "stage must be one of"),
+        (lambda s: (s, {"stage": 2}), "fine-tuning reads the last stage"),
+        (lambda s: (s, {"stage": "class", "protocol": "linear"}), "no class token"),
+        (lambda s: (s, {"groups": torch.zeros(3)}), "one number per image"),
+        (lambda s: (ImageSet(s.images, 0 * s.labels, classes=("one",)), {}), "two or more"),
+        (lambda s: (s.select(torch.cat([(s.labels == 0).nonzero().flatten()[:3], (s.labels > 0).nonzero().flatten()])), {}), "'red' has 3"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_fitted_is_said(images, network, change, words):
+    changed, options = change(images)
+    with pytest.raises(CourseError, match=words):
+        classify.fit(network, changed, device="cpu", **options)
+
+
+def test_features_that_are_not_finite_are_said(images, network):
+    broken = backbones.build("resnet-tiny", image_size=16, seed=0)
+    with torch.no_grad():
+        broken.trunk.conv1.weight[0] = torch.nan
+    with pytest.raises(CourseError, match="36 of 36 images aren't finite"):
+        classify.fit(broken, images, protocol="linear", device="cpu")
+
+
+# One file.
+
+
+@pytest.mark.parametrize("protocol", ["linear", "knn"])
+@pytest.mark.parametrize("arch", ["resnet-tiny", "vit-tiny"])
+def test_a_file_gives_the_same_model_again(tmp_path, images, arch, protocol):
+    stage = "class" if arch == "vit-tiny" else 3
+    backbone = backbones.build(arch, image_size=16, seed=1)
+    model = classify.fit(backbone, images, protocol=protocol, stage=stage, device="cpu").model
+    model.notes["made from"] = "a test"
+    model.save(tmp_path / "model.safetensors")
+    again = classify.load(tmp_path / "model.safetensors")
+    assert torch.equal(again.logits(images.images, device="cpu"), model.logits(images.images, device="cpu"))
+    for name in ("classes", "image_size", "stage", "temperature", "notes"):
+        assert getattr(again, name) == getattr(model, name), name
+
+
+def test_files_that_are_no_classifier_are_said(tmp_path, network):
+    with pytest.raises(CourseError, match="no classifier at"):
+        classify.load(tmp_path / "none")
+    (tmp_path / "bytes").write_bytes(b"nothing of the kind")
+    with pytest.raises(CourseError, match="can't be read as a classifier"):
+        classify.load(tmp_path / "bytes")
+    backbones.save(network, tmp_path / "backbone.safetensors")
+    with pytest.raises(CourseError, match="weights and no classifier"):
+        classify.load(tmp_path / "backbone.safetensors")
+
+
+# A folder.
+
+
+@pytest.fixture(scope="module")
+def model(images, network):
+    return classify.fit(network, images, protocol="linear", settings=(0.1,), folds=2, device="cpu").model
+
+
+@pytest.fixture
+def folder(tmp_path):
+    top = tmp_path / "pictures"
+    for i, (image, label) in enumerate(coloured(4, seed=5)):
+        place = top / f"day {i % 2}" / f"{i:02d}, {tuple(COLOURS)[label]}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(place)
+    (top / "day 0" / "broken.jpg").write_bytes(b"no picture")
+    return top
+
+
+def rows(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_picture_gets_a_row(tmp_path, folder, model):
+    done = classify.predict(model, folder, tmp_path / "out.csv", device="cpu", batch_size=5, progress=False)
+    table = rows(tmp_path / "out.csv")
+    assert len(table) == done.rows == 13 and [row["path"] for row in table] == sorted(row["path"] for row in table)
+    for row in table:
+        if row["path"].endswith("broken.jpg"):
+            assert row["problem"] and not row["class"] and not row["p: red"]
+        else:
+            shares = {name: float(row[f"p: {name}"]) for name in COLOURS}
+            assert row["class"] in row["path"] and row["class"] == max(shares, key=shares.get)
+            assert sum(shares.values()) == pytest.approx(1, abs=1e-5)
+            assert float(row["probability"]) == max(shares.values())
+    assert done.unreadable[0][0] == "day 0/broken.jpg"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.csv", "pictures"]
+
+
+@pytest.mark.parametrize("cut", [0, 7, 150, 400, 900])
+def test_an_interrupted_table_goes_on(tmp_path, folder, model, monkeypatch, cut):
+    classify.predict(model, folder, tmp_path / "whole.csv", device="cpu", batch_size=5, progress=False)
+    real, calls = classify.prediction.decode.decode, []
+
+    def once(*args, **kwargs):
+        calls.append(len(args[0]))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(classify.prediction.decode, "decode", once)
+    with pytest.raises(KeyboardInterrupt):
+        classify.predict(model, folder, tmp_path / "out.csv", device="cpu", batch_size=5, progress=False)
+    part = tmp_path / "out.csv.part"
+    assert part.exists() and not (tmp_path / "out.csv").exists()
+    part.write_bytes(part.read_bytes()[: len(part.read_bytes()) - cut])  # a kill in the middle of a line
+    done = classify.predict(model, folder, tmp_path / "out.csv", device="cpu", batch_size=5, progress=False)
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert done.kept == 10 if cut == 0 else done.kept <= 10
+    assert not part.exists()
+
+
+def test_another_model_begins_anew(tmp_path, folder, model, images, network):
+    (tmp_path / "out.csv.part").write_text("# something else\npath,class\n")
+    other = classify.fit(network, images, protocol="knn", settings=(1,), folds=2, device="cpu").model
+    assert classify.predict(other, folder, tmp_path / "out.csv", device="cpu", progress=False).kept == 0
+    assert len(rows(tmp_path / "out.csv")) == 13
+
+
+def test_a_folder_without_pictures_is_said(tmp_path, model):
+    with pytest.raises(CourseError, match="no pictures in"):
+        classify.predict(model, tmp_path, tmp_path / "out.csv", device="cpu")
+    with pytest.raises(CourseError, match="there is no folder"):
+        classify.predict(model, tmp_path / "none", tmp_path / "out.csv", device="cpu")
+
+
+def test_the_page_of_mistakes(tmp_path, images, network):
+    generator = np.random.default_rng(0)
+    labels = images.labels.clone()
+    labels[:3] = (labels[:3] + torch.from_numpy(generator.integers(1, 3, 3))) % 3  # three wrong labels
+    wrong = ImageSet(images.images, labels, classes=("<red>", "green & co", "blue"))
+    fitted = classify.fit(network, wrong, protocol="linear", settings=(0.01,), device="cpu")
+    count = pages.mistakes(tmp_path / "page.html", fitted, wrong)
+    page = (tmp_path / "page.html").read_text()
+    assert count >= 3 and page.count("<img") == count and page.count('alt="') == count
+    assert "<red>" not in page and "&lt;red&gt;" in page
+    assert "http" not in page.replace("http-equiv", "")

@@ -16,6 +16,7 @@ from sslcourse.data.imageset import ImageSet
 from sslcourse.errors import CourseError
 
 COLOURS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (40, 60, 220)}
+SETTINGS = {"linear": (0.01, 0.1), "knn": (1, 3)}
 FEW_STEPS = train.TrainConfig(steps=4, batch_size=8, learning_rate=3e-3, weight_decay=0.05)
 
 
@@ -154,7 +155,7 @@ def test_identical_pictures_are_never_on_both_sides(images):
 @pytest.mark.parametrize("protocol", ["linear", "knn"])
 def test_a_frozen_classifier_learns_and_keeps_the_backbone(images, network, protocol):
     before = {name: t.clone() for name, t in network.state_dict().items()}
-    fitted = classify.fit(network, images, protocol=protocol, device="cpu")
+    fitted = classify.fit(network, images, protocol=protocol, settings=SETTINGS[protocol], device="cpu")
     assert fitted.measures.accuracy > 0.9 and fitted.measures.count == 36 and fitted.folds == 5
     assert all(torch.equal(t, before[name]) for name, t in network.state_dict().items())
     fresh = coloured(10, seed=9)
@@ -183,7 +184,14 @@ def test_labels_without_meaning_stay_at_chance(network):
     generator = torch.Generator().manual_seed(0)
     noise = torch.randint(0, 256, (120, 3, 16, 16), generator=generator, dtype=torch.uint8)
     labels = torch.randint(0, 2, (120,), generator=generator)
-    fitted = classify.fit(network, ImageSet(noise, labels, classes=("a", "b")), protocol="linear", device="cpu")
+    fitted = classify.fit(
+        network,
+        ImageSet(noise, labels, classes=("a", "b")),
+        protocol="linear",
+        settings=(0.1, 1.0),
+        folds=3,
+        device="cpu",
+    )
     low, high = fitted.measures.interval
     assert low < 0.5 < high
 
@@ -231,7 +239,9 @@ def test_features_that_are_not_finite_are_said(images, network):
 def test_a_file_gives_the_same_model_again(tmp_path, images, arch, protocol):
     stage = "class" if arch == "vit-tiny" else 3
     backbone = backbones.build(arch, image_size=16, seed=1)
-    model = classify.fit(backbone, images, protocol=protocol, stage=stage, device="cpu").model
+    model = classify.fit(
+        backbone, images, protocol=protocol, stage=stage, settings=SETTINGS[protocol][:1], folds=2, device="cpu"
+    ).model
     model.notes["made from"] = "a test"
     model.save(tmp_path / "model.safetensors")
     again = classify.load(tmp_path / "model.safetensors")

@@ -218,7 +218,7 @@ LEVELS = (
     {"pretext"},
     {"train", "checkpoint", "store", "evaluate", "geometry", "transfer", "weights"},
     {"plots"},
-    {"classify"},
+    {"classify", "explore"},
     {"widgets", "checks", "demo", "bench", "doctor", "compare"},
     {"cli"},
     {"__main__"},

@@ -215,4 +215,5 @@ def pictures(top: str | Path) -> list[str]:
     """The paths of all picture files in a folder and the folders in it, relative to it, in the order of their names."""
     top = Path(top).expanduser()
     _require_folder(top)
-    return [os.path.relpath(file, top) for file in _walk(top, Folder())]
+    listing = Folder(top, str(top), str(top))
+    return [os.path.relpath(file, top) for file in _walk(top, listing)]

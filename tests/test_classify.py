@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from sslcourse import backbones, classify, evaluate, train
+from sslcourse import backbones, classify, evaluate, locking, train
 from sslcourse.classify import calibration, fitting, pages
 from sslcourse.classify.measures import Measures, wilson_interval
 from sslcourse.data.imageset import ImageSet
@@ -288,7 +288,7 @@ def rows(path):
 def test_every_picture_gets_a_row(tmp_path, folder, model):
     done = classify.predict(model, folder, tmp_path / "out.csv", device="cpu", batch_size=5, progress=False)
     table = rows(tmp_path / "out.csv")
-    assert len(table) == done.rows == 13 and [row["path"] for row in table] == sorted(row["path"] for row in table)
+    assert len(table) == done.pictures == 13 and [row["path"] for row in table] == sorted(row["path"] for row in table)
     for row in table:
         if row["path"].endswith("broken.jpg"):
             assert row["problem"] and not row["class"] and not row["p: red"]
@@ -349,3 +349,21 @@ def test_the_page_of_mistakes(tmp_path, images, network):
     assert count >= 3 and page.count("<img") == count and page.count('alt="') == count
     assert "<red>" not in page and "&lt;red&gt;" in page
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_features_of_a_folder_lie_in_the_rows_that_the_table_names(tmp_path, folder, network):
+    done = classify.embed(
+        network, folder, tmp_path / "features.npy", size=16, batch_size=5, device="cpu", progress=False
+    )
+    features, table = np.load(tmp_path / "features.npy"), rows(tmp_path / "features.csv")
+    assert features.dtype == np.float32 and len(features) == 12 and len(table) == done.pictures == 13
+    assert [row["row"] for row in table if not row["problem"]] == [str(i) for i in range(12)]
+    for row in (table[0], table[-1]):
+        picture = torch.from_numpy(np.array(Image.open(folder / row["path"]))).permute(2, 0, 1)[None]
+        want = evaluate.extract(network, picture, device="cpu")[0]
+        assert torch.allclose(torch.from_numpy(features[int(row["row"])]), want, atol=1e-5)
+
+
+def test_two_runs_never_write_one_table(tmp_path, folder, model):
+    with locking.claimed(tmp_path / "out.csv", file=True), pytest.raises(CourseError, match="another run is writing"):
+        classify.predict(model, folder, tmp_path / "out.csv", device="cpu", progress=False)

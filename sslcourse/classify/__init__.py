@@ -10,6 +10,6 @@ pages         pictures with what was said of them, as one HTML page
 
 from sslcourse.classify.fitting import Fitted, fit
 from sslcourse.classify.model import Model, load
-from sslcourse.classify.prediction import predict
+from sslcourse.classify.prediction import embed, predict
 
-__all__ = ["Fitted", "Model", "fit", "load", "predict"]
+__all__ = ["Fitted", "Model", "embed", "fit", "load", "predict"]

@@ -1,13 +1,7 @@
-"""A class for every picture of a folder, as a table that grows while it is written.
-
-Rows go to `NAME.part` beside the table, some hundred at a time. When the last one is written the file gets its name. A
-run that was interrupted goes on after the last whole row, provided that the model is the same; so a hundred thousand
-photographs need no second start, and no more memory than one batch.
-"""
+"""A class for every picture of a folder, or its features, for a hundred thousand as for ten: a batch in memory at a time."""
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import hashlib
 import io
@@ -16,24 +10,28 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from sslcourse import device as devices
+from sslcourse import files, locking
+from sslcourse.backbones import Backbone
 from sslcourse.classify.model import Model
+from sslcourse.classify.table import GrowingTable
 from sslcourse.data import decode, folder
 from sslcourse.errors import CourseError
 
-BATCH = 256  # pictures decoded, predicted and written at a time
+BATCH = 256  # pictures decoded, looked at and written at a time
 
 
 @dataclass(frozen=True)
-class Predicted:
-    """How a table came about: rows in all, those that were there already, and (path, reason) of what can't be read."""
+class Written:
+    """How a file came about: pictures in all, those that were done already, and (path, reason) of what can't be read."""
 
     path: Path
-    rows: int
+    pictures: int
     kept: int
     unreadable: tuple[tuple[str, str], ...]
 
@@ -46,57 +44,103 @@ def predict(
     device: str | torch.device = "auto",
     batch_size: int = BATCH,
     progress: bool = True,
-) -> Predicted:
+) -> Written:
     """Write a CSV with a row for every picture of a folder, in the order of their paths.
 
     Columns: path (relative to the folder), class, probability (of that class), problem (why a file can't be read; its
-    other columns are empty then), and a probability for each class, headed by "p: " and its name. A table that is there
-    already is replaced once the new one is whole. Raises CourseError for a folder without pictures, and where the table
-    can't be written.
+    other columns are empty then), and a probability for each class, headed by "p: " and its name. An interrupted run goes
+    on after its last whole row when it is started again with the same model and the same files. Raises CourseError for a
+    folder without pictures, where the table can't be written, and where another run is writing it.
     """
-    top, table = Path(pictures), Path(table)
+    top, table, device = Path(pictures), Path(table), devices.pick_device(device)
+    names = _pictures(top)
+    header = ["path", "class", "probability", "problem", *(f"p: {name}" for name in model.classes)]
+    problems: list[tuple[str, str]] = []
+
+    def rows(start: int) -> Iterator[list[list[str]]]:
+        for some, reasons, images in read(top, names, model.image_size, start, batch_size, progress, "predicting"):
+            problems.extend((some[i], reason) for i, reason in reasons.items())
+            yield _rows(model, some, reasons, images, device)
+
+    try:
+        with locking.claimed(table, file=True):
+            growing = GrowingTable(table, header, _stamp(model, names))
+            problems += [(row[0], row[3]) for row in growing.kept if row[3]]
+            growing.write(rows)
+    except OSError as error:
+        raise CourseError(
+            f"could not write {table} ({error.strerror or error}); the rows so far are kept beside it, and the same command "
+            "goes on from there."
+        ) from None
+    return Written(table, len(names), len(growing.kept), tuple(problems))
+
+
+def embed(
+    backbone: Backbone,
+    pictures: str | Path,
+    out: str | Path,
+    *,
+    size: int,
+    stage: int | str = "all",
+    device: str | torch.device = "auto",
+    batch_size: int = BATCH,
+    progress: bool = True,
+) -> Written:
+    """Write the features of every picture of a folder: `out`, float32 (N, d) in NumPy's .npy, and beside it a CSV.
+
+    The CSV has the same name, ending in .csv, and a row for each picture: path, row (of the features; empty for a file
+    that can't be read) and problem. size is in pixels, stage as in `Model`. Raises CourseError as `predict` does.
+    """
+    top, out, device = Path(pictures), Path(out).with_suffix(".npy"), devices.pick_device(device)
+    names = _pictures(top)
+    look = Model(backbone, nn.Identity(), (), image_size=size, stage=stage)
+    parts, rows, problems = [], [], []
+    for some, reasons, images in read(top, names, size, 0, batch_size, progress, "features"):
+        parts.append(look.logits(images, device=device).numpy() if len(images) else np.zeros((0, 0), np.float32))
+        for i, name in enumerate(some):
+            rows.append([name, "" if i in reasons else str(len(rows) - len(problems)), reasons.get(i, "")])
+            problems += [(name, reasons[i])] if i in reasons else []
+    if len(problems) == len(names):
+        raise CourseError(f"none of the {len(names)} pictures in {top} can be read ({problems[0][1]}).")
+    features, text = np.concatenate([part for part in parts if part.size]), io.StringIO(newline="")
+    csv.writer(text).writerows([["path", "row", "problem"], *rows])
+    try:
+        with locking.claimed(out, file=True):
+            with files.written(out) as temporary, temporary.open("wb") as file:
+                np.save(file, features)
+            files.write_atomically(out.with_suffix(".csv"), text.getvalue().encode("utf-8", "surrogateescape"))
+    except OSError as error:
+        raise CourseError(f"could not write {out} ({error.strerror or error}); choose another place.") from None
+    return Written(out, len(names), 0, tuple(problems))
+
+
+def read(
+    top: Path, names: Sequence[str], size: int, start: int, batch_size: int, progress: bool, label: str
+) -> Iterator[tuple[Sequence[str], dict[int, str], Tensor]]:
+    """One batch of files after the other, from number `start` on: their names, the reason for each of them that can't be
+    read (by its place in the batch), and uint8 (n, 3, size, size) of the others."""
+    with tqdm(total=len(names), initial=start, desc=label, disable=not progress, leave=False, delay=1.0) as bar:
+        for begin in range(start, len(names), batch_size):
+            some = names[begin : begin + batch_size]
+            found = decode.decode([top / name for name in some], size, progress=False)
+            yield some, dict(found.skipped), torch.from_numpy(found.images)
+            bar.update(len(some))
+
+
+def _pictures(top: Path) -> list[str]:
     names = folder.pictures(top)
     if not names:
         raise CourseError(f"there are no pictures in {top} or the folders in it; give a folder that holds some.")
-    part = table.with_name(f"{table.name}.part")
-    header = ["path", "class", "probability", "problem", *(f"p: {name}" for name in model.classes)]
-    stamp = _stamp(model, names)
-    kept, unreadable = _resume(part, stamp, header, names)
-    try:
-        with part.open("a", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            writer = csv.writer(file)
-            if kept == 0:
-                file.truncate(0)
-                file.write(f"# {stamp}\n")
-                writer.writerow(header)
-            for rows in _rows(model, top, names, kept, devices.pick_device(device), batch_size, progress):
-                unreadable += [(row[0], row[3]) for row in rows if row[3]]
-                writer.writerows(rows)
-                file.flush()
-        _finish(part, table)
-    except OSError as error:
-        raise CourseError(
-            f"could not write {table} ({error.strerror or error}); {part} holds the rows so far, and the same command "
-            "goes on from there."
-        ) from None
-    return Predicted(table, len(names), kept, tuple(unreadable))
+    return names
 
 
 def _rows(
-    model: Model, top: Path, names: Sequence[str], start: int, device: torch.device, batch_size: int, progress: bool
-) -> Iterator[list[list[str]]]:
-    """The rows of one batch of files after the other, from number `start` on."""
-    with tqdm(total=len(names), initial=start, desc="predicting", disable=not progress, leave=False, delay=1.0) as bar:
-        for begin in range(start, len(names), batch_size):
-            some = names[begin : begin + batch_size]
-            read = decode.decode([top / name for name in some], model.image_size, progress=False)
-            problems = dict(read.skipped)
-            images = torch.from_numpy(read.images)
-            shares = iter(
-                (model.logits(images, device=device) / model.temperature).softmax(dim=1) if len(images) else ()
-            )
-            yield [_row(name, problems.get(i), shares, model.classes) for i, name in enumerate(some)]
-            bar.update(len(some))
+    model: Model, some: Sequence[str], reasons: dict[int, str], images: Tensor, device: torch.device
+) -> list[list[str]]:
+    """The rows of one batch of files."""
+    logits = model.logits(images, device=device) if len(images) else torch.zeros(0, len(model.classes))
+    shares = iter((logits / model.temperature).softmax(dim=1))  # each (C,)
+    return [_row(name, reasons.get(i), shares, model.classes) for i, name in enumerate(some)]
 
 
 def _row(name: str, problem: str | None, shares: Iterator[Tensor], classes: Sequence[str]) -> list[str]:
@@ -116,33 +160,3 @@ def _stamp(model: Model, names: Sequence[str]) -> str:
     for name in names:
         digest.update(os.fsencode(name) + b"\n")
     return digest.hexdigest()
-
-
-def _resume(part: Path, stamp: str, header: list[str], names: Sequence[str]) -> tuple[int, list[tuple[str, str]]]:
-    """How many whole rows a file of the same run holds, and those of its files that can't be read; cuts off the rest."""
-    with contextlib.suppress(OSError):
-        text = part.read_bytes().decode("utf-8", "surrogateescape")
-        first, _, rest = text.partition("\n")
-        if first == f"# {stamp}":
-            whole = list(csv.reader(io.StringIO(rest[: rest.rfind("\r\n") + 2], newline="")))
-            rows = [row for row in whole[1:] if len(row) == len(header)]
-            count = next(
-                (i for i, (row, name) in enumerate(zip(rows, names, strict=False)) if row[0] != name), len(rows)
-            )
-            rows = rows[: min(count, len(names))]
-            buffer = io.StringIO(newline="")
-            csv.writer(buffer).writerows([header, *rows])
-            part.write_bytes(f"# {stamp}\n{buffer.getvalue()}".encode("utf-8", "surrogateescape"))
-            return len(rows), [(row[0], row[3]) for row in rows if row[3]]
-    return 0, []
-
-
-def _finish(part: Path, table: Path) -> None:
-    """The rows without the stamp, under the table's name."""
-    whole = part.with_name(f"{part.name}.whole")
-    with part.open("rb") as source, whole.open("wb") as target:
-        source.readline()
-        while block := source.read(1 << 20):
-            target.write(block)
-    os.replace(whole, table)
-    part.unlink()

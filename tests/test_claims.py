@@ -17,7 +17,7 @@ from sslcourse.errors import CourseError
 tool = importlib.import_module("claims")  # of tools/, which course_notebooks has put on the path
 
 TRAINED = 'holds("the probe gains more than 0.1", above(probe - chance, 0.1), *(below(x, 0.5) for x in rest))'
-EXACT = 'holds("two and two is four", exact(2 + 2 == 4))'
+EXACT = 'holds("two and two is four", exact(double(2) == 4))'
 
 
 # -- in a lesson --------------------------------------------------------------------------------------------------------
@@ -196,6 +196,7 @@ def test_a_row_with_few_runs_is_let_through_and_counted(values):
         ('holds(f"{name} gains", above(y, 1))\n' + TRAINED, "written out"),
         ('holds("s", above(y, limit))\n' + TRAINED, "written out"),
         ('holds("s", y > 1)', "is none of"),
+        ('holds("s", exact(math.factorial(3) == 6))\n' + TRAINED, "can't fail"),
     ],
 )
 def test_a_lesson_that_left_its_table_is_found(source, said):

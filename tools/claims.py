@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import builtins
 import contextlib
 import itertools
 import json
@@ -98,6 +99,12 @@ class Argument:
     @property
     def kind(self) -> tuple:
         return self.direction, self.thresholds
+
+    @property
+    def constant(self) -> bool:
+        """Whether the value is made of numbers alone, so that the claim can't fail."""
+        names = {node.id for node in ast.walk(ast.parse(f"f({self.measure})")) if isinstance(node, ast.Name)}
+        return names <= {"f", "math", "torch", *DIRECTIONS, *dir(builtins)}
 
 
 @dataclass(frozen=True)
@@ -263,7 +270,7 @@ def run(path: Path, perturbation: str, cache: Path, record: Path, timeout: int) 
 
 def measure(only: list[str], which: list[str], timeout: int) -> int:
     """Measure what isn't measured yet, one lesson after the other; the number of lessons that raised an error."""
-    from nbclient.exceptions import CellExecutionError
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
 
     failed = 0
     paths = {path.name[:2]: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
@@ -279,7 +286,7 @@ def measure(only: list[str], which: list[str], timeout: int) -> int:
         start = time.perf_counter()
         try:
             run(path, perturbation, folder / "cache", record, timeout)
-        except CellExecutionError as error:
+        except (CellExecutionError, DeadKernelError) as error:
             failed += 1
             print(f"{perturbation}: {path.stem} FAILED\n{str(error)[-1500:]}", flush=True)
             continue
@@ -432,6 +439,8 @@ def flaws(notebooks: dict[str, NotebookNode], table: dict) -> Iterator[str]:
             yield f"lesson {lesson[:2]}: {error}"
             continue
         for claim in claims:
+            if any(argument.constant for argument in claim.arguments):
+                yield f"{claim.place}: {claim.sentence!r} can't fail: a part of it is made of numbers alone"
             if claim.exact:
                 continue
             if claim.sentence is None or any(a.thresholds is None for a in claim.arguments):

@@ -46,6 +46,7 @@ from torch import Tensor, nn
 
 from sslcourse.checks.compare import Closeness, equal, first_difference, snapshot
 from sslcourse.checks.diagnose import Results, coarse, describe, fine
+from sslcourse.checks.source import Change, ChangeError, source_once
 
 Case = tuple[Any, ...]
 Answer = Any  # a function, a class, or (ValueCheck) a value
@@ -72,18 +73,53 @@ class NotSolvedYet(_Quiet, NotImplementedError):
     """The exercise still holds its stub."""
 
 
+Changes = Change | tuple[Change, ...]
+
+
 @dataclass(frozen=True)
 class Wrong:
     """A typical wrong answer, recognized by its results.
 
-    name: the mistake in two or three words, for tests. answer: the mistake as code. hint: what its author reads: what
-    they did, what is needed and why, in one or two sentences. also: the same mistake written differently.
+    name: the mistake in two or three words. answer: the mistake as code, for a wrong idea. change: the mistake as a change
+    of the reference's source instead, ("what stands there", "what the learner wrote"), or several such pairs. hint: what
+    its author reads: what they did, what is needed and why, in one or two sentences; line breaks don't count. also: the
+    same mistake written differently, as answers or changes.
     """
 
     name: str
-    answer: Answer
-    hint: str
-    also: tuple[Answer, ...] = ()
+    answer: Answer = None
+    hint: str = ""
+    also: tuple[Answer | Changes, ...] = ()
+    change: Changes | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hint", _prose(self.hint))
+
+    def answers(self, reference: Answer) -> list[Answer]:
+        """The mistake as answers that can be called, the reference's source changed. Raises ChangeError."""
+        first = self.answer if self.change is None else self.change
+        return [changed(reference, item) if is_change(item) else item for item in (first, *self.also)]
+
+
+def is_change(item: Any) -> bool:
+    """Is it ("old", "new"), or a tuple of such pairs?"""
+    if not isinstance(item, tuple) or not item:
+        return False
+    pair = len(item) == 2 and all(isinstance(text, str) for text in item)
+    return pair or all(isinstance(part, tuple) and is_change(part) for part in item)
+
+
+def changed(reference: Answer, changes: Changes) -> Answer:
+    """The reference with these changes in its source. Raises ChangeError."""
+    source = source_once(reference)
+    if source is None:
+        raise ChangeError(f"{_name(reference)} has no source that could be changed: write the mistake as a function.")
+    return source.changed((changes,) if isinstance(changes[0], str) else changes)
+
+
+def _prose(text: str) -> str:
+    """A text without the line breaks and the indentation that it has in the code."""
+    return " ".join(text.split())
 
 
 @dataclass(frozen=True)
@@ -91,13 +127,16 @@ class Mistake:
     """A mistake that results alone don't show, recognized by `recognizes(answer, cases)`; `example` is one who makes it.
 
     It is looked for in right and in wrong results, after every Wrong, and after types, shapes and dtypes are right. A
-    predicate that raises counts as "no".
+    predicate that raises counts as "no". The example may be a change of the reference, as for a Wrong.
     """
 
     name: str
     recognizes: Callable[[Answer, list[Case]], bool]
     hint: str
-    example: Answer
+    example: Answer | Changes
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hint", _prose(self.hint))
 
 
 @dataclass(frozen=True)
@@ -142,6 +181,7 @@ class Check:
     _memory: dict[tuple[str, int], list[Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "hints", tuple(map(_prose, self.hints)))
         if len(self.hints) not in (0, 3):
             raise ValueError(
                 f"{self.name}: {len(self.hints)} hints were given; three are needed, from a nudge to nearly the answer."
@@ -256,7 +296,7 @@ class Check:
         First with dtypes as strict as the check is; then, if more than the dtype is wrong, whatever the dtype: who rotates
         the wrong way *and* returns floats should hear of the rotation first.
         """
-        known = [(w, index, a) for w in self.wrongs for index, a in enumerate((w.answer, *w.also))]
+        known = [(w, index, a) for w in self.wrongs for index, a in enumerate(w.answers(self.reference))]
         theirs = [(w, self._kept(f"{w.name} {index}", a, seed)) for w, index, a in known]
         theirs = [(w, results) for w, results in theirs if not self._alike(results, want, self.close)]
         loose = Closeness(self.close.rtol, self.close.atol, "any")

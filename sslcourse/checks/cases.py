@@ -1,0 +1,38 @@
+"""What the cases of a check are drawn from. All randomness comes from the generator that a check passes in."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def normal(generator: torch.Generator, *shape: int) -> Tensor:
+    """Standard normal numbers."""
+    return torch.randn(shape, generator=generator)
+
+
+def uniform(generator: torch.Generator, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+    """Numbers from [low, high)."""
+    return torch.rand(shape, generator=generator) * (high - low) + low
+
+
+def whole(generator: torch.Generator, below: int, *shape: int) -> Tensor:
+    """Whole numbers from 0 to below - 1 (int64)."""
+    return torch.randint(below, shape, generator=generator)
+
+
+def pictures(generator: torch.Generator, *shape: int) -> Tensor:
+    """Bytes (uint8), the darkest and the brightest among them."""
+    drawn = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
+    drawn.view(-1)[:2] = torch.tensor([0, 255], dtype=torch.uint8)
+    return drawn
+
+
+def seed(generator: torch.Generator) -> int:
+    """A seed that no one's manual_seed(0) meets, for what takes no generator, such as the weights of a layer."""
+    return int(torch.randint(2**40, (), generator=generator))
+
+
+def another(generator: torch.Generator) -> torch.Generator:
+    """A generator of its own, for an answer that draws from one."""
+    return torch.Generator().manual_seed(seed(generator))

@@ -1,0 +1,109 @@
+"""A reference answer as text: what a change of it comes to, as an answer that can be called.
+
+The text of a reference is that of the function or class itself and of the functions that it calls in its own module, so
+that a change may reach into a helper. A changed text is executed in a copy of the module's namespace: nothing that others
+use changes.
+"""
+
+from __future__ import annotations
+
+import __future__
+import ast
+import contextlib
+import functools
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import CodeType
+from typing import Any
+
+Change = tuple[str, str]
+FLAGS = __future__.annotations.compiler_flag
+
+
+class ChangeError(ValueError):
+    """A change that can't be made: its old text doesn't stand in the reference, or the new one is no Python."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The text of a reference and of its helpers, and the names that they know.
+
+    name: of the reference in `text`. namespace: the globals of its module, and what it closes over.
+    """
+
+    name: str
+    text: str
+    namespace: dict[str, Any]
+
+    def changed(self, changes: Sequence[Change]) -> Any:
+        """The reference with every (old, new) of `changes` made, one after the other, wherever `old` stands.
+
+        Raises ChangeError.
+        """
+        text = self.text
+        for old, new in changes:
+            if old not in text:
+                raise ChangeError(f"{old!r} doesn't stand in the source of {self.name}, so it can't become {new!r}.")
+            text = text.replace(old, new)
+        try:
+            return self.built(ast.parse(text))
+        except SyntaxError as error:
+            raise ChangeError(f"{self.name} with {changes!r} is no Python: {error}.") from error
+
+    def built(self, tree: ast.Module, **names: Any) -> Any:
+        """What `tree`, a changed tree of `text`, defines under the reference's name. names: more that it may use."""
+        namespace = {**self.namespace, **names}
+        exec(compile(tree, f"<a change of {self.name}>", "exec", FLAGS, dont_inherit=True), namespace)
+        return namespace[self.name]
+
+
+def source_of(reference: Any) -> Source | None:
+    """The source of a function or class, or None where there is none (a partial, a lambda, a value)."""
+    if not (inspect.isfunction(reference) or inspect.isclass(reference)) or reference.__name__ == "<lambda>":
+        return None
+    module = sys.modules.get(reference.__module__)
+    namespace = dict(vars(module)) if module else {}
+    members = vars(reference).values() if inspect.isclass(reference) else (reference,)
+    for member in filter(inspect.isfunction, members):
+        namespace |= {**member.__globals__, **inspect.getclosurevars(member).nonlocals}
+    with contextlib.suppress(OSError, TypeError):
+        texts = [textwrap.dedent(inspect.getsource(item)) for item in (reference, *_helpers(reference))]
+        return Source(reference.__name__, "\n\n".join(texts), namespace)
+    return None
+
+
+def _helpers(reference: Any) -> list[Callable]:
+    """The functions of the reference's own module that it calls, and that those call."""
+    found: dict[str, Callable] = {}
+    waiting = [reference]
+    while waiting:
+        for name, function in _called(waiting.pop()):
+            if name not in found and function is not reference:
+                found[name] = function
+                waiting.append(function)
+    return list(found.values())
+
+
+def _called(item: Any) -> Iterator[tuple[str, Callable]]:
+    functions = [f for f in vars(item).values() if inspect.isfunction(f)] if inspect.isclass(item) else [item]
+    for function in functions:
+        for name in sorted(_names(function.__code__)):
+            value = function.__globals__.get(name)
+            plain = inspect.isfunction(value) and value.__module__ == function.__module__ and value.__name__ == name
+            if plain and not hasattr(value, "__wrapped__"):
+                yield name, value
+
+
+def _names(code: CodeType) -> set[str]:
+    """The names that a code object uses, those in its comprehensions and inner functions included."""
+    inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    return set(code.co_names).union(*map(_names, inner))
+
+
+@functools.cache
+def source_once(reference: Any) -> Source | None:
+    """`source_of`, read once."""
+    return source_of(reference)

@@ -218,7 +218,10 @@ def test_right_answers_pass(check, capsys):
 @every_check
 def test_wrong_answers_get_their_own_hint(check):
     known = [(w.name, w.hint, answer) for w in check.wrongs for answer in w.answers(check.reference)]
-    known += [(m.name, m.hint, changed(check.reference, m.example) if is_change(m.example) else m.example) for m in check.mistakes]
+    known += [
+        (m.name, m.hint, changed(check.reference, m.example) if is_change(m.example) else m.example)
+        for m in check.mistakes
+    ]
     names, hints = {name for name, _, _ in known}, {hint for _, hint, _ in known}
     assert len(check.wrongs) + len(check.mistakes) == len(names) == len(hints), "names and hints must differ"
     assert len(names) >= 4

@@ -6,8 +6,8 @@ use changes.
 """
 
 from __future__ import annotations
-
 import __future__
+
 import ast
 import contextlib
 import functools

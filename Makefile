@@ -19,7 +19,7 @@ help:
 	@echo 'make demo        the main job: pretrain without labels, measure with few (DATA=folder:PATH for your own)'
 	@echo 'make lab         open the course in JupyterLab, at lesson 00 (LESSON=02 for another)'
 	@echo 'make test        every test: style, unit tests, lessons, exercises'
-	@echo 'make lint        style, notebooks and exercises only'
+	@echo 'make lint        style, notebooks, exercises and claims only'
 	@echo 'make bench       speed, as ratios of two things timed side by side'
 	@echo 'make exercises   make exercises/ from solutions/ again'
 	@echo 'make normalise   bring executed notebooks into the form that is committed'

@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import os
+import subprocess
+import sys
 from copy import deepcopy
 
 import pytest
@@ -118,6 +121,26 @@ def test_values_go_to_the_arguments_that_they_came_from():
         tool.values_of(claim.arguments, [*parts, part("below", 5, 3.0)])
 
 
+SEEDS = """
+import socket, torch
+from sslcourse import backbones, device, heads
+weights = [next(backbones.build("resnet-tiny", seed=3).parameters()).sum().item(), torch.rand(1).item()]
+print(weights, [device.derive_seed(0, kind, 5) for kind in ("views", "order", "few")], socket.socket.__name__)
+"""
+
+
+def test_a_salt_changes_weights_order_and_views_and_nothing_else():
+    said = {}
+    for salt in (None, "1"):
+        with tool.salted(salt) as folder:
+            env = os.environ | {"PYTHONPATH": str(folder)}
+            done = subprocess.run([sys.executable, "-c", SEEDS], env=env, capture_output=True, text=True, check=True)
+        said[salt] = done.stdout.split()
+    weight, _, views, order, few, offline = zip(*said.values(), strict=True)
+    assert len(set(weight)) == len(set(views)) == len(set(order)) == 2
+    assert len(set(few)) == len(set(offline)) == 1, "labels stay as they are, and the network stays off"
+
+
 # -- margins ------------------------------------------------------------------------------------------------------------
 
 
@@ -196,6 +219,7 @@ def test_a_row_with_few_runs_is_let_through_and_counted(values):
         ('holds(f"{name} gains", above(y, 1))\n' + TRAINED, "written out"),
         ('holds("s", above(y, limit))\n' + TRAINED, "written out"),
         ('holds("s", y > 1)', "is none of"),
+        ("for below in range(3):\n    pass\n" + TRAINED, "binds 'below' anew"),
         ('holds("s", exact(math.factorial(3) == 6))\n' + TRAINED, "can't fail"),
     ],
 )

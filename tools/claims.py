@@ -69,15 +69,16 @@ PERTURBATIONS = {
 }
 # The lessons whose claims depend most on a training come first.
 BY_RISK = "12 15 10 08 11 09 13 07 06 05 04 03 02 01 14 19 20 00".split()
-# Another seed of every training: of weights (torch.manual_seed), order, views and rounds of clustering. Pictures, splits,
+# Another seed of every training: of weights, order, views and rounds of clustering. Pictures, splits,
 # and which of them carry labels, stay as they are. A kernel's own processes are salted as well.
 SALTED = """
 import runpy
 runpy.run_path({offline!r})
 import torch
 from sslcourse import device
-manual_seed, derive_seed = torch.manual_seed, device.derive_seed
-torch.manual_seed = lambda seed: manual_seed(int(seed) + 7919 * {salt})
+manual_seed, seeded, derive_seed = torch.manual_seed, device.seeded, device.derive_seed
+torch.manual_seed = torch.random.manual_seed = lambda seed: manual_seed(int(seed) + 7919 * {salt})
+device.seeded = lambda seed: seeded(seed + 7919 * {salt})
 device.derive_seed = lambda *parts: (
     derive_seed(*parts, "salt", {salt}) if {{"views", "order", "round"}} & set(parts) else derive_seed(*parts)
 )
@@ -177,6 +178,25 @@ def claims_of(notebook: NotebookNode, lesson: str) -> list[Claim]:
             arguments = tuple(argument_of(node) for node in call.args[1:])
             found.append(Claim(lesson, cell.id, call.args[0].value if literal else None, arguments))
     return found
+
+
+def bound_anew(notebook: NotebookNode) -> set[str]:
+    """The words of claims that a lesson gives another meaning, outside its functions."""
+    found = set()
+    for cell in notebook.cells:
+        stack: list[ast.AST] = (
+            [ast.parse(cell.source)] if cell.cell_type == "code" and "%" not in cell.source[:1] else []
+        )
+        while stack:
+            node = stack.pop()
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                found.add(node.id)
+            elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+                found.add(node.name)
+                continue
+            if not isinstance(node, ast.Lambda | ast.GeneratorExp | ast.ListComp | ast.SetComp | ast.DictComp):
+                stack.extend(ast.iter_child_nodes(node))
+    return found & {"holds", *DIRECTIONS}
 
 
 def lessons(root: Path = ROOT) -> dict[str, NotebookNode]:
@@ -433,6 +453,8 @@ def flaws(notebooks: dict[str, NotebookNode], table: dict) -> Iterator[str]:
     seen = set()
     for lesson, notebook in notebooks.items():
         yield from failed_outputs(notebook, lesson)
+        for name in sorted(bound_anew(notebook)):
+            yield f"lesson {lesson[:2]} binds {name!r} anew, which its claims need"
         try:
             claims = claims_of(notebook, lesson)
         except ValueError as error:

@@ -9,11 +9,10 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from scipy import stats
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
@@ -24,12 +23,17 @@ from sslcourse import augment, train
 from sslcourse import device as devices
 from sslcourse.backbones import Backbone
 from sslcourse.data.imageset import ImageSet
-from sslcourse.errors import CourseError, suggest
+from sslcourse.data.splits import Splits
+from sslcourse.errors import CourseError, suggest, whole_number
+from sslcourse.features import checked_features, checked_labels
+from sslcourse.summary import Summary, of_accuracies, paired_difference  # noqa: F401 (lessons take them from here)
 
 PROTOCOLS = ("knn", "linear", "finetune")
 PENALTIES = (0.001, 0.01, 0.1, 1.0, 10.0)  # inverse strengths C of the probe's L2 penalty, chosen among on validation
 NEIGHBOURS = (1, 5, 20)  # k, chosen among on validation
 STAGES = (1, 2, 3, 4, "all")  # where features are read
+
+Model = TypeVar("Model")
 
 
 # --- features ----------------------------------------------------------------------------------------------------
@@ -58,15 +62,14 @@ def extract(
     if len(pixels) == 0:
         raise CourseError("there are no images to take features from; give at least one.")
     device = devices.pick_device(device)
-    mode = backbone.training
-    backbone.to(device, memory_format=devices.memory_format(device)).eval()
+    backbone.to(device, memory_format=devices.memory_format(device))
     parts = []
-    for part in tqdm(pixels.split(batch_size), desc="features", disable=not progress, leave=False, delay=1.0):
-        x = augment.to_float(part.to(device))
-        means = [m.mean(dim=(2, 3)) for m in backbone.stages(x)]  # (n, C_stage) each
-        z = torch.cat(means, dim=1) if stage == "all" else means[stage - 1]
-        parts.append(z.float().cpu())
-    backbone.train(mode)
+    with devices.evaluating(backbone):
+        for part in tqdm(pixels.split(batch_size), desc="features", disable=not progress, leave=False, delay=1.0):
+            x = augment.to_float(part.to(device))
+            means = [m.mean(dim=(2, 3)) for m in backbone.stages(x)]  # (n, C_stage) each
+            z = torch.cat(means, dim=1) if stage == "all" else means[stage - 1]
+            parts.append(z.float().cpu())
     return torch.cat(parts)
 
 
@@ -79,8 +82,17 @@ def knn_scores(
     """Weighted k-nearest-neighbour votes (Wu et al., 2018, 1805.01978): queries (M, d) -> scores (M, classes).
 
     bank (N, d) holds the labelled features, labels (N,) their classes. Similarity is the cosine; each of the k nearest
-    votes for its class with weight exp(similarity / temperature).
+    votes for its class with weight exp(similarity / temperature); a k larger than N is N.
+
+    Raises CourseError for features that aren't finite or don't fit together, labels outside 0..classes - 1, and a
+    temperature that isn't above 0.
     """
+    k, classes = whole_number("k", k), whole_number("classes", classes)
+    bank = checked_features(bank, "the labelled features")
+    queries = checked_features(queries, "the features that are asked about", width=bank.shape[1])
+    labels = checked_labels(labels, len(bank), classes)
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise CourseError(f"the temperature must be a finite number above 0, and is {temperature!r}.")
     k = min(k, len(bank))
     similarity = _normalize(queries) @ _normalize(bank).T  # (M, N)
     nearest, index = similarity.topk(k, dim=1)  # (M, k)
@@ -99,7 +111,18 @@ class LinearProbe:
         self.penalties = penalties
 
     def fit(self, features: Tensor, labels: Tensor, val_features: Tensor, val_labels: Tensor) -> LinearProbe:
-        """features (N, d) and labels (N,) to learn from; the validation pair to choose the penalty on."""
+        """features (N, d) and labels (N,) to learn from; the validation pair to choose the penalty on.
+
+        Raises CourseError for features that aren't finite or don't fit together, and for labels of one class alone.
+        """
+        features = checked_features(features)
+        val_features = checked_features(val_features, "the validation features", width=features.shape[1])
+        labels, val_labels = checked_labels(labels, len(features)), checked_labels(val_labels, len(val_features))
+        if len(labels.unique()) < 2:
+            raise CourseError(
+                f"a probe tells classes apart, and all {len(labels)} labels are {int(labels[0])}; give images of two "
+                "classes or more."
+            )
         self.scaler = StandardScaler().fit(features.double().numpy())  # in float32 the solver may stop short
         x, x_val = (self.scaler.transform(f.double().numpy()) for f in (features, val_features))
         best = -1.0
@@ -113,6 +136,9 @@ class LinearProbe:
 
     def predict(self, features: Tensor) -> Tensor:
         """features (M, d) -> classes int64 (M,)."""
+        if not hasattr(self, "model"):
+            raise CourseError("this probe has learned nothing yet; call fit(features, labels, ...) first.")
+        features = checked_features(features, width=self.scaler.n_features_in_)
         return torch.from_numpy(self.model.predict(self.scaler.transform(features.double().numpy())))
 
 
@@ -128,15 +154,23 @@ class Features:
     test: Tensor
 
     @classmethod
-    def of(cls, backbone: Backbone, splits: Any, **options: Any) -> Features:
+    def of(cls, backbone: Backbone, splits: Splits, **options: Any) -> Features:
         return cls(*(extract(backbone, part, **options) for part in (splits.train, splits.val, splits.test)))
 
 
 def probe_accuracy(
-    features: Features, splits: Any, labels_per_class: int, seed: int, protocol: str = "linear"
+    features: Features, splits: Splits, labels_per_class: int, seed: int, protocol: str = "linear"
 ) -> float:
     """Test accuracy, in [0, 1], of a linear probe or kNN on `labels_per_class` labelled images drawn by `seed`."""
+    if protocol not in ("linear", "knn"):
+        raise CourseError(f"a probe is linear or knn, and {protocol!r} was asked for{suggest(protocol, PROTOCOLS)}.")
     refuse_unlabelled(splits)
+    for name in ("train", "val", "test"):
+        rows, images = len(getattr(features, name)), len(getattr(splits, name))
+        if rows != images:
+            raise CourseError(
+                f"the features have {rows} rows for {name}, and there are {images} images; take them from these splits."
+            )
     chosen = splits.train.indices_per_class(labels_per_class, seed)  # (C * K,)
     bank, labels = features.train[chosen], splits.train.labels[chosen]
     if protocol == "linear":
@@ -151,7 +185,7 @@ def probe_accuracy(
 
 def finetune_accuracy(
     backbone: Backbone,
-    splits: Any,
+    splits: Splits,
     labels_per_class: int,
     seed: int,
     config: train.TrainConfig = train.FINETUNE,
@@ -164,14 +198,36 @@ def finetune_accuracy(
     """
     refuse_unlabelled(splits)
     few = splits.train.sample_per_class(labels_per_class, seed)
-    best, chosen = -1.0, None
-    for rate in rates or (config.learning_rate,):
-        trial = dataclasses.replace(config, seed=seed, learning_rate=rate)
-        classifier, _ = train.finetune(backbone, few, trial, **options)
-        score = _accuracy(classifier, splits.val) if len(rates) > 1 else 0.0
-        if score > best:
-            best, chosen = score, classifier
-    return _accuracy(chosen, splits.test)
+    classifier = best_of_rates(
+        lambda trial: train.finetune(backbone, few, trial, **options)[0],
+        lambda classifier: _accuracy(classifier, splits.val),
+        dataclasses.replace(config, seed=seed),
+        rates,
+    )
+    return _accuracy(classifier, splits.test)
+
+
+def best_of_rates(
+    trained: Callable[[train.TrainConfig], Model],
+    score: Callable[[Model], float],
+    config: train.TrainConfig,
+    rates: Sequence[float] = (),
+) -> Model:
+    """The model that is best on validation, of one for each learning rate in `rates` in place of that of `config`.
+
+    trained  a configuration to a model;  score: a model to how good it is on validation, larger is better; it isn't
+             asked where there is no choice. A score that is NaN loses, and at a tie the first one stays
+    """
+    trials = [dataclasses.replace(config, learning_rate=rate) for rate in rates] or [config]
+    if len(trials) == 1:
+        return trained(trials[0])
+    best, chosen = -math.inf, None
+    for trial in trials:
+        model = trained(trial)
+        found = score(model)
+        if chosen is None or found > best:
+            best, chosen = (-math.inf if math.isnan(found) else found), model
+    return chosen
 
 
 def _accuracy(classifier: train.Classifier, images: ImageSet) -> float:
@@ -185,57 +241,57 @@ def refuse_unknown_protocol(protocol: str) -> None:
         )
 
 
-def refuse_unlabelled(splits: Any) -> None:
-    """Evaluation needs labels in all three splits and at least two classes."""
+def refuse_unlabelled(splits: Splits) -> None:
+    """CourseError unless all three splits have labelled images, and train has images of at least two classes.
+
+    Every class of train needs some: one that has none can't be learned, and is named.
+    """
     for name in ("train", "val", "test"):
         part = getattr(splits, name)
-        if part is None or len(part) == 0 or part.labels is None:
+        if part is None or part.labels is None:
             raise CourseError(
                 f"measuring a backbone needs labelled images in train, val and test, and {name} has none; "
                 "sort some images into one folder per class."
             )
+        if len(part) == 0:
+            raise CourseError(
+                f"measuring a backbone needs labelled images in train, val and test, and {name} has none; "
+                "with three different images or more of each class, every split gets some."
+            )
+    if len(splits.train.classes) < 2:
+        raise CourseError(
+            f"measuring a backbone needs two classes or more, and {splits.name or 'this set'} has "
+            f"{', '.join(map(repr, splits.train.classes)) or 'none'} alone."
+        )
+    labels_at_most(splits)
+
+
+def labels_at_most(splits: Splits) -> int:
+    """How many labelled images every class of train has: its smallest class decides. CourseError where one has none."""
+    counts = splits.train.counts()
+    if empty := [name for name, count in counts.items() if count == 0]:
+        raise CourseError(
+            f"train has no image of {', '.join(map(repr, empty))}; give each class some, or leave such classes out."
+        )
+    return min(counts.values())
 
 
 # --- over seeds --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Summary:
-    """Values over seeds: mean, standard deviation (n - 1), and the half-width of the 95% interval of the mean (t)."""
-
-    values: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        return float(np.mean(self.values))
-
-    @property
-    def std(self) -> float:
-        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else math.nan
-
-    @property
-    def half_width(self) -> float:
-        n = len(self.values)
-        return float(stats.t.ppf(0.975, n - 1) * self.std / math.sqrt(n)) if n > 1 else math.nan
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        return self.mean - self.half_width, self.mean + self.half_width
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3f} ± {self.std:.3f}" if len(self.values) > 1 else f"{self.mean:.3f}"
-
-
-def paired_difference(a: Sequence[float], b: Sequence[float]) -> Summary:
-    """a - b seed by seed: the same seed drew the same labels for both, so that their common luck cancels."""
-    if len(a) != len(b):
-        raise CourseError(f"a paired difference needs as many values on both sides, and got {len(a)} and {len(b)}.")
-    return Summary(tuple(x - y for x, y in zip(a, b, strict=True)))
+def seeds_of(seeds: int | Iterable[int]) -> list[int]:
+    """How many seeds, or which ones, as a list; CourseError for none."""
+    if isinstance(seeds, Iterable) and not isinstance(seeds, str):
+        seeds = [whole_number("a seed", seed, 0) for seed in seeds]
+        if not seeds:
+            raise CourseError("at least one seed is needed to measure anything; ask for one or more.")
+        return seeds
+    return list(range(whole_number("at least one seed is needed to measure anything: their number", seeds)))
 
 
 def label_efficiency(
     backbone: Backbone | Callable[[int], Backbone],
-    splits: Any,
+    splits: Splits,
     budgets: Sequence[int] = (1, 2, 5, 10, 20, 50, 100),
     *,
     protocol: str = "linear",
@@ -245,7 +301,7 @@ def label_efficiency(
     device: str | torch.device = "auto",
     progress: bool = False,
 ) -> dict[int, Summary]:
-    """Test accuracy against labels per class: {labels_per_class: a value per seed}.
+    """Test accuracy against labels per class: {labels_per_class: a value per seed, and how sure their mean is}.
 
     protocol   "knn" or "linear" on frozen features, or "finetune" for the whole network (with `config`; of
                several learning `rates`, each seed takes the one that is best on validation)
@@ -256,11 +312,11 @@ def label_efficiency(
     """
     refuse_unknown_protocol(protocol)
     refuse_unlabelled(splits)
-    for budget in budgets:
-        splits.train.indices_per_class(budget, 0)  # asks for too much? Say so before computing anything
-    seeds = list(range(seeds) if isinstance(seeds, int) else seeds)
-    if len(seeds) < 1:
-        raise CourseError("at least one seed is needed to measure anything; ask for one or more.")
+    budgets = list(dict.fromkeys(whole_number("labels per class", budget) for budget in budgets))
+    if not budgets:
+        raise CourseError("at least one number of labels per class is needed; give one or more.")
+    splits.train.indices_per_class(max(budgets), 0)  # asks for too much? Say so before computing anything
+    seeds = seeds_of(seeds)
     options = {"device": device, "progress": progress}
     values: dict[int, list[float]] = {budget: [] for budget in budgets}
     features = None
@@ -276,11 +332,11 @@ def label_efficiency(
                     value = probe_accuracy(features, splits, budget, seed, protocol)
                 values[budget].append(value)
                 bar.update()
-    return {budget: Summary(tuple(accuracies)) for budget, accuracies in values.items()}
+    return {budget: of_accuracies(accuracies, len(splits.test)) for budget, accuracies in values.items()}
 
 
 def evaluate(
-    backbone: Backbone | Callable[[int], Backbone], splits: Any, *, labels_per_class: int = 10, **options: Any
+    backbone: Backbone | Callable[[int], Backbone], splits: Splits, *, labels_per_class: int = 10, **options: Any
 ) -> Summary:
     """Test accuracy with one number of labels per class, a value per seed; `options` are `label_efficiency`'s."""
     return label_efficiency(backbone, splits, (labels_per_class,), **options)[labels_per_class]
@@ -289,17 +345,18 @@ def evaluate(
 # --- what was kept, not only how well ----------------------------------------------------------------------------
 
 
-def factor_probe(features: Features, splits: Any) -> dict[str, dict[str, float]]:
+def factor_probe(features: Features, splits: Splits) -> dict[str, dict[str, float]]:
     """How much of each known factor of the images a linear model reads from frozen features.
 
     Returns {factor: {"score", "chance"}}. A category's score is its test accuracy and its chance the share of the most
     frequent value; a quantity's score is R² on test, and its chance 0. Penalties are chosen on validation.
     """
     result = {}
-    for name, values in splits.train.factors.items():
+    for name in known_factors(splits):
+        values = splits.train.factors[name]
         if values.is_floating_point():
             result[name] = {"score": _ridge_score(features, splits, name), "chance": 0.0}
-        elif len(values.unique()) > 1:
+        else:
             val, test = splits.val.factors[name], splits.test.factors[name]
             predicted = LinearProbe((0.01, 0.1)).fit(features.train, values, features.val, val).predict(features.test)
             chance = torch.bincount(test).max().item() / len(test)
@@ -307,9 +364,16 @@ def factor_probe(features: Features, splits: Any) -> dict[str, dict[str, float]]
     return result
 
 
-def _ridge_score(features: Features, splits: Any, name: str) -> float:
-    scaler = StandardScaler().fit(features.train.numpy())
-    x, x_val, x_test = (scaler.transform(f.numpy()) for f in (features.train, features.val, features.test))
+def known_factors(splits: Splits) -> list[str]:
+    """The factors of the images that can be probed: quantities, and categories of which train has two or more."""
+    factors = splits.train.factors
+    return [name for name, values in factors.items() if values.is_floating_point() or len(values.unique()) > 1]
+
+
+def _ridge_score(features: Features, splits: Splits, name: str) -> float:
+    parts = [checked_features(part) for part in (features.train, features.val, features.test)]
+    scaler = StandardScaler().fit(parts[0].numpy())
+    x, x_val, x_test = (scaler.transform(part.numpy()) for part in parts)
     y, y_val, y_test = (getattr(splits, part).factors[name].numpy() for part in ("train", "val", "test"))
     if np.ptp(y) == 0:
         return 0.0

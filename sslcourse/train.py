@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,14 +20,16 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from sslcourse import augment, backbones, checkpoint, distributed, heads, losses, schedules
+from sslcourse import augment, backbones, checkpoint, distributed, schedules, supervised
 from sslcourse import device as devices
 from sslcourse.backbones import Backbone
 from sslcourse.data import stream
 from sslcourse.data.imageset import ImageSet
 from sslcourse.data.stream import ImageFiles
 from sslcourse.errors import CourseError, Diverged, one_of, real_number, suggest, truth, whole_number
+from sslcourse.features import refuse_not_finite_weights
 from sslcourse.pretext.base import PretextTask
+from sslcourse.supervised import TUNE, Classifier, Supervised, depth_of, standard_augment  # noqa: F401 (lessons take them here)
 
 Batch = tuple[Tensor, ...]
 
@@ -89,7 +90,6 @@ class TrainConfig:
 
 # The rate was chosen on pocket world's validation split, 10 labels per class, for pretrained and random weights together:
 # pretrained ones prefer it, random ones prefer 1e-2. `evaluate.finetune_accuracy` can choose one for each (`rates`).
-TUNE = ("all", "last stage", "head")  # what fine-tuning may train
 FINETUNE = TrainConfig(steps=200, batch_size=32, learning_rate=3e-3, weight_decay=0.05, log_every=20)
 
 
@@ -419,58 +419,53 @@ def refuse_bad_images(pixels: Tensor | ImageFiles, config: TrainConfig, task: Pr
         )
 
 
-# --- fine-tuning -------------------------------------------------------------------------------------------------
+# --- training with labels -------------------------------------------------------------------------------------------------
 
 
-class Classifier(nn.Module):
-    """A backbone with a linear classifier on top: what fine-tuning gives. Float images (N, 3, H, W) -> logits (N, C)."""
+def fit_supervised(
+    model: nn.Module,
+    loss: supervised.Loss,
+    images: ImageSet | Tensor,
+    annotations: tuple[Tensor, ...],
+    config: TrainConfig,
+    *,
+    views: Callable[..., Batch],
+    order: Callable[[int], Tensor] | None = None,
+    device: str | torch.device = "auto",
+    **options: Any,
+) -> History:
+    """Train `model` on annotated images through the loop: all of transfer that trains does it here.
 
-    def __init__(self, backbone: Backbone, classes: int):
-        super().__init__()
-        self.backbone = backbone
-        self.head = heads.linear(backbone.dim, classes)
+    loss         loss(model, *views) gives (loss, metrics)
+    images       uint8 (N, 3, H, W), or a set of them
+    annotations  tensors with a row for each image, such as labels (N,), masks (N, H, W) or boxes (N, K, 4)
+    config       a batch larger than the set is cut to the set
+    views        views(float images (B, 3, H, W), *their annotations, generator) gives what the loss sees: images and
+                 annotations, augmented alike
+    order        a step to the images that it takes, int64 (B,); by default each once in an epoch
+    options      progress, on_log, label and scale, as `fit` takes them
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.backbone(images))
+    The model is trained in place and left in evaluation mode. Raises CourseError where there is no image.
+    """
+    pixels = stream.source(images)
+    if len(pixels) == 0:
+        raise CourseError("there are no annotated images to learn from; give at least one.")
+    config = dataclasses.replace(config, batch_size=min(config.batch_size, len(pixels)))
+    device = devices.pick_device(device)
+    pixels, *annotations = (rows.to(device) for rows in (pixels, *annotations))
+    generator = devices.generator(0, device)
 
-    @torch.no_grad()
-    def predict(self, images: ImageSet | Tensor, batch_size: int = 512) -> Tensor:
-        """The most likely class of each uint8 image: int64 (N,), on the CPU. Leaves the classifier as it was."""
-        pixels = images.images if isinstance(images, ImageSet) else images
-        place = next(self.parameters()).device
-        with devices.evaluating(self):
-            chosen = [self(augment.to_float(part.to(place))).argmax(dim=1).cpu() for part in pixels.split(batch_size)]
-        return torch.cat(chosen)
+    def batch(step: int) -> Batch:
+        if order is None:
+            chosen = batch_indices(step, len(pixels), config, device)  # (B,)
+        else:
+            chosen = devices.sent(order(step), device)
+        generator.manual_seed(devices.derive_seed(config.seed, "views", step))
+        return views(augment.to_float(pixels[chosen]), *(rows[chosen] for rows in annotations), generator)
 
-
-class _Supervised(nn.Module):
-    """A classifier with its loss, in the form that the loop takes."""
-
-    def __init__(self, classifier: Classifier):
-        super().__init__()
-        self.classifier = classifier
-
-    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        logits = self.classifier(images)
-        return losses.cross_entropy(logits, labels), {"accuracy": losses.accuracy(logits, labels).detach()}
-
-    def train(self, mode: bool = True) -> _Supervised:
-        return rest_frozen(super().train(mode))
-
-
-def rest_frozen(model: nn.Module) -> nn.Module:
-    """`model` with what is frozen in evaluation mode: batch norm without training must not move its statistics either."""
-    for module in model.modules():
-        parameters = list(module.parameters())
-        if parameters and not any(p.requires_grad for p in parameters):
-            module.eval()
-    return model
-
-
-def standard_augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """What fine-tuning does to float images (N, 3, H, W): a shift by up to an eighth of the height, and a mirror."""
-    shifted = augment.random_shift(images, generator, pixels=max(1, images.shape[-1] // 8))
-    return augment.random_flip(shifted, generator)
+    history = fit(Supervised(model, loss), batch, config, device=device, **options)
+    model.eval()
+    return history
 
 
 def finetune(
@@ -497,46 +492,33 @@ def finetune(
     weights. Raises CourseError for images without labels, and for a `tune` or `layer_decay` that isn't one.
     """
     labels = train.require_labels()
-    if tune not in TUNE:
-        raise CourseError(f"tune must be one of {', '.join(TUNE)}, and is {tune!r}{suggest(tune, TUNE)}.")
     if not 0 < layer_decay <= 1:
         raise CourseError(f"layer_decay is a factor in (0, 1], where 1 is no decay, and is {layer_decay!r}.")
-    config = dataclasses.replace(config, batch_size=min(config.batch_size, len(train)))
-    device = devices.pick_device(device)
+    refuse_not_finite_weights(backbone)
     classifier = Classifier(copy.deepcopy(backbone), len(train.classes))
-    last = getattr(backbone.trunk, "depth", len(backbone.channels))  # blocks of a transformer, or stages
-    for name, parameter in classifier.backbone.named_parameters():
-        parameter.requires_grad_(depth_of(name, last) >= {"all": 0, "last stage": last, "head": last + 1}[tune])
-    pixels, labels = train.images.to(device), labels.to(device)
-    random = devices.generator(0, device)
+    last = supervised.deepest(backbone)
 
-    def batch(step: int) -> Batch:
-        chosen = batch_indices(step, len(train), config, device)  # (B,)
-        images = augment.to_float(pixels[chosen])
-        if augmentation is not None:
-            images = augmentation(images, random.manual_seed(devices.derive_seed(config.seed, "views", step)))
-        return images, labels[chosen]
+    def views(images: Tensor, labels: Tensor, generator: torch.Generator) -> Batch:
+        return (images if augmentation is None else augmentation(images, generator)), labels
 
-    history = fit(
-        _Supervised(classifier),
-        batch,
-        config,
-        device=device,
-        progress=progress,
-        on_log=on_log,
-        label="fine-tuning",
-        scale=lambda name: layer_decay ** (last + 1 - depth_of(name, last)) if ".backbone." in name else 1.0,
-    )
-    classifier.backbone.requires_grad_(True)
-    return classifier.eval(), history
+    def scale(name: str) -> float:
+        return layer_decay ** (last + 1 - depth_of(name, last)) if ".backbone." in name else 1.0
 
-
-def depth_of(name: str, last: int) -> int:
-    """How deep the parameter of this name lies in a backbone: 0 for what comes first, s for stage or block s = 1..last."""
-    found = re.search(r"trunk\.(?:layer(\d+)|blocks\.(\d+))\.", name)
-    if found is None:
-        return last if "trunk.norm." in name else 0  # the norm after a transformer's last block
-    return int(found[1]) if found[1] else int(found[2]) + 1
+    with supervised.tuned(classifier.backbone, tune):
+        history = fit_supervised(
+            classifier,
+            supervised.classification,
+            train,
+            (labels,),
+            config,
+            views=views,
+            device=device,
+            progress=progress,
+            on_log=on_log,
+            label="fine-tuning",
+            scale=scale,
+        )
+    return classifier, history
 
 
 def throughput(step: Callable[[], Any], images: int, device: torch.device, seconds: float = 2.0) -> float:

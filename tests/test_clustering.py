@@ -239,13 +239,14 @@ def test_balanced_sampling_draws_every_label_equally_often():
     for balanced in (True, False):
         seen = []
 
-        def count(images, dice, seen=seen):
+        def count(images, generator, seen=seen):
             seen.append((images[:, 0].mean(dim=(1, 2)) > 0.9).float())
             return images
 
         classifier = train.Classifier(backbones.build(seed=0), 2)
         config = train.TrainConfig(steps=12, batch_size=100, learning_rate=1e-3)
-        clustering._train_on(classifier, pixels, labels, config, balanced, count, torch.device("cpu"), False)
+        options = {"balanced": balanced, "augmentation": count, "device": "cpu", "progress": False}
+        clustering._train_on(classifier, pixels, labels, config, **options)
         share[balanced] = torch.cat(seen).mean().item()
     assert 0.44 < share[True] < 0.56 and share[False] < 0.1
 

@@ -63,7 +63,7 @@ def test_colours_of_patches_are_means():
     found = discovery.patch_colours(pixels, 4)
     assert found.shape == (2, 3, 4, 4)
     torch.testing.assert_close(found[1, 2, 3, 0], (pixels[1, 2, 6:8, 0:3].float() / 255).mean())
-    with pytest.raises(CourseError, match="from 1 to 8 patches"):
+    with pytest.raises(CourseError, match="patches a side must be a whole number from 1 to 8"):
         discovery.patch_colours(pixels, 9)
 
 

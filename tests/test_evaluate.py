@@ -176,7 +176,7 @@ def test_factor_probe_reads_what_is_there_and_not_what_is_not(splits):
     [
         ({"protocol": "liner"}, "protocol 'liner' is unknown.*did you mean 'linear'"),
         ({"labels_per_class": 21}, "21 images per class were asked for, but class 'a'.*has 20; ask for at most 20"),
-        ({"labels_per_class": 0}, "at least 1, and 0"),
+        ({"labels_per_class": 0}, "at least 1, and"),
         ({"seeds": 0}, "at least one seed"),
     ],
 )
@@ -191,3 +191,115 @@ def test_unlabelled_sets_are_refused(splits):
         evaluate.evaluate(backbones.build(), bare)
     with pytest.raises(CourseError, match="no images to take features from"):
         evaluate.extract(backbones.build(), torch.zeros(0, 3, 8, 8, dtype=torch.uint8))
+
+
+BANK, LABELS = torch.rand(6, 3, generator=generator(0)), torch.arange(6) % 3
+KNN = {"bank": BANK, "labels": LABELS, "queries": BANK, "classes": 3}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"k": 0}, "k must be a whole number of at least 1, and is 0"),
+        ({"k": 2.0}, "k must be a whole number"),
+        ({"classes": 2}, r"labels must lie in 0..1, and these lie in 0..2"),
+        ({"classes": 0}, "classes must be a whole number of at least 1"),
+        ({"temperature": 0.0}, "temperature must be a finite number above 0"),
+        ({"temperature": math.nan}, "temperature must be a finite number above 0"),
+        ({"labels": LABELS[:5]}, "there are 5 labels, and there are 6 rows"),
+        ({"labels": LABELS.float()}, "whole numbers"),
+        ({"queries": BANK[:, :2]}, "have 2 columns, and those learned from had 3"),
+        ({"queries": BANK[0]}, r"must be numbers \(N, d\)"),
+        ({"bank": BANK[:0], "labels": LABELS[:0]}, r"must be numbers \(N, d\)"),
+    ],
+)
+def test_knn_refuses_what_does_not_fit(wrong, sentence):
+    with pytest.raises(CourseError, match=sentence):
+        evaluate.knn_scores(**(KNN | wrong))
+
+
+def test_a_k_larger_than_the_bank_is_the_bank():
+    assert torch.equal(evaluate.knn_scores(**KNN, k=100), evaluate.knn_scores(**KNN, k=6))
+
+
+def test_a_probe_refuses_what_it_cannot_learn():
+    for given, sentence in (
+        ((BANK, torch.zeros(6, dtype=torch.int64), BANK, LABELS), "all 6 labels are 0"),
+        ((BANK, LABELS, BANK[:0], LABELS[:0]), "the validation features must be numbers"),
+        ((BANK, LABELS, BANK[:, :2], LABELS), "2 columns"),
+        ((BANK, LABELS[:4], BANK, LABELS), "4 labels"),
+    ):
+        with pytest.raises(CourseError, match=sentence):
+            evaluate.LinearProbe().fit(*given)
+    with pytest.raises(CourseError, match="learned nothing yet"):
+        evaluate.LinearProbe().predict(BANK)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"labels_per_class": -1}, "at least 1"),
+        ({"labels_per_class": 1.0}, "whole number"),
+        ({"labels_per_class": True}, "whole number"),
+        ({"seeds": -3}, "at least one seed"),
+        ({"seeds": 1.5}, "at least one seed"),
+        ({"seeds": []}, "at least one seed"),
+        ({"seeds": [0, "1"]}, "a seed must be a whole number"),
+        ({"seeds": "12"}, "at least one seed"),
+        ({"device": "tpu"}, "device 'tpu' is unknown"),
+    ],
+)
+def test_hostile_requests_get_a_sentence(splits, options, sentence):
+    with pytest.raises(CourseError, match=sentence):
+        evaluate.evaluate(backbones.build(), splits, **options)
+
+
+def test_budgets_count_once_and_there_is_one_at_least(splits):
+    curve = evaluate.label_efficiency(backbones.build(), splits, (2, 1, 2), protocol="knn", seeds=2, device="cpu")
+    assert [len(curve[budget].values) for budget in (1, 2)] == [2, 2] and list(curve) == [2, 1]
+    with pytest.raises(CourseError, match="at least one number of labels per class"):
+        evaluate.label_efficiency(backbones.build(), splits, ())
+
+
+def test_numpys_numbers_are_numbers(splits):
+    usual = evaluate.evaluate(backbones.build(), splits, labels_per_class=2, seeds=2)
+    given = evaluate.evaluate(backbones.build(), splits, labels_per_class=np.int64(2), seeds=np.arange(2))
+    assert given == usual and given.test_images == 45
+
+
+def test_splits_that_cannot_be_measured_get_a_sentence(splits):
+    none = splits.test.select([])
+    lacking = ImageSet(splits.train.images, splits.train.labels, ("a", "b", "c", "d"), "lacking")
+    alone = ImageSet(splits.train.images, torch.zeros(60, dtype=torch.int64), ("a",), "alone")
+    for parts, sentence in (
+        ((splits.train, splits.val, none), "test has none; with three different images or more of each class"),
+        ((splits.train, none, splits.test), "val has none"),
+        ((lacking, splits.val, splits.test), "train has no image of 'd'"),
+        ((alone, alone, alone), "two classes or more, and toy has 'a' alone"),
+    ):
+        wrong = Splits(splits.unlabeled, *parts, "toy")
+        for protocol in evaluate.PROTOCOLS:
+            with pytest.raises(CourseError, match=sentence):
+                evaluate.evaluate(backbones.build(), wrong, protocol=protocol, labels_per_class=1, seeds=1)
+    features = evaluate.Features.of(backbones.build(), splits)
+    with pytest.raises(CourseError, match="45 rows for test, and there are 60 images"):
+        evaluate.probe_accuracy(features, Splits(splits.unlabeled, splits.train, splits.val, splits.train), 1, 0)
+    with pytest.raises(CourseError, match="linear or knn"):
+        evaluate.probe_accuracy(features, splits, 1, 0, "finetune")
+
+
+@pytest.mark.parametrize(
+    ("scores", "best"), [((0.1, 0.5, 0.5), 1), ((math.nan, 0.2, 0.1), 1), ((math.nan, math.nan, math.nan), 0)]
+)
+def test_the_best_of_rates_is_the_first_of_the_best(scores, best):
+    config, rates = train.TrainConfig(steps=1), (0.1, 0.2, 0.3)
+    chosen = evaluate.best_of_rates(
+        lambda trial: trial.learning_rate, lambda rate: scores[rates.index(rate)], config, rates
+    )
+    assert chosen == rates[best]
+
+
+def test_without_a_choice_of_rates_validation_is_not_asked():
+    config = train.TrainConfig(steps=1)
+    for rates, rate in (((), config.learning_rate), ((0.5,), 0.5)):
+        assert evaluate.best_of_rates(lambda trial: trial.learning_rate, None, config, rates) == rate

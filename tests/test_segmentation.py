@@ -98,7 +98,7 @@ def test_a_pyramid_enlarges_what_the_backbone_sees(tiny):
     assert all(torch.equal(a, b) for a, b in zip(pyramid(images).values(), expected.values(), strict=True))
     assert pyramid.strides == [2, 4] and pyramid(images)["2"].shape == (2, 32, 16, 24)
     for enlarge in (0, -1, 1.5, None):
-        with pytest.raises(CourseError, match="a whole number from 1 on"):
+        with pytest.raises(CourseError, match="enlarge, .* must be a whole number of at least 1, and is"):
             dense.Pyramid(tiny, enlarge=enlarge)
     with pytest.raises(CourseError, match="a cell would be smaller than a pixel"):
         dense.Pyramid(tiny, 32, (1, 2), enlarge=4)
@@ -183,7 +183,9 @@ def test_sampling_is_nested_and_decided_by_the_seed(crowd):
     assert torch.equal(dense.sample(crowd, 5, seed=1).instances, five.instances)
     assert not torch.equal(dense.sample(crowd, 5, seed=2).images, five.images)
     for count in (0, 13, 2.0):
-        with pytest.raises(CourseError, match="ask for 1 to that many"):
+        with pytest.raises(
+            CourseError, match="the number of annotated images must be a whole number from 1 to 12, and is"
+        ):
             dense.sample(crowd, count)
 
 

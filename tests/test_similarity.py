@@ -78,7 +78,7 @@ def test_table():
     [
         (torch.rand(5, 2), torch.rand(4, 2), "first has 5 rows and the second 4"),
         (torch.rand(5), torch.rand(5, 2), "shape \\(5,\\)"),
-        (torch.rand(1, 3), torch.rand(1, 3), "at least two rows"),
+        (torch.rand(1, 3), torch.rand(1, 3), "at least 2 rows"),
         (torch.rand(5, 2), torch.ones(5, 2) * 0.1, "second features are the same for every image"),
         (torch.zeros(5, 2), torch.rand(5, 2), "first features are the same for every image"),
         (torch.full((5, 2), math.nan), torch.rand(5, 2), "not all finite"),

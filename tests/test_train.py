@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from sslcourse import backbones, device, losses, pretext, schedules, train
+from sslcourse import backbones, device, heads, losses, pretext, schedules, train
 from sslcourse.data.imageset import ImageSet
 from sslcourse.errors import CourseError
 from sslcourse.pretext import PretextTask
@@ -219,7 +219,7 @@ def test_layer_decay_makes_early_layers_move_less_by_that_factor(arch):
         start.head.weight, generator=torch.Generator().manual_seed(0)
     )  # zero weights pass no gradient
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train.heads, "linear", lambda dim, classes: copy.deepcopy(start.head))
+        patch.setattr(heads, "linear", lambda dim, classes: copy.deepcopy(start.head))
         patch.setattr(train.schedules, "warmup_cosine", lambda progress, warmup: 1.0)  # a last step has rate 0
         full, _ = train.finetune(backbone, data, one, progress=False)
         less, _ = train.finetune(backbone, data, one, layer_decay=0.5, progress=False)

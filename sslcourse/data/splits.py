@@ -127,9 +127,9 @@ def stratified_split(labels: Tensor, parts: Sequence[int], seed: int, groups: Te
     class_of_group = labels[torch.from_numpy(first)]
     part_of_group = torch.zeros(len(first), dtype=torch.int64)
     for label in class_of_group.unique().tolist():
-        mine = (class_of_group == label).nonzero().flatten()
-        shuffled = mine[torch.randperm(len(mine), generator=generator(derive_seed(seed, "split", label)))]
-        sizes = torch.tensor(apportion(len(mine), parts))
+        members = (class_of_group == label).nonzero().flatten()
+        shuffled = members[torch.randperm(len(members), generator=generator(derive_seed(seed, "split", label)))]
+        sizes = torch.tensor(apportion(len(members), parts))
         part_of_group[shuffled] = torch.repeat_interleave(torch.arange(len(parts)), sizes)
     part = part_of_group[torch.from_numpy(member.reshape(-1))]
     return [(part == i).nonzero().flatten() for i in range(len(parts))]

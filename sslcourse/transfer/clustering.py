@@ -11,6 +11,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,21 +20,20 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from sslcourse import augment, losses, train
 from sslcourse import device as devices
+from sslcourse import supervised, train
 from sslcourse.backbones import Backbone
 from sslcourse.data.imageset import ImageSet
-from sslcourse.errors import CourseError, suggest
+from sslcourse.errors import CourseError, suggest, whole_number
 from sslcourse.evaluate import extract
+from sslcourse.features import checked_features, refuse_not_finite_weights
 
 RELABEL = ("k-means", "classifier")
 DEEPCLUSTER = train.TrainConfig(steps=60, batch_size=128, learning_rate=5e-3, weight_decay=0.05)  # of one round
-NOISE = (
-    1e-6  # a direction with less than this share of the largest variance is rounding, and whitening would blow it up
-)
+NOISE = 1e-6  # a direction with less than this share of the largest variance is rounding: whitening would blow it up
 
 
 # --- what k-means sees -------------------------------------------------------------------------------------------
@@ -50,12 +50,12 @@ class Whitening:
     """
 
     def __init__(self, dims: int = 32, *, whiten: bool = True, unit: bool = True):
-        _refuse_low("dims", dims, 1)
-        self.dims, self.whiten, self.unit = dims, whiten, unit
+        self.dims = whole_number("dims", dims)
+        self.whiten, self.unit = whiten, unit
 
     def fit(self, features: Tensor) -> Whitening:
         """Learn mean and directions of features (N, d), N at least 2."""
-        x = _checked_features(features, least=2).numpy()
+        x = checked_features(features, least=2).double().numpy()
         if not np.ptp(x, axis=0).any():
             raise CourseError("all rows of the features are the same; there is no direction in which they differ.")
         self.pca = PCA(min(self.dims, *x.shape), random_state=0).fit(x)
@@ -67,7 +67,7 @@ class Whitening:
         """features (M, d) -> float64 (M, at most dims)."""
         if not hasattr(self, "kept"):
             raise CourseError("this whitening has learned nothing yet; call fit(features) first.")
-        x = _checked_features(features, width=self.pca.n_features_in_)
+        x = checked_features(features, width=self.pca.n_features_in_).double()
         z = torch.from_numpy(self.pca.transform(x.numpy()))[:, : self.kept]
         if self.whiten:
             z = z / torch.from_numpy(self.pca.explained_variance_[: self.kept]).sqrt()
@@ -87,7 +87,7 @@ class Clusters:
 
     def assign(self, features: Tensor) -> Tensor:
         """The nearest centre of each row of features (M, d): int64 (M,)."""
-        x = _checked_features(features, width=self.centres.shape[1])
+        x = checked_features(features, width=self.centres.shape[1]).double()
         return torch.cdist(x, self.centres, compute_mode="donot_use_mm_for_euclid_dist").argmin(dim=1)
 
     @property
@@ -103,9 +103,8 @@ def k_means(features: Tensor, clusters: int = 10, *, seed: int = 0, starts: int 
     rows is moved to the row that lies farthest from its centre, so none stays empty. Raises CourseError for features
     that aren't finite numbers, and for fewer different rows than clusters.
     """
-    x = _checked_features(features).numpy()
-    _refuse_low("clusters", clusters, 1)
-    _refuse_low("starts", starts, 1)
+    x = checked_features(features).double().numpy()
+    clusters, starts = whole_number("clusters", clusters), whole_number("starts", starts)
     if clusters > len(x):
         raise CourseError(
             f"{clusters} clusters were asked for, and there are {len(x)} rows; ask for at most that many."
@@ -222,12 +221,13 @@ def deepcluster(
     The backbone is trained in place. Raises CourseError where k-means finds fewer different features than clusters.
     """
     pixels = images.images if isinstance(images, ImageSet) else images
-    _refuse_low("rounds", rounds, 1)
+    rounds, clusters = whole_number("rounds", rounds), whole_number("clusters", clusters)
     if relabel not in RELABEL:
         raise CourseError(
             f"relabel must be one of {', '.join(RELABEL)}, and is {relabel!r}{suggest(relabel, RELABEL)}."
         )
-    config = dataclasses.replace(config, batch_size=min(config.batch_size, len(pixels)))
+    refuse_not_finite_weights(backbone)
+    config = dataclasses.replace(config, batch_size=min(config.batch_size, max(1, len(pixels))))
     device = devices.pick_device(device)
     classifier, done = None, []
     for number in range(rounds):
@@ -238,8 +238,16 @@ def deepcluster(
         else:
             labels = classifier.predict(pixels)
         seed = devices.derive_seed(config.seed, "round", number)
-        loss = _train_on(classifier, pixels, labels, dataclasses.replace(config, seed=seed), balanced, augmentation,
-                         device, progress)  # fmt: skip
+        loss = _train_on(
+            classifier,
+            pixels,
+            labels,
+            dataclasses.replace(config, seed=seed),
+            balanced=balanced,
+            augmentation=augmentation,
+            device=device,
+            progress=progress,
+        )
         agreement = normalized_mutual_info_score(done[-1].labels, labels) if done else math.nan
         done.append(Round(labels, torch.bincount(labels, minlength=clusters), float(agreement), loss))
         if on_round is not None:
@@ -248,59 +256,43 @@ def deepcluster(
     return done
 
 
-class _PseudoLabelled(nn.Module):
-    """A classifier with its loss, in the form that `train.fit` takes."""
-
-    def __init__(self, classifier: train.Classifier):
-        super().__init__()
-        self.classifier = classifier
-
-    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        logits = self.classifier(images)  # (B, K)
-        return losses.cross_entropy(logits, labels), {}
-
-
 def _train_on(
-    classifier: train.Classifier, pixels: Tensor, labels: Tensor, config: train.TrainConfig, balanced: bool,
-    augmentation: Callable, device: torch.device, progress: bool,
-) -> float:  # fmt: skip
+    classifier: train.Classifier,
+    pixels: Tensor,
+    labels: Tensor,
+    config: train.TrainConfig,
+    *,
+    balanced: bool,
+    augmentation: Callable[[Tensor, torch.Generator], Tensor],
+    **options: Any,
+) -> float:
     """Train backbone and head on pseudo-labels int64 (N,); the mean loss of the last fifth of the steps."""
     weights = 1 / torch.bincount(labels).double()[labels] if balanced else torch.ones(len(labels)).double()  # (N,)
-    images_dice, order_dice = devices.generator(0, device), devices.generator(config.seed)
 
-    def batch(step: int) -> train.Batch:
-        chosen = torch.multinomial(weights, config.batch_size, replacement=True, generator=order_dice)  # (B,)
-        x = augment.to_float(pixels[chosen.to(pixels.device)].to(device))
-        x = augmentation(x, images_dice.manual_seed(devices.derive_seed(config.seed, "views", step)))
-        return x, labels[chosen].to(device)
+    def order(step: int) -> Tensor:
+        generator = devices.generator(devices.derive_seed(config.seed, "order", step))
+        return torch.multinomial(weights, config.batch_size, replacement=True, generator=generator)  # (B,)
+
+    def views(images: Tensor, labels: Tensor, generator: torch.Generator) -> train.Batch:
+        return augmentation(images, generator), labels
 
     config = dataclasses.replace(config, log_every=max(1, config.steps // 20))
-    history = train.fit(
-        _PseudoLabelled(classifier), batch, config, device=device, progress=progress, label="DeepCluster"
+    history = train.fit_supervised(
+        classifier,
+        supervised.classification,
+        pixels,
+        (labels,),
+        config,
+        views=views,
+        order=order,
+        label="DeepCluster",
+        **options,
     )
     tail = history.column("loss")[-max(1, len(history) // 5) :]
     return sum(tail) / len(tail)
 
 
 # --- the border --------------------------------------------------------------------------------------------------
-
-
-def _checked_features(features: Tensor, *, least: int = 1, width: int | None = None) -> Tensor:
-    """Features (N, d) as float64 on the CPU: finite, and at least `least` rows."""
-    features = torch.as_tensor(features)
-    if features.dim() != 2 or len(features) < least or features.shape[1] == 0 or features.is_complex():
-        raise CourseError(
-            f"features must be numbers (N, d), a row per image and at least {least}, and are {tuple(features.shape)}."
-        )
-    if width is not None and features.shape[1] != width:
-        raise CourseError(
-            f"these features have {features.shape[1]} columns, and those learned from had {width}; take both from the "
-            "same stage of the same backbone."
-        )
-    features = features.detach().cpu().double()
-    if not torch.isfinite(features).all():
-        raise CourseError("the features hold NaN or infinity; find out where they come from before clustering them.")
-    return features
 
 
 def _checked_pair(labels: Tensor, clusters: Tensor) -> tuple[Tensor, Tensor]:
@@ -316,8 +308,3 @@ def _checked_pair(labels: Tensor, clusters: Tensor) -> tuple[Tensor, Tensor]:
     if len(pair[0]) != len(pair[1]):
         raise CourseError(f"there are {len(pair[0])} labels and {len(pair[1])} clusters; give one of each per image.")
     return pair[0].cpu().long(), pair[1].cpu().long()
-
-
-def _refuse_low(name: str, value: int, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise CourseError(f"{name} must be a whole number of at least {least}, and is {value!r}.")

@@ -21,7 +21,8 @@ from torch.nn import functional
 from sslcourse import augment
 from sslcourse import device as devices
 from sslcourse.data.imageset import ImageSet
-from sslcourse.errors import CourseError, suggest
+from sslcourse.errors import CourseError, suggest, whole_number
+from sslcourse.features import checked_features, refuse_not_finite
 
 # --- planted defects ---------------------------------------------------------------------------------------------
 
@@ -71,20 +72,20 @@ def plant(
     spoiled, masks = pixels.cpu().clone(), torch.zeros(n, h, w, dtype=torch.bool)
     chosen = torch.arange(n) % len(names)  # (n,)
     for i in range(n):
-        dice = devices.generator(devices.derive_seed(seed, "defect", i))
+        generator = devices.generator(devices.derive_seed(seed, "defect", i))
         places = where[i].nonzero()  # (P, 2)
-        centre = places[torch.randint(len(places), (1,), generator=dice)[0]].float()  # row, column
+        centre = places[torch.randint(len(places), (1,), generator=generator)[0]].float()  # row, column
         before = spoiled[i].float()  # (3, h, w)
-        after = KINDS[names[chosen[i]]](before, centre, dice)
+        after = KINDS[names[chosen[i]]](before, centre, generator)
         spoiled[i] = after.round().clamp(0, 255).to(torch.uint8)
         masks[i] = (spoiled[i] != pixels[i].cpu()).any(dim=0)
     return Planted(spoiled, masks, chosen, names)
 
 
-def scratch(image: Tensor, centre: Tensor, dice: torch.Generator) -> Tensor:
+def scratch(image: Tensor, centre: Tensor, generator: torch.Generator) -> Tensor:
     """A thin straight line through `centre`, lighter or darker: float (3, H, W) in [0, 255] -> the same."""
     down, right = _offsets(image, centre)
-    angle, length, light = torch.rand(3, generator=dice).tolist()
+    angle, length, light = torch.rand(3, generator=generator).tolist()
     angle = torch.tensor(angle * torch.pi)
     along, across = down * angle.sin() + right * angle.cos(), down * angle.cos() - right * angle.sin()  # (H, W)
     side = min(image.shape[-2:])
@@ -92,24 +93,24 @@ def scratch(image: Tensor, centre: Tensor, dice: torch.Generator) -> Tensor:
     return image + share * (235.0 * (light > 0.5) - image) * 0.8
 
 
-def missing(image: Tensor, centre: Tensor, dice: torch.Generator) -> Tensor:
+def missing(image: Tensor, centre: Tensor, generator: torch.Generator) -> Tensor:
     """A square of the picture's mean colour: float (3, H, W) in [0, 255] -> the same."""
-    half = min(image.shape[-2:]) * (0.08 + 0.05 * torch.rand(1, generator=dice))
+    half = min(image.shape[-2:]) * (0.08 + 0.05 * torch.rand(1, generator=generator))
     inside = torch.stack(_offsets(image, centre)).abs().amax(dim=0) <= half  # (H, W)
     return torch.where(inside, image.mean(dim=(1, 2), keepdim=True), image)
 
 
-def blot(image: Tensor, centre: Tensor, dice: torch.Generator) -> Tensor:
+def blot(image: Tensor, centre: Tensor, generator: torch.Generator) -> Tensor:
     """A dark spot with a soft edge: float (3, H, W) in [0, 255] -> the same."""
-    radius = min(image.shape[-2:]) * (0.07 + 0.05 * torch.rand(1, generator=dice))
+    radius = min(image.shape[-2:]) * (0.07 + 0.05 * torch.rand(1, generator=generator))
     away = torch.stack(_offsets(image, centre)).square().sum(dim=0).sqrt()  # (H, W)
     share = ((radius - away) / 1.5 + 0.5).clamp(0, 1) * 0.75
     return image * (1 - share) + 30 * share
 
 
-def wrong_hue(image: Tensor, centre: Tensor, dice: torch.Generator) -> Tensor:
+def wrong_hue(image: Tensor, centre: Tensor, generator: torch.Generator) -> Tensor:
     """Red, green and blue exchanged in a disc, so that its structure stays: float (3, H, W) in [0, 255] -> the same."""
-    radius = min(image.shape[-2:]) * (0.14 + 0.06 * torch.rand(1, generator=dice))
+    radius = min(image.shape[-2:]) * (0.14 + 0.06 * torch.rand(1, generator=generator))
     inside = torch.stack(_offsets(image, centre)).square().sum(dim=0).sqrt() <= radius  # (H, W)
     return torch.where(inside, image.roll(1, dims=0), image)
 
@@ -148,14 +149,13 @@ class NearestNormal:
     """
 
     def __init__(self, k: int = 1, *, memory: int | None = None, seed: int = 0):
-        for name, value in (("k", k), ("memory", 1 if memory is None else memory)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise CourseError(f"{name} must be a whole number of at least 1, and is {value!r}.")
-        self.k, self.memory, self.seed = k, memory, seed
+        self.k = whole_number("k", k)
+        self.memory = None if memory is None else whole_number("memory", memory)
+        self.seed = seed
 
     def fit(self, normal: Tensor) -> NearestNormal:
         """Learn from the features of normal pictures or patches alone: (N, d), N at least k."""
-        x = _checked_rows(normal, least=max(2, self.k))
+        x = checked_features(normal, least=max(2, self.k)).float()
         self.mean, self.scale = _moments(x)
         if self.memory is not None and self.memory < len(x):
             x = x[torch.randperm(len(x), generator=devices.generator(self.seed))[: self.memory]]
@@ -165,10 +165,12 @@ class NearestNormal:
     def score(self, features: Tensor) -> Tensor:
         """features (M, d) -> float (M,), at least 0; larger is stranger."""
         _refuse_unfitted(self, "bank")
-        x = (_checked_rows(features, width=self.bank.shape[1]) - self.mean) / self.scale
-        parts = [torch.cdist(part, self.bank).topk(min(self.k, len(self.bank)), dim=1, largest=False).values.mean(dim=1)
-                 for part in x.split(4096)]  # fmt: skip
-        return torch.cat(parts)
+        x = (checked_features(features, width=self.bank.shape[1]).float() - self.mean) / self.scale
+        k = min(self.k, len(self.bank))
+        nearest = [
+            torch.cdist(part, self.bank).topk(k, dim=1, largest=False).values for part in x.split(4096)
+        ]  # (m, k)
+        return torch.cat(nearest).mean(dim=1)
 
 
 class Mahalanobis:
@@ -181,7 +183,7 @@ class Mahalanobis:
 
     def fit(self, normal: Tensor) -> Mahalanobis:
         """Learn from the features of normal pictures or patches alone: (N, d), N at least 2."""
-        x = _checked_rows(normal, least=2)
+        x = checked_features(normal, least=2).float()
         self.mean, self.scale = _moments(x)
         covariance = LedoitWolf(assume_centered=True).fit(((x - self.mean) / self.scale).double().numpy()).covariance_
         self.factor = torch.linalg.cholesky(torch.from_numpy(covariance)).float()  # (d, d), lower
@@ -190,7 +192,7 @@ class Mahalanobis:
     def score(self, features: Tensor) -> Tensor:
         """features (M, d) -> float (M,), at least 0; larger is stranger."""
         _refuse_unfitted(self, "factor")
-        x = (_checked_rows(features, width=len(self.mean)) - self.mean) / self.scale
+        x = (checked_features(features, width=len(self.mean)).float() - self.mean) / self.scale
         return torch.linalg.solve_triangular(self.factor, x.T, upper=False).norm(dim=0)
 
 
@@ -217,7 +219,8 @@ def worst_patch(heat: Tensor) -> Tensor:
 def pixel_patches(images: ImageSet | Tensor, side: int = 4, stride: int = 2) -> Tensor:
     """The baseline without a network, all pixels of each window: uint8 (N, 3, H, W) -> float (N, 3 * side * side, h, w)."""
     pixels = images.images if isinstance(images, ImageSet) else images
-    if not 1 <= side <= min(pixels.shape[-2:]) or stride < 1:
+    side, stride = whole_number("side", side), whole_number("stride", stride)
+    if side > min(pixels.shape[-2:]):
         raise CourseError(f"windows of side {side} and stride {stride} don't fit {tuple(pixels.shape[-2:])} pixels.")
     x = augment.to_float(pixels)
     h, w = ((size - side) // stride + 1 for size in x.shape[-2:])
@@ -241,8 +244,7 @@ def auroc(scores: Tensor, defective: Tensor) -> float:
         )
     if defective.all() or not defective.any():
         raise CourseError("AUROC compares defective pictures with normal ones, and one of the two is missing.")
-    if not torch.isfinite(scores).all():
-        raise CourseError("the scores hold NaN or infinity; no order can be made of them.")
+    refuse_not_finite(scores, "the scores")
     return float(roc_auc_score(defective.numpy(), scores.detach().cpu().double().numpy()))
 
 
@@ -252,6 +254,7 @@ def threshold_for(normal_scores: Tensor, false_alarms: float = 0.05) -> float:
         raise CourseError(f"false_alarms is a share in (0, 1), and is {false_alarms!r}.")
     if normal_scores.dim() != 1 or not len(normal_scores):
         raise CourseError(f"the threshold needs scores (N,) of normal pictures, and got {tuple(normal_scores.shape)}.")
+    refuse_not_finite(normal_scores, "the scores of normal pictures")
     return torch.quantile(normal_scores.double(), 1 - false_alarms).item()
 
 
@@ -267,20 +270,3 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
 def _refuse_unfitted(scorer: Scorer, learned: str) -> None:
     if not hasattr(scorer, learned):
         raise CourseError("this scorer knows nothing normal yet; call fit(normal) first.")
-
-
-def _checked_rows(features: Tensor, *, least: int = 1, width: int | None = None) -> Tensor:
-    """Features (N, d) as float32 on the CPU: finite, at least `least` rows, of `width` columns."""
-    features = torch.as_tensor(features)
-    if features.dim() != 2 or len(features) < least or not features.is_floating_point():
-        raise CourseError(
-            f"features must be float (N, d) with at least {least} rows, and are {features.dtype} {tuple(features.shape)}."
-        )
-    if width is not None and features.shape[1] != width:
-        raise CourseError(
-            f"these features have {features.shape[1]} columns, and the normal ones had {width}; take both from the same "
-            "stages of the same backbone."
-        )
-    if not torch.isfinite(features).all():
-        raise CourseError("the features hold NaN or infinity; find out where they come from before scoring them.")
-    return features.detach().cpu().float()

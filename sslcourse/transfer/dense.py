@@ -7,9 +7,8 @@ average. Everything behind the maps is torchvision's.
 from __future__ import annotations
 
 import copy
-import dataclasses
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +18,10 @@ from torch.nn import functional
 from torchvision.ops import FeaturePyramidNetwork
 
 from sslcourse import device as devices
-from sslcourse import train
 from sslcourse.backbones import SMALL_IMAGE, Backbone
 from sslcourse.data.imageset import ImageSet
-from sslcourse.errors import CourseError, suggest
+from sslcourse.errors import CourseError, whole_number
+from sslcourse.features import refuse_not_finite_weights
 
 STAGES = (1, 2, 3, 4)
 CHANNELS = 64  # of every map of a pyramid
@@ -82,7 +81,7 @@ class Pyramid(nn.Module):
     ):
         super().__init__()
         refuse_no_backbone(backbone)
-        refuse_no_enlargement(enlarge)
+        enlarge = whole_number("enlarge, how many times as large the images become,", enlarge)
         stages = usual_stages(backbone, enlarge) if stages is None else stages
         self.body = FeatureMaps(backbone, {stage: str(stage) for stage in stages})
         self.strides = [strides(backbone, enlarge)[stage - 1] for stage in self.body.names]
@@ -91,9 +90,8 @@ class Pyramid(nn.Module):
                 f"enlarged {enlarge} times, a cell would be smaller than a pixel; leave early stages out."
             )
         ins = [backbone.channels[stage - 1] for stage in self.body.names]
-        self.fpn = FeaturePyramidNetwork(
-            ins, channels, norm_layer=nn.BatchNorm2d
-        )  # without it, new layers learn slowly
+        # without norms, new layers learn slowly
+        self.fpn = FeaturePyramidNetwork(ins, channels, norm_layer=nn.BatchNorm2d)
         self.out_channels, self.enlarge = channels, enlarge
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
@@ -111,10 +109,8 @@ def enlarged(images: Tensor, times: int) -> Tensor:
 def strides(backbone: Backbone, enlarge: int = 1) -> list[int]:
     """How many pixels of an image wide a cell of each stage's map is, such as [2, 4, 8, 16]; 0 if less than one."""
     side = getattr(backbone.trunk, "image_size", 64)
-    modes = [(module, module.training) for module in backbone.modules()]
-    maps = backbone.eval().stages(torch.zeros(1, 3, enlarge * side, enlarge * side, device=backbone.mean.device))
-    for module, mode in modes:
-        module.training = mode
+    with devices.evaluating(backbone):
+        maps = backbone.stages(torch.zeros(1, 3, enlarge * side, enlarge * side, device=backbone.mean.device))
     return [side // one.shape[-1] for one in maps]
 
 
@@ -140,15 +136,8 @@ def fitted(backbone: Backbone, images: ImageSet, enlarge: int | None = None) -> 
     """
     if enlarge is None:
         enlarge = 2 if max(images.size) <= SMALL_IMAGE else 1
-    refuse_no_enlargement(enlarge)
+    enlarge = whole_number("enlarge, how many times as large the images become,", enlarge)
     return {"enlarge": enlarge, "stages": usual_stages(backbone, enlarge, min(images.size))}
-
-
-def refuse_no_enlargement(enlarge: Any) -> None:
-    if not isinstance(enlarge, int) or enlarge < 1:
-        raise CourseError(
-            f"enlarge is how many times as large the images become, a whole number from 1 on, not {enlarge!r}."
-        )
 
 
 def refuse_no_backbone(backbone: Any) -> None:
@@ -159,17 +148,23 @@ def refuse_no_backbone(backbone: Any) -> None:
         )
 
 
+def copied(backbone: Backbone) -> Backbone:
+    """A copy to train, so that the backbone that was given stays as it is."""
+    refuse_no_backbone(backbone)
+    refuse_not_finite_weights(backbone)
+    return copy.deepcopy(backbone)
+
+
 # --- annotated pictures ------------------------------------------------------------------------------------------
 
 
 def sample(images: ImageSet, count: int, seed: int = 0) -> ImageSet:
     """`count` images drawn by `seed`, for annotating. A larger count adds to what a smaller one drew."""
-    if not isinstance(count, int) or not 1 <= count <= len(images):
-        raise CourseError(
-            f"{count!r} annotated images were asked for, and there are {len(images)}; ask for 1 to that many."
-        )
-    dice = devices.generator(devices.derive_seed(seed, "annotated"))
-    return images.select(torch.randperm(len(images), generator=dice)[:count])
+    if len(images) == 0:
+        raise CourseError(f"{images.name} has no images to annotate; give at least one.")
+    count = whole_number("the number of annotated images", count, 1, len(images))
+    generator = devices.generator(devices.derive_seed(seed, "annotated"))
+    return images.select(torch.randperm(len(images), generator=generator)[:count])
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,6 +187,11 @@ class Move:
         mirrored = torch.rand(count, generator=generator, device=place) < 0.5
         right, down = torch.randint(-pixels, pixels + 1, (2, count), generator=generator, device=place)
         return cls(mirrored, right, down)
+
+    @classmethod
+    def fitting(cls, images: Tensor, generator: torch.Generator) -> Move:
+        """What augmentation does to images (N, C, H, W): shifts by up to one part in SHIFT of the height."""
+        return cls.draw(len(images), max(1, images.shape[2] // SHIFT), generator)
 
     def images(self, images: Tensor) -> Tensor:
         """Any dtype, (N, C, H, W); pixels keep their values: nothing is interpolated."""
@@ -222,83 +222,3 @@ class Move:
         area, left_over = ((b[..., 2:] - b[..., :2]).prod(dim=-1) for b in (boxes, moved))  # (N, K) each
         gone = (labels < 0) | (left_over < SEEN * area)
         return torch.where(gone[..., None], 0.0, moved), torch.where(gone, -1, labels)
-
-
-# --- training: the one loop --------------------------------------------------------------------------------------
-
-
-class Learner(nn.Module):
-    """A dense model with its loss, in the form that `train.fit` takes: a batch in, (loss, metrics) out."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def train(self, mode: bool = True) -> Learner:
-        return train.rest_frozen(super().train(mode))
-
-
-def fit(
-    learner: Learner,
-    backbone: Backbone,
-    images: ImageSet,
-    annotate: Callable[[Tensor, Move | None], tuple[Tensor, ...]],
-    config: train.TrainConfig,
-    *,
-    tune: str = "all",
-    augment: bool = True,
-    device: str | torch.device = "auto",
-    progress: bool = True,
-    on_log: Callable[[dict[str, float]], None] | None = None,
-    label: str = "",
-) -> train.History:
-    """Train `learner`, which holds `backbone`, on annotated images through `train.fit`.
-
-    annotate  (which images int64 (B,), their move or None) -> the annotations of these, moved: a tuple of tensors
-    tune      as in `train.finetune`: "all", the "last stage" of the backbone and the head, or the "head" alone
-
-    A batch larger than the set is cut to the set. The model is left in evaluation mode.
-    """
-    config = fitting(config, images)
-    freeze(backbone, tune)
-    device = devices.pick_device(device)
-    pixels = images.images.to(device)
-    dice = devices.generator(0, device)
-    furthest = max(1, images.size[0] // SHIFT)
-
-    def batch(step: int) -> tuple[Tensor, ...]:
-        chosen = train.batch_indices(step, len(pixels), config).to(device)
-        shown, move = pixels[chosen].float() / 255, None  # (B, 3, H, W)
-        if augment:
-            dice.manual_seed(devices.derive_seed(config.seed, "views", step))
-            move = Move.draw(len(chosen), furthest, dice)
-            shown = move.images(shown)
-        return shown, *annotate(chosen, move)
-
-    history = train.fit(learner, batch, config, device=device, progress=progress, on_log=on_log, label=label)
-    backbone.requires_grad_(True)
-    learner.eval()
-    return history
-
-
-def fitting(config: train.TrainConfig, images: ImageSet) -> train.TrainConfig:
-    """The configuration with a batch no larger than the set; CourseError for an empty one."""
-    if len(images) == 0:
-        raise CourseError("there are no annotated images to learn from; give at least one.")
-    return dataclasses.replace(config, batch_size=min(config.batch_size, len(images)))
-
-
-def freeze(backbone: Backbone, tune: str) -> None:
-    """Let `tune` of a backbone require a gradient: "all", the "last stage", or nothing ("head")."""
-    if tune not in train.TUNE:
-        raise CourseError(f"tune must be one of {', '.join(train.TUNE)}, and is {tune!r}{suggest(tune, train.TUNE)}.")
-    last = getattr(backbone.trunk, "depth", len(backbone.channels))  # blocks of a transformer, or stages
-    from_here = {"all": 0, "last stage": last, "head": last + 1}[tune]
-    for name, parameter in backbone.named_parameters():
-        parameter.requires_grad_(train.depth_of(name, last) >= from_here)
-
-
-def copied(backbone: Backbone) -> Backbone:
-    """A copy to train, so that the backbone that was given stays as it is."""
-    refuse_no_backbone(backbone)
-    return copy.deepcopy(backbone)

@@ -12,18 +12,22 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection import FCOS
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.fcos import FCOSHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import box_iou
 
+from sslcourse import device as devices
 from sslcourse.augment import to_float
 from sslcourse.backbones import Backbone
 from sslcourse.data.imageset import ImageSet
-from sslcourse.errors import CourseError
-from sslcourse.train import History, TrainConfig
+from sslcourse.data.splits import Splits
+from sslcourse.errors import CourseError, whole_number
+from sslcourse.evaluate import best_of_rates
+from sslcourse.supervised import tuned
+from sslcourse.train import History, TrainConfig, fit_supervised
 from sslcourse.transfer import dense
 
 Boxes = dict[str, Tensor]  # of one image: "boxes" (K, 4), "labels" (K,), and for what was found "scores" (K,)
@@ -80,12 +84,10 @@ def build(
     evaluation mode gives boxes, labels and scores. stages and enlarge: as of `dense.Pyramid`; boxes are in pixels of
     the images as given. options: FCOS's own, such as score_thresh and nms_thresh.
     """
-    if not isinstance(classes, int) or classes < 1:
-        raise CourseError(f"a detector needs at least one class of objects, and got {classes!r}.")
+    classes = whole_number("a detector needs at least one class of objects: their number", classes)
     if channels % GROUPS or channels < GROUPS:
         raise CourseError(f"channels must be a multiple of {GROUPS}, and is {channels!r}; {dense.CHANNELS} is usual.")
-    with torch.random.fork_rng(devices=[]):  # modules draw from the global generator: borrow it, give it back
-        torch.manual_seed(seed)
+    with devices.seeded(seed):
         pyramid = dense.Pyramid(backbone, channels, stages, enlarge)
         anchors = AnchorGenerator(tuple((stride,) for stride in pyramid.strides), ((1.0,),) * len(pyramid.strides))
         options = {"score_thresh": 0.05, "detections_per_img": MOST} | options
@@ -97,13 +99,11 @@ def build(
     return detector
 
 
-class _Learner(dense.Learner):
-    """A detector with its loss: focal loss of the classes, GIoU loss of the boxes, and centre-ness, added up."""
-
-    def forward(self, images: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        truth = [target(*one) for one in zip(boxes, labels, strict=True)]
-        losses = self.model(list(images), truth)
-        return sum(losses.values()), {name: value.detach() for name, value in losses.items()}
+def loss(detector: nn.Module, images: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Focal loss of the classes, GIoU loss of the boxes, and centre-ness, added up."""
+    truth = [target(*one) for one in zip(boxes, labels, strict=True)]
+    losses = detector(list(images), truth)
+    return sum(losses.values()), {name: value.detach() for name, value in losses.items()}
 
 
 def train_detector(
@@ -131,14 +131,16 @@ def train_detector(
     backbone = dense.copied(backbone)
     detector = build(backbone, len(images.classes), seed=config.seed, **dense.fitted(backbone, images, enlarge))
 
-    def annotate(chosen: Tensor, move: dense.Move | None) -> tuple[Tensor, Tensor]:
-        boxes, labels = (part[chosen.cpu()].to(chosen.device) for part in (images.boxes, images.box_labels))
-        return (boxes, labels) if move is None else move.boxes(boxes, labels, images.size)
+    def views(pictures: Tensor, boxes: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+        if not augment:
+            return pictures, boxes, labels
+        move = dense.Move.fitting(pictures, generator)
+        return move.images(pictures), *move.boxes(boxes, labels, images.size)
 
-    history = dense.fit(
-        _Learner(detector), backbone, images, annotate, config,
-        tune=tune, augment=augment, device=device, progress=progress, on_log=on_log, label="detection",
-    )  # fmt: skip
+    annotations = (images.boxes, images.box_labels)
+    options = {"device": device, "progress": progress, "on_log": on_log}
+    with tuned(backbone, tune):
+        history = fit_supervised(detector, loss, images, annotations, config, views=views, label="detection", **options)
     return detector, history
 
 
@@ -149,11 +151,10 @@ def detect(detector: torch.nn.Module, images: ImageSet | Tensor, batch_size: int
     Any detector in torchvision's form will do. Leaves it as it was.
     """
     pixels = images.images if isinstance(images, ImageSet) else images
-    place, mode = next(detector.parameters()).device, detector.training
-    detector.eval()
+    place = next(detector.parameters()).device
     parts = pixels.split(batch_size) if len(pixels) else ()
-    found = [one for part in parts for one in detector(list(to_float(part.to(place))))]
-    detector.train(mode)
+    with devices.evaluating(detector):
+        found = [one for part in parts for one in detector(list(to_float(part.to(place))))]
     return [{name: value.cpu() for name, value in one.items()} for one in found]
 
 
@@ -232,7 +233,7 @@ def average_precision(found: Sequence[Boxes], images: ImageSet) -> dict[str, flo
 
 def finetune_average_precision(
     backbone: Backbone,
-    splits: Any,
+    splits: Splits,
     annotated: int,
     seed: int,
     config: TrainConfig = TRAIN,
@@ -246,11 +247,10 @@ def finetune_average_precision(
     `options` are `train_detector`'s. The protocol of `evaluate.finetune_accuracy`.
     """
     few = dense.sample(splits.train, annotated, seed)
-    best, chosen = -1.0, None
-    for rate in rates or (config.learning_rate,):
-        trial = dataclasses.replace(config, seed=seed, learning_rate=rate)
-        detector, _ = train_detector(backbone, few, trial, **options)
-        score = average_precision(detect(detector, splits.val), splits.val)["AP50"] if len(rates) > 1 else 0.0
-        if score > best:
-            best, chosen = score, detector
-    return average_precision(detect(chosen, splits.test), splits.test)
+    detector = best_of_rates(
+        lambda trial: train_detector(backbone, few, trial, **options)[0],
+        lambda detector: average_precision(detect(detector, splits.val), splits.val)["AP50"],
+        dataclasses.replace(config, seed=seed),
+        rates,
+    )
+    return average_precision(detect(detector, splits.test), splits.test)

@@ -27,7 +27,8 @@ from sslcourse import augment
 from sslcourse import device as devices
 from sslcourse.backbones import Backbone
 from sslcourse.data.imageset import ImageSet
-from sslcourse.errors import CourseError
+from sslcourse.errors import CourseError, real_number, whole_number
+from sslcourse.features import checked_features, refuse_not_finite
 
 # --- a vector for every patch ------------------------------------------------------------------------------------
 
@@ -54,24 +55,22 @@ def patch_features(
     stages, last = list(stages), len(backbone.channels)
     if not stages or any(stage not in range(1, last + 1) for stage in stages):
         raise CourseError(f"stages are whole numbers from 1 to {last}, at least one, and are {stages}.")
-    for name, value in (("enlarge", enlarge), ("grid", 1 if grid is None else grid)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise CourseError(f"{name} must be a whole number of at least 1, and is {value!r}.")
+    enlarge, grid = whole_number("enlarge", enlarge), None if grid is None else whole_number("grid", grid)
     pixels = images.images if isinstance(images, ImageSet) else images
     if len(pixels) == 0:
         raise CourseError("there are no images to take features from; give at least one.")
-    device, mode = devices.pick_device(device), backbone.training
-    backbone.to(device, memory_format=devices.memory_format(device)).eval()
+    device = devices.pick_device(device)
+    backbone.to(device, memory_format=devices.memory_format(device))
     parts = []
-    for part in pixels.split(batch_size):
-        x = augment.to_float(part.to(device))  # (n, 3, H, W)
-        if enlarge > 1:
-            x = functional.interpolate(x, scale_factor=enlarge, mode="bilinear", align_corners=False)
-        maps = backbone.stages(x)  # (n, C_s, H_s, W_s) each
-        chosen = [functional.normalize(maps[stage - 1].float(), dim=1) for stage in stages]
-        size = max(m.shape[-2:] for m in chosen) if grid is None else (grid, grid)
-        parts.append(torch.cat([_resized(m, size) for m in chosen], dim=1).cpu())
-    backbone.train(mode)
+    with devices.evaluating(backbone):
+        for part in pixels.split(batch_size):
+            x = augment.to_float(part.to(device))  # (n, 3, H, W)
+            if enlarge > 1:
+                x = functional.interpolate(x, scale_factor=enlarge, mode="bilinear", align_corners=False)
+            maps = backbone.stages(x)  # (n, C_s, H_s, W_s) each
+            chosen = [functional.normalize(maps[stage - 1].float(), dim=1) for stage in stages]
+            size = max(m.shape[-2:] for m in chosen) if grid is None else (grid, grid)
+            parts.append(torch.cat([_resized(m, size) for m in chosen], dim=1).cpu())
     return torch.cat(parts)
 
 
@@ -85,10 +84,7 @@ def _resized(m: Tensor, size: tuple[int, int]) -> Tensor:
 def patch_colours(images: ImageSet | Tensor, grid: int = 16) -> Tensor:
     """The mean colour of each of grid x grid patches: uint8 (N, 3, H, W) -> float32 (N, 3, grid, grid), in [0, 1]."""
     pixels = images.images if isinstance(images, ImageSet) else images
-    if not isinstance(grid, int) or not 1 <= grid <= min(pixels.shape[-2:]):
-        raise CourseError(
-            f"a grid has from 1 to {min(pixels.shape[-2:])} patches a side here, and {grid!r} was asked for."
-        )
+    grid = whole_number("the grid's patches a side", grid, 1, min(pixels.shape[-2:]))
     return functional.adaptive_avg_pool2d(augment.to_float(pixels), grid)
 
 
@@ -109,7 +105,7 @@ def affinity(features: Tensor, threshold: float = 0.2, floor: float = 1e-5) -> T
         raise CourseError(
             f"the threshold is a cosine in [-1, 1) and the floor a weight in (0, 1); they are {threshold!r} and {floor!r}."
         )
-    x = features.detach().cpu().double()
+    x = checked_features(features, "the features of patches").double()
     unit = functional.normalize(x - x.mean(dim=0), dim=1)  # (P, d)
     return (unit @ unit.T > threshold).double().clamp(min=floor)
 
@@ -188,8 +184,7 @@ def seed_expansion(maps: Tensor, seeds: int = 10) -> Tensor:
     is a scalar product above 0, once the mean of the picture is taken off, as in `affinity`.
     """
     maps = _checked_maps(maps)
-    if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
-        raise CourseError(f"seeds must be a whole number of at least 1, and is {seeds!r}.")
+    seeds = whole_number("seeds", seeds)
     n, _, h, w = maps.shape
     values = []
     for m in maps:
@@ -214,7 +209,8 @@ class Foreground:
     """
 
     def __init__(self, patches: int = 20_000, strength: float = 0.01, *, seed: int = 0):
-        self.patches, self.strength, self.seed = patches, strength, seed
+        self.patches = whole_number("patches", patches, 2)
+        self.strength, self.seed = real_number("strength", strength, above=0), seed
 
     def fit(self, maps: Tensor, rough: Tensor) -> Foreground:
         """maps (N, d, h, w), and values (N, h, w) above 0 where a rough method takes a patch for object."""
@@ -302,6 +298,5 @@ def _checked_maps(maps: Tensor) -> Tensor:
             f"maps of features must be float (N, d, h, w), and are {maps.dtype} {tuple(maps.shape)}; "
             "discovery.patch_features makes them."
         )
-    if not torch.isfinite(maps).all():
-        raise CourseError("the maps hold NaN or infinity; find out where they come from before cutting them.")
+    refuse_not_finite(maps, "the maps")
     return maps.detach().cpu()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +17,16 @@ from sslcourse import augment, evaluate
 from sslcourse import device as devices
 from sslcourse.backbones import Backbone
 from sslcourse.data.imageset import ImageSet
-from sslcourse.errors import CourseError
-from sslcourse.evaluate import Features, LinearProbe, Summary
+from sslcourse.data.splits import Splits
+from sslcourse.errors import CourseError, whole_number
+from sslcourse.evaluate import Features, LinearProbe
+from sslcourse.features import refuse_not_finite_weights
+from sslcourse.summary import Summary, of_accuracies
 
 
 def transfer_matrix(
     features: Mapping[str, Features],
-    splits: Mapping[str, Any],
+    splits: Mapping[str, Splits],
     labels_per_class: int = 50,
     seeds: int | Iterable[int] = 5,
 ) -> dict[tuple[str, str], Summary]:
@@ -38,9 +40,7 @@ def transfer_matrix(
     of the target, only the features of its test images are used. Raises CourseError for domains that don't fit together.
     """
     _refuse_strangers(features, splits)
-    seeds = list(range(seeds) if isinstance(seeds, int) else seeds)
-    if not seeds:
-        raise CourseError("at least one seed is needed to measure anything; ask for one or more.")
+    seeds = evaluate.seeds_of(seeds)
     values: dict[tuple[str, str], list[float]] = {(s, t): [] for s in features for t in features}
     for source, known in features.items():
         part = splits[source]
@@ -50,10 +50,10 @@ def transfer_matrix(
             for target, asked in features.items():
                 right = probe.predict(asked.test) == splits[target].test.labels  # (M,)
                 values[source, target].append(right.float().mean().item())
-    return {pair: Summary(tuple(found)) for pair, found in values.items()}
+    return {pair: of_accuracies(found, len(splits[pair[1]].test)) for pair, found in values.items()}
 
 
-def _refuse_strangers(features: Mapping[str, Features], splits: Mapping[str, Any]) -> None:
+def _refuse_strangers(features: Mapping[str, Features], splits: Mapping[str, Splits]) -> None:
     """Every domain needs features and splits, as many rows as images, and the classes of the first one."""
     if not features or set(features) != set(splits):
         raise CourseError(
@@ -96,7 +96,8 @@ def adapt_batch_norm(
         raise CourseError(f"the statistics of a domain need at least two images, and {len(pixels)} was given.")
     if not any(isinstance(module, nn.BatchNorm2d) for module in backbone.modules()):
         raise CourseError(f"{backbone.arch} has no batch norm, so that there is nothing to adapt in it.")
-    device = devices.pick_device(device)
+    refuse_not_finite_weights(backbone)
+    batch_size, device = whole_number("batch_size", batch_size), devices.pick_device(device)
     adapted = copy.deepcopy(backbone).to(device, memory_format=devices.memory_format(device))
     parts = -(-len(pixels) // batch_size)
     # every parts-th image: batches of one size, each from the whole set, even where that is sorted by class

@@ -24,8 +24,9 @@ from sslcourse import device as devices
 from sslcourse import train
 from sslcourse.backbones import Backbone
 from sslcourse.data.imageset import ImageSet
-from sslcourse.errors import CourseError, suggest
-from sslcourse.evaluate import Summary
+from sslcourse.errors import CourseError, suggest, whole_number
+from sslcourse.features import checked_features, checked_labels
+from sslcourse.summary import Summary
 
 METRICS = ("euclidean", "cosine")
 # For a support of a few images: each step sees all of them, and no validation says when to stop. Steps and rate were chosen
@@ -73,8 +74,8 @@ def episode(labels: Tensor, *, ways: int = 5, shots: int = 1, queries: int = 15,
     over shots compares like with like. Raises CourseError for labels that aren't classes, for fewer than two ways,
     fewer than one shot or query, more ways than there are classes, and a class with too few images.
     """
-    labels = _checked_labels(labels)
-    _refuse_counts(ways=(ways, 2), shots=(shots, 1), queries=(queries, 1))
+    labels = checked_labels(labels)
+    ways, shots, queries = whole_number("ways", ways, 2), whole_number("shots", shots), whole_number("queries", queries)
     present, counts = labels.unique(return_counts=True)  # (C,) each
     if ways > len(present):
         raise CourseError(
@@ -86,13 +87,13 @@ def episode(labels: Tensor, *, ways: int = 5, shots: int = 1, queries: int = 15,
             f"class {present[worst].item()} has {counts[worst].item()} images, and an episode takes {shots} + {queries} "
             "of a class; ask for fewer shots or queries, or leave the class out."
         )
-    dice = devices.generator(devices.derive_seed(seed, "classes"))
-    classes = present[torch.randperm(len(present), generator=dice)[:ways]]  # (N,)
+    generator = devices.generator(devices.derive_seed(seed, "classes"))
+    classes = present[torch.randperm(len(present), generator=generator)[:ways]]  # (N,)
     support, query = [], []
     for c in classes.tolist():
         members = (labels == c).nonzero().squeeze(1)
-        dice = devices.generator(devices.derive_seed(seed, "images", c))
-        drawn = members[torch.randperm(len(members), generator=dice)[: queries + shots]]
+        generator = devices.generator(devices.derive_seed(seed, "images", c))
+        drawn = members[torch.randperm(len(members), generator=generator)[: queries + shots]]
         query.append(drawn[:queries])
         support.append(drawn[queries:])
     return Episode(classes, torch.stack(support), torch.stack(query))
@@ -100,7 +101,7 @@ def episode(labels: Tensor, *, ways: int = 5, shots: int = 1, queries: int = 15,
 
 def episodes(labels: Tensor, count: int = 200, *, seed: int = 0, **options: Any) -> list[Episode]:
     """`count` episodes, each by a seed of its own that depends on `seed` and its place; `options` as `episode` takes."""
-    _refuse_counts(episodes=(count, 1))
+    count = whole_number("episodes", count)
     return [episode(labels, seed=devices.derive_seed(seed, "episode", i), **options) for i in range(count)]
 
 
@@ -196,30 +197,10 @@ def accuracy(answer: Callable[[Episode], Tensor], drawn: Iterable[Episode]) -> S
 
 def _rows(features: Tensor, chosen: Tensor) -> Tensor:
     """features[chosen]: (M, d) and int64 (N, K) -> (N, K, d)."""
-    if features.dim() != 2 or int(chosen.max()) >= len(features):
+    features = checked_features(features)
+    if int(chosen.max()) >= len(features):
         raise CourseError(
             f"the episode names image {int(chosen.max())}, and the features are {tuple(features.shape)}; give the "
             "features (M, d) of the whole set that it was drawn from."
         )
     return features[chosen]
-
-
-def _checked_labels(labels: Tensor) -> Tensor:
-    """Labels int64 (M,) on the CPU, none of them negative."""
-    labels = torch.as_tensor(labels)
-    if labels.dim() != 1 or labels.is_floating_point() or labels.dtype == torch.bool or not len(labels):
-        raise CourseError(
-            f"labels must be whole numbers (M,), one per image, and got {labels.dtype} {tuple(labels.shape)}."
-        )
-    if labels.min() < 0:
-        raise CourseError(
-            f"labels are classes from 0, and the smallest is {labels.min().item()}; select the labelled images first."
-        )
-    return labels.long().cpu()
-
-
-def _refuse_counts(**counts: tuple[int, int]) -> None:
-    """CourseError for a count that isn't a whole number of at least its least value: name=(given, least)."""
-    for name, (given, least) in counts.items():
-        if not isinstance(given, int) or isinstance(given, bool) or given < least:
-            raise CourseError(f"{name} must be a whole number of at least {least}, and is {given!r}.")

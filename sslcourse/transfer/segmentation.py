@@ -16,11 +16,15 @@ from torch.nn import functional
 from torchvision.models.segmentation import FCN
 from torchvision.ops import Conv2dNormActivation
 
+from sslcourse import device as devices
 from sslcourse.augment import to_float
 from sslcourse.backbones import Backbone
 from sslcourse.data.imageset import ImageSet
-from sslcourse.errors import CourseError
-from sslcourse.train import History, TrainConfig
+from sslcourse.data.splits import Splits
+from sslcourse.errors import CourseError, whole_number
+from sslcourse.evaluate import best_of_rates
+from sslcourse.supervised import tuned
+from sslcourse.train import History, TrainConfig, fit_supervised
 from sslcourse.transfer import dense
 
 TRAIN = TrainConfig(steps=100, batch_size=16, learning_rate=1e-2, weight_decay=0.05, log_every=20)
@@ -58,10 +62,8 @@ class Segmenter(FCN):
     def __init__(
         self, backbone: Backbone, classes: int, *, channels: int = dense.CHANNELS, seed: int = 0, **pyramid: Any
     ):
-        if not isinstance(classes, int) or classes < 1:
-            raise CourseError(f"a segmenter needs at least one class of objects, and got {classes!r}.")
-        with torch.random.fork_rng(devices=[]):  # modules draw from the global generator: borrow it, give it back
-            torch.manual_seed(seed)
+        classes = whole_number("a segmenter needs at least one class of objects: their number", classes)
+        with devices.seeded(seed):
             maps = dense.Pyramid(backbone, channels, **pyramid)
             head = nn.Sequential(Conv2dNormActivation(channels, channels), nn.Conv2d(channels, 1 + classes, 1))
         super().__init__(_Finest(maps), head)
@@ -71,10 +73,9 @@ class Segmenter(FCN):
     def predict(self, images: ImageSet | Tensor, batch_size: int = 256) -> Tensor:
         """The likeliest class of each pixel of uint8 images: int64 (N, H, W), on the CPU. Leaves the model as it was."""
         pixels = images.images if isinstance(images, ImageSet) else images
-        place, mode = next(self.parameters()).device, self.training
-        self.eval()
-        found = [self(to_float(part.to(place)))["out"].argmax(dim=1).cpu() for part in pixels.split(batch_size)]
-        self.train(mode)
+        place = next(self.parameters()).device
+        with devices.evaluating(self):
+            found = [self(to_float(part.to(place)))["out"].argmax(dim=1).cpu() for part in pixels.split(batch_size)]
         return torch.cat(found)
 
 
@@ -89,13 +90,11 @@ class _Finest(nn.Module):
         return {"out": next(iter(self.pyramid(images).values()))}  # (N, channels, H_1, W_1)
 
 
-class _Learner(dense.Learner):
-    """A segmenter with its loss: the cross-entropy of every pixel, averaged."""
-
-    def forward(self, images: Tensor, masks: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        logits = self.model(images)["out"].float()  # (N, 1 + C, H, W)
-        right = logits.detach().argmax(dim=1) == masks  # (N, H, W)
-        return functional.cross_entropy(logits, masks), {"pixel accuracy": right.float().mean()}
+def loss(segmenter: nn.Module, images: Tensor, masks: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """The cross-entropy of every pixel, in nats, averaged, and the share of pixels that are right."""
+    logits = segmenter(images)["out"].float()  # (N, 1 + C, H, W)
+    right = logits.detach().argmax(dim=1) == masks  # (N, H, W)
+    return functional.cross_entropy(logits, masks), {"pixel accuracy": right.float().mean()}
 
 
 def train_segmenter(
@@ -123,14 +122,17 @@ def train_segmenter(
     backbone = dense.copied(backbone)
     segmenter = Segmenter(backbone, len(images.classes), seed=config.seed, **dense.fitted(backbone, images, enlarge))
 
-    def annotate(chosen: Tensor, move: dense.Move | None) -> tuple[Tensor]:
-        theirs = masks[chosen.cpu()].to(chosen.device)  # (B, H, W)
-        return (theirs if move is None else move.masks(theirs),)
+    def views(pictures: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        if not augment:
+            return pictures, masks
+        move = dense.Move.fitting(pictures, generator)
+        return move.images(pictures), move.masks(masks)
 
-    history = dense.fit(
-        _Learner(segmenter), backbone, images, annotate, config,
-        tune=tune, augment=augment, device=device, progress=progress, on_log=on_log, label="segmentation",
-    )  # fmt: skip
+    options = {"device": device, "progress": progress, "on_log": on_log}
+    with tuned(backbone, tune):
+        history = fit_supervised(
+            segmenter, loss, images, (masks,), config, views=views, label="segmentation", **options
+        )
     return segmenter, history
 
 
@@ -168,7 +170,7 @@ def mean_iou(predicted: Tensor, images: ImageSet) -> float:
 
 def finetune_mean_iou(
     backbone: Backbone,
-    splits: Any,
+    splits: Splits,
     annotated: int,
     seed: int,
     config: TrainConfig = TRAIN,
@@ -181,11 +183,10 @@ def finetune_mean_iou(
     `options` are `train_segmenter`'s. The protocol of `evaluate.finetune_accuracy`.
     """
     few = dense.sample(splits.train, annotated, seed)
-    best, chosen = -1.0, None
-    for rate in rates or (config.learning_rate,):
-        trial = dataclasses.replace(config, seed=seed, learning_rate=rate)
-        segmenter, _ = train_segmenter(backbone, few, trial, **options)
-        score = mean_iou(segmenter.predict(splits.val), splits.val) if len(rates) > 1 else 0.0
-        if score > best:
-            best, chosen = score, segmenter
-    return mean_iou(chosen.predict(splits.test), splits.test)
+    segmenter = best_of_rates(
+        lambda trial: train_segmenter(backbone, few, trial, **options)[0],
+        lambda segmenter: mean_iou(segmenter.predict(splits.val), splits.val),
+        dataclasses.replace(config, seed=seed),
+        rates,
+    )
+    return mean_iou(segmenter.predict(splits.test), splits.test)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sslcourse.errors import CourseError
+from sslcourse.features import checked_features
 
 
 def linear_cka(x: Tensor, y: Tensor) -> float:
@@ -41,13 +42,7 @@ def cka_table(rows: Mapping[str, Tensor], columns: Mapping[str, Tensor] | None =
 
 def _centered(features: Tensor, which: str) -> Tensor:
     """(N, d) in float64 with every column's mean taken off."""
-    if features.dim() != 2 or len(features) < 2:
-        raise CourseError(
-            f"features are a table (N, d) with at least two rows, and the {which} have the shape {tuple(features.shape)}."
-        )
-    x = features.double()
-    if not bool(torch.isfinite(x).all()):
-        raise CourseError(f"the {which} features are not all finite; look at the network that they come from.")
+    x = checked_features(features, f"the {which} features", least=2).double()
     x = x - x.mean(dim=0)
     if not bool((x.abs() > 1e-9 * features.abs().max().clamp(min=1e-30)).any()):
         raise CourseError(f"the {which} features are the same for every image, so there is nothing to compare.")

@@ -1,0 +1,79 @@
+"""The border of everything that learns from features or compares them: tables of finite numbers, a row for each image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sslcourse.errors import CourseError
+
+
+def checked_features(features: Any, name: str = "the features", *, least: int = 1, width: int | None = None) -> Tensor:
+    """Features (N, d), finite, on the CPU and without a gradient, in their own precision.
+
+    least  how many rows are needed;  width: how many columns, where that is known
+
+    Raises CourseError for another shape, and says how many rows aren't finite.
+    """
+    features = torch.as_tensor(features)
+    if features.dim() != 2 or len(features) < least or features.shape[1] == 0 or features.is_complex():
+        raise CourseError(
+            f"{name} must be numbers (N, d) with at least {least} rows, one per image, and are {features.dtype} of the "
+            f"shape {tuple(features.shape)}."
+        )
+    if width is not None and features.shape[1] != width:
+        raise CourseError(
+            f"{name} have {features.shape[1]} columns, and those learned from had {width}; take both from the same "
+            "stages of the same backbone."
+        )
+    refuse_not_finite(features, name)
+    return features.detach().cpu()
+
+
+def refuse_not_finite(rows: Tensor, name: str = "the features") -> None:
+    """CourseError, with how many, where rows (N, ...) hold NaN or infinity."""
+    wrong = (
+        int((~torch.isfinite(rows)).flatten(1).any(dim=1).sum()) if rows.dim() > 1 else int((~rows.isfinite()).sum())
+    )
+    if wrong:
+        raise CourseError(
+            f"{name} are not all finite numbers: {wrong} of {len(rows)} rows hold NaN or infinity; look at the weights "
+            "and the images that they come from, since nothing can be learned from these."
+        )
+
+
+def refuse_not_finite_weights(network: nn.Module) -> None:
+    """CourseError, with how many, where parameters or buffers of a network hold NaN or infinity."""
+    tensors = network.state_dict()
+    wrong = [name for name, value in tensors.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+    if wrong:
+        raise CourseError(
+            f"{len(wrong)} of the backbone's {len(tensors)} tensors hold NaN or infinity ({wrong[0]} is the first), so "
+            "that it can't be trained; load the weights of a run that went well."
+        )
+
+
+def checked_labels(labels: Any, count: int | None = None, classes: int | None = None) -> Tensor:
+    """Labels int64 (N,), from 0, on the CPU.
+
+    count  how many there must be;  classes: how many there are to choose from
+
+    Raises CourseError for what are no classes, or other ones.
+    """
+    labels = torch.as_tensor(labels)
+    if labels.dim() != 1 or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise CourseError(
+            f"labels must be whole numbers (N,), one per image, and are {labels.dtype} {tuple(labels.shape)}."
+        )
+    if not len(labels) or (count is not None and len(labels) != count):
+        needed = (
+            "at least one is needed" if count is None else f"there are {count} rows of features; give one label each"
+        )
+        raise CourseError(f"there are {len(labels)} labels, and {needed}.")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or (classes is not None and high >= classes):
+        wanted = "count from 0" if classes is None else f"lie in 0..{classes - 1}"
+        raise CourseError(f"labels must {wanted}, and these lie in {low}..{high}; leave the other images out.")
+    return labels.cpu().long()

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from sslcourse.console import shown
+
 if TYPE_CHECKING:
-    from sslcourse.evaluate import Summary
+    from sslcourse.summary import Summary
     from sslcourse.train import History
 
 # Okabe and Ito's palette: distinguishable with every common form of colour blindness
@@ -21,7 +24,23 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F
 MASK_COLORS = (*PALETTE[:7], "#44AA99", "#882255", "#777777")  # ten classes; regions carry their names, too
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # so that no line is told from another by colour alone
 
+WIDEST = 120  # letters of a line over a whole figure
+LONGEST = 40  # letters of a name in a figure; of a longer one, its beginning and its end are shown
+# fonts for names that DejaVu can't write, where the system has one
+WIDER = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Source Han Sans SC",
+    "WenQuanYi Micro Hei",
+    "Microsoft YaHei",
+    "PingFang SC",
+    "Hiragino Sans",
+    "Arial Unicode MS",
+)
+INSTALLED = {font.name for font in font_manager.fontManager.ttflist}
+
 STYLE = {
+    "font.family": ["DejaVu Sans", *(name for name in WIDER if name in INSTALLED)],
     "axes.prop_cycle": plt.cycler(color=PALETTE),
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -51,6 +70,24 @@ def show(figure: Figure, alt: str) -> None:
     if get_ipython() is not None:
         display(figure, metadata={"image/png": {"alt": alt}})
     plt.close(figure)
+
+
+def as_text(name: object, longest: int = LONGEST) -> str:
+    """A name, of a class or of anything else, as text that a figure shows as it is.
+
+    Matplotlib would set what lies between two dollar signs as a formula, and leave a name that begins with an
+    underscore out of legends. What can't be shown is escaped (`console.shown`), and of a long name the middle is left
+    out.
+    """
+    text = shown(name)
+    if len(text) > longest:
+        text = f"{text[: longest - longest // 3 - 1]}…{text[-(longest // 3) :]}"
+    return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
+
+
+def lines_of_text(text: str, longest: int = LONGEST) -> str:
+    """`as_text` of every line of a text."""
+    return "\n".join(as_text(line, longest) for line in text.split("\n"))
 
 
 def to_picture(image: Tensor) -> np.ndarray:
@@ -90,11 +127,12 @@ def grid(
             if i < count:
                 axis.imshow(to_picture(images[i]), interpolation="nearest")
                 if titles is not None:
-                    axis.set_title(titles[i], fontsize=8, fontweight="normal", color=colors[i] if colors else "black")
+                    color = colors[i] if colors else "black"
+                    axis.set_title(lines_of_text(titles[i]), fontsize=8, fontweight="normal", color=color)
             if rows is not None and i % columns == 0 and i // columns < len(rows):
-                axis.set_ylabel(rows[i // columns], rotation=0, ha="right", va="center", fontsize=9)
+                axis.set_ylabel(lines_of_text(rows[i // columns]), rotation=0, ha="right", va="center", fontsize=9)
         if title:
-            figure.suptitle(title, fontsize=11, fontweight="bold")
+            figure.suptitle(lines_of_text(title, WIDEST), fontsize=11, fontweight="bold")
     return figure
 
 
@@ -148,7 +186,7 @@ def draw_mask(axis: Axes, image: Tensor, mask: Tensor, classes: Sequence[str], l
 
 
 def _tag(axis: Axes, x: float, y: float, text: str, color: str, **alignment: str) -> None:
-    name = axis.text(x, y, text, fontsize=6, color="white", clip_on=True, **alignment)
+    name = axis.text(x, y, as_text(text), fontsize=6, color="white", clip_on=True, **alignment)
     name.set_bbox({"facecolor": color, "edgecolor": "none", "pad": 0.6, "alpha": 0.8, "clip_on": True})
 
 
@@ -156,8 +194,8 @@ def history(runs: Mapping[str, History], quantity: str = "loss", *, axis: Axes |
     """A logged quantity against the step, a line per run."""
     axis = axis or _axes()
     for i, (name, run) in enumerate(runs.items()):
-        axis.plot(run.column("step"), run.column(quantity), label=name, color=PALETTE[i % len(PALETTE)])
-    axis.set(xlabel="step", ylabel=f"{quantity}{f' ({unit})' if unit else ''}")
+        axis.plot(run.column("step"), run.column(quantity), label=as_text(name), color=PALETTE[i % len(PALETTE)])
+    axis.set(xlabel="step", ylabel=as_text(quantity) + (f" ({as_text(unit)})" if unit else ""))
     axis.legend(frameon=False)
     return axis
 
@@ -168,10 +206,10 @@ def label_efficiency(curves: Mapping[str, Mapping[int, Summary]], *, axis: Axes 
     for i, (name, curve) in enumerate(curves.items()):
         budgets = sorted(curve)
         means = np.array([curve[b].mean for b in budgets])
-        half = np.nan_to_num(np.array([curve[b].half_width for b in budgets]))
+        low, high = np.array([interval_or_mean(curve[b]) for b in budgets]).T
         color = PALETTE[i % len(PALETTE)]
-        axis.plot(budgets, means, marker=MARKERS[i % len(MARKERS)], color=color, label=name)
-        axis.fill_between(budgets, means - half, means + half, color=color, alpha=0.15, linewidth=0)
+        axis.plot(budgets, means, marker=MARKERS[i % len(MARKERS)], color=color, label=as_text(name))
+        axis.fill_between(budgets, low, high, color=color, alpha=0.15, linewidth=0)
     axis.set_xscale("log")
     ticks = sorted({b for curve in curves.values() for b in curve})
     axis.set_xticks(ticks, [str(b) for b in ticks])
@@ -184,16 +222,23 @@ def label_efficiency(curves: Mapping[str, Mapping[int, Summary]], *, axis: Axes 
 def bars(values: Mapping[str, Summary], *, axis: Axes | None = None, chance: float | None = None) -> Axes:
     """A horizontal bar per name, as long as the mean over seeds, with its 95% interval and its seeds as dots."""
     axis = axis or _axes()
-    for i, (name, summary) in enumerate(values.items()):
-        half = np.nan_to_num(summary.half_width)
-        axis.barh(name, summary.mean, xerr=half, color=PALETTE[i % len(PALETTE)], alpha=0.85, capsize=3)
+    for i, summary in enumerate(values.values()):
+        low, high = interval_or_mean(summary)
+        around = [[summary.mean - low], [high - summary.mean]]
+        axis.barh(i, summary.mean, xerr=around, color=PALETTE[i % len(PALETTE)], alpha=0.85, capsize=3)
         axis.plot(summary.values, [i] * len(summary.values), "k.", markersize=4, alpha=0.6)
+    axis.set_yticks(range(len(values)), [as_text(name) for name in values])
     axis.invert_yaxis()
     if chance is not None:
         axis.axvline(chance, color="black", linestyle=":", linewidth=1)
         axis.text(chance, -0.6, " chance", fontsize=8, va="center")
     axis.set(xlabel="test accuracy", xlim=(0, 1))
     return axis
+
+
+def interval_or_mean(summary: Summary) -> tuple[float, float]:
+    """The 95% interval, or the mean twice where a single value has none."""
+    return (summary.mean, summary.mean) if len(summary.values) < 2 else summary.interval
 
 
 def _axes() -> Axes:

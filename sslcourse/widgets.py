@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from sslcourse import augment, color, compare, evaluate, patches, plots
+from sslcourse import augment, color, comparison, patches, plots
 from sslcourse.errors import CourseError
 from sslcourse.pretext.context import OFFSETS, POSITION_NAMES, place_pairs
 from sslcourse.pretext.mae import hide, random_masking
@@ -472,7 +472,7 @@ def draw_episode(images: ImageSet, drawn: fewshot.Episode, predicted: Tensor, na
                 color, text = (plots.PALETTE[2], "right") if given == n else (plots.PALETTE[1], names[given])
                 _framed(axes[n, shots + 1 + q], images.images[i], color, text)
         figure.suptitle(
-            f"{name + ': ' if name else ''}{shots}-shot, {share:.2f} of {predicted.numel()} queries right\n"
+            f"{plots.as_text(name) + ': ' if name else ''}{shots}-shot, {share:.2f} of {predicted.numel()} queries right\n"
             "left of the gap: support, with its class; right of it: queries, with the answers",
             fontsize=10,
         )
@@ -485,7 +485,7 @@ def _framed(axis: Axes, image: Tensor, color: str, text: str) -> None:
     axis.grid(False)
     axis.set(xticks=[], yticks=[])
     axis.imshow(plots.to_picture(image), interpolation="nearest")
-    axis.set_title(text, fontsize=8, fontweight="normal", color=color, pad=2)
+    axis.set_title(plots.as_text(text, longest=20), fontsize=8, fontweight="normal", color=color, pad=2)
     for spine in axis.spines.values():
         spine.set(visible=True, color=color, linewidth=2)
 
@@ -577,23 +577,24 @@ def ranking_explorer(results: Mapping[str, Any]) -> widgets.VBox:
 
 def measured_budgets(results: Mapping[str, Any], protocol: str) -> list[int]:
     """Labels per class with which a pretext task was measured by this protocol."""
-    return sorted({b for task in results["tasks"] for b in compare.curve(results, task, protocol)})
+    return sorted({b for task in results["tasks"] for b in comparison.curve(results, task, protocol)})
 
 
 def draw_ranking(results: Mapping[str, Any], protocol: str, labels: int) -> Figure:
     """Rows of a comparison as bars, best first, with 95% intervals and a dot per seed; baselines are gray."""
-    rows = {row: evaluate.Summary(tuple(compare.values(results, row, protocol, labels))) for row in results["runs"]}
-    ranked = sorted((row for row in rows if rows[row].values), key=lambda row: rows[row].mean, reverse=True)
+    rows = {row: comparison.accuracies(results, row, protocol, labels) for row in results["runs"]}
+    ranked = sorted((row for row in rows if rows[row]), key=lambda row: rows[row].mean, reverse=True)
     with plt.rc_context(plots.STYLE):
         figure, axis = plt.subplots(figsize=(7.2, 0.27 * len(ranked) + 1.1))
         for place, row in enumerate(ranked):
             summary, task = rows[row], row in results["tasks"]
-            half = 0.0 if math.isnan(summary.half_width) else summary.half_width
-            axis.barh(place, summary.mean, xerr=half, color=plots.PALETTE[0] if task else "0.7", capsize=2, alpha=0.85)
+            low, high = plots.interval_or_mean(summary)
+            around, color = [[summary.mean - low], [high - summary.mean]], plots.PALETTE[0] if task else "0.7"
+            axis.barh(place, summary.mean, xerr=around, color=color, capsize=2, alpha=0.85)
             axis.plot(summary.values, [place] * len(summary.values), "k.", markersize=3, alpha=0.6)
         tuned = protocol == "finetune"
-        names = [f"from scratch ({row})" if tuned and row.startswith(compare.RANDOM) else row for row in ranked]
-        axis.set_yticks(range(len(ranked)), names)
+        names = [f"from scratch ({row})" if tuned and row.startswith(comparison.RANDOM) else row for row in ranked]
+        axis.set_yticks(range(len(ranked)), [plots.as_text(name) for name in names])
         axis.invert_yaxis()
         axis.grid(False, axis="y")
         axis.set(xlim=(0, 1), xlabel="test accuracy", title=f"{PROTOCOL_NAMES[protocol]}, {labels} labels per class")
@@ -699,7 +700,7 @@ def draw_checkpoint(backbone: Backbone, *, depth: int, axis: Axes, title: str, m
         axis.barh(place, used, color=plots.PALETTE[0])
         axis.barh(place, left, left=used, color="0.7")
         axis.text(used + left, place, f" {used + left:,}", va="center", fontsize=7)
-    axis.set_yticks(range(len(shown)), [name for name, _ in shown], fontsize=8)
+    axis.set_yticks(range(len(shown)), [plots.as_text(name) for name, _ in shown], fontsize=8)
     axis.invert_yaxis()
     axis.grid(False, axis="y")
     axis.set_xlim(0, 1.22 * max(sum(counts) for _, counts in shown))

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from sslcourse import backbones, compare, evaluate, store
+from sslcourse import backbones, compare, evaluate, locking, store
 from sslcourse.data.imageset import ImageSet
 from sslcourse.data.splits import Splits
 from sslcourse.errors import CourseError
@@ -32,6 +32,11 @@ def toy_world(tmp_path, monkeypatch):
     return splits
 
 
+def of(row, results):
+    """All that the results hold of a row."""
+    return results["runs"][row], [record for record in results["records"] if record["row"] == row]
+
+
 @pytest.fixture
 def counted(monkeypatch):
     """How many measurements were made."""
@@ -54,7 +59,9 @@ def test_each_number_is_the_one_that_evaluate_gives(toy_world):
     random = evaluate.Features.of(backbones.build(image_size=16, seed=1000), toy_world)
     assert compare.values(results, "random weights", "linear")[0] == evaluate.probe_accuracy(random, toy_world, 2, 0)
     factors = evaluate.factor_probe(features, toy_world)
-    assert results["runs"]["rotation"]["1"]["factors"] == factors
+    read = {name: compare.values(results, "rotation", f"factor {name}", 0)[1] for name in factors}
+    assert read == {name: factor["score"] for name, factor in factors.items()}
+    assert results["chance"] == {name: factor["chance"] for name, factor in factors.items()}
     paired = compare.gain(results, "rotation", "linear")
     ours, theirs = (compare.values(results, row, "linear") for row in ("rotation", "random weights"))
     assert paired.values == tuple(a - b for a, b in zip(ours, theirs, strict=True))
@@ -91,9 +98,9 @@ def test_nothing_that_stands_in_the_file_is_measured_again(tmp_path, counted):
     assert len(counted) == once
     more = compare.run(["rotation", "simclr"], out=out, **FEW)
     assert len(counted) == once + 2 * 4  # two seeds of two budgets, kNN and the factors
-    assert more["runs"]["rotation"] == first["runs"]["rotation"]
+    assert of("rotation", more) == of("rotation", first)
     compare.run(["rotation"], out=out, **(FEW | {"seeds": 3, "budgets": (1, 2, 3)}))
-    assert json.loads(out.read_text())["runs"]["simclr"] == more["runs"]["simclr"], "what wasn't asked for stays"
+    assert of("simclr", compare.read(out)) == of("simclr", more), "what wasn't asked for stays"
 
 
 def test_a_kill_loses_at_most_the_measurement_at_work(tmp_path, counted, monkeypatch):
@@ -219,3 +226,93 @@ def test_the_toy_factors_are_read_where_they_are(toy_world):
     matrix = compare.matrix(compare.run([], **(FEW | {"seeds": 1})))
     assert matrix["colour histogram"]["green"].mean > 0.9
     assert abs(matrix["colour histogram"]["size"].mean) < 0.5
+
+
+# --- the file ----------------------------------------------------------------------------------------------------
+
+
+def nested(results):
+    """The same results as the first format had them: values within runs."""
+    runs = {row: {seed: dict(run) for seed, run in by_seed.items()} for row, by_seed in results["runs"].items()}
+    for record in results["records"]:
+        run, protocol = runs[record["row"]][str(record["seed"])], record["protocol"]
+        if protocol.startswith("factor "):
+            name = protocol.removeprefix("factor ")
+            score = {"score": record["value"], "chance": results["chance"][name]}
+            run.setdefault("factors", {})[name] = score
+        else:
+            run.setdefault(protocol, {})[str(record["labels"])] = record["value"]
+    kept = {name: value for name, value in results.items() if name not in ("records", "chance", "test_images", "notes")}
+    return kept | {"format": "sslcourse compare 1", "runs": runs}
+
+
+def test_a_record_says_what_it_is_of(tmp_path):
+    out = tmp_path / "results.json"
+    results = compare.run(["rotation"], out=out, **FEW)
+    assert json.loads(out.read_text()) == compare.read(out) == results
+    assert all(set(record) == {"row", "seed", "protocol", "labels", "value"} for record in results["records"])
+    places = [tuple(record.values())[:4] for record in results["records"]]
+    assert len(set(places)) == len(places)
+    assert sum('"row"' in line for line in out.read_text().splitlines()) == len(places), "a line for each"
+
+
+def test_a_file_of_the_first_format_is_read_and_gone_on_with(tmp_path, counted):
+    old, whole = tmp_path / "old.json", compare.run(["rotation"], **FEW)
+    old.write_text(json.dumps(nested(whole)))
+    counted.clear()
+    found = compare.read(old)
+    for row in whole["runs"]:
+        for protocol in ("linear", "knn"):
+            assert compare.values(found, row, protocol) == compare.values(whole, row, protocol)
+            assert compare.values(nested(whole), row, protocol) == compare.values(whole, row, protocol)
+    assert compare.matrix(found) == compare.matrix(whole) and compare.order(found) == compare.order(whole)
+    assert compare.curve(found, "rotation", "linear")[1].values == compare.curve(whole, "rotation", "linear")[1].values
+    again = compare.run(["rotation"], out=old, **FEW)
+    assert not counted, "nothing was measured again"
+    assert all(of(row, again) == of(row, found) for row in whole["runs"])
+
+
+def test_two_comparisons_never_write_one_file(tmp_path):
+    out = tmp_path / "results.json"
+    with locking.claimed(out, file=True), pytest.raises(locking.Claimed, match="another run is writing"):
+        compare.run(["rotation"], out=out, **FEW)
+    assert not out.exists()
+
+
+def test_budgets_that_the_data_cannot_give_are_named():
+    results = compare.run([], **(FEW | {"seeds": 1, "budgets": (1, 2, 21, 50), "factors": False}))
+    (note,) = results["notes"]
+    assert (
+        note == "The linear probe with 21, 50 labels per class was left out: the smallest class has 20 images in train."
+    )
+    assert note in compare.text(results)
+    assert compare.run([], **(FEW | {"seeds": 1, "factors": False}))["notes"] == []
+
+
+def test_the_bar_ends_at_its_total(monkeypatch):
+    bars = []
+
+    class Bar(compare.tqdm):
+        def __init__(self, *given, **options):
+            super().__init__(*given, **options)
+            bars.append(self)
+
+    monkeypatch.setattr(compare, "tqdm", Bar)
+    compare.run(["rotation", "simclr"], **(FEW | {"progress": True, "budgets": (1, 2, 3, 7)}))
+    assert bars[0].n == bars[0].total and isinstance(bars[0].total, int)
+
+
+def test_intervals_know_the_test_set_and_text_says_when_there_is_too_little():
+    results = compare.run(["rotation"], **FEW)
+    summary = compare.curve(results, "rotation", "linear")[2]
+    assert results["test_images"] == summary.test_images == 30 and summary.half_width > 0
+    assert compare.gain(results, "rotation", "linear").test_images == 30
+    text = compare.text(results)
+    assert "on 30 images" in text and "too few to tell: 2 seeds" in text and "one of 30 test images" in text
+
+
+def test_a_class_without_images_is_named(toy_world, monkeypatch):
+    parts = [ImageSet(p.images, p.labels, ("a", "b", "c", "nobody"), "toy") for p in (toy_world.train,) * 3]
+    monkeypatch.setattr(compare, "load", lambda data, size=None: Splits(toy_world.unlabeled, *parts, name="toy"))
+    with pytest.raises(CourseError, match="no image of 'nobody'"):
+        compare.run(["rotation"], **FEW)

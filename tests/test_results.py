@@ -40,7 +40,8 @@ def test_every_task_was_measured_over_five_seeds(results):
         for protocol in ("knn", "linear", "finetune"):
             assert len(compare.values(results, row, protocol)) == 5, f"{row}, {protocol}"
         assert len(compare.gain(results, row, "linear").values) == 5
-        assert all("factors" in run for run in results["runs"][row].values())
+        for name in results["chance"]:
+            assert len(compare.values(results, row, f"factor {name}", 0)) == 5, f"{row}, {name}"
 
 
 def test_the_settings_are_those_of_the_package(results):

@@ -12,34 +12,34 @@ import runpy
 import sys
 from pathlib import Path
 
-from sslcourse import compare
-from sslcourse.evaluate import Summary
+from sslcourse import comparison, tables
+from sslcourse.comparison import Results
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ("README.md", "benchmarks/README.md")
 BLOCK = re.compile(r"(<!-- results: (?P<name>[a-z ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def short(results: dict) -> str:
+def short(results: Results) -> str:
     """The table of the front page: linear probe and fine-tuning, the best at the end."""
     lines = [["", "linear probe", "fine-tuned"]]
-    rows = compare.order(results)
+    rows = comparison.order(results)
     baselines = [row for row in rows if row not in results["tasks"]]
     for row in [*baselines, *reversed([row for row in rows if row in results["tasks"]])]:
-        found = [compare.values(results, row, protocol) for protocol in ("linear", "finetune")]
-        lines.append([compare.titled(results, row), *(str(Summary(tuple(v))) if v else "" for v in found)])
-    return compare.markdown(lines)
+        found = [comparison.accuracies(results, row, protocol) for protocol in ("linear", "finetune")]
+        lines.append([tables.titled(results, row), *(str(summary or "") for summary in found)])
+    return tables.markdown(lines)
 
 
-def curves(results: dict, protocol: str) -> str:
+def curves(results: Results, protocol: str) -> str:
     """Mean accuracies against labels per class, a line for each row."""
-    found = {row: compare.curve(results, row, protocol) for row in compare.order(results)}
+    found = {row: comparison.curve(results, row, protocol) for row in comparison.order(results)}
     budgets = sorted({budget for curve in found.values() for budget in curve})
     lines = [["labels per class", *map(str, budgets)]]
     for row, curve in found.items():
         if curve:
             lines.append([row, *(f"{curve[b].mean:.3f}" if b in curve else "" for b in budgets)])
-    return compare.markdown(lines)
+    return tables.markdown(lines)
 
 
 def dense() -> str:
@@ -50,20 +50,20 @@ def dense() -> str:
 
 TABLES = {
     "short": short,
-    "table": lambda results: compare.markdown(compare.table(results)),
-    "matrix": lambda results: compare.markdown(compare.matrix_table(results)),
+    "table": lambda results: tables.markdown(tables.table(results)),
+    "matrix": lambda results: tables.markdown(tables.matrix_table(results)),
     "linear curves": lambda results: curves(results, "linear"),
     "dense": lambda results: dense(),
 }
 
 
-def written(text: str, results: dict) -> str:
+def written(text: str, results: Results) -> str:
     """A file's text with every table made again."""
     return BLOCK.sub(lambda m: m[1] + TABLES[m["name"]](results) + "\n" + m[3], text)
 
 
 def main() -> int:
-    results = compare.read(ROOT / "benchmarks" / "results.json")
+    results = comparison.read(ROOT / "benchmarks" / "results.json")
     differ = []
     for name in FILES:
         path = ROOT / name

@@ -108,6 +108,7 @@ def evaluate(
         "mean": summary.mean,
         "std": texts.finite(summary.std),
         "interval95": [texts.finite(end) for end in summary.interval],
+        "caution": summary.caution,
         "device": str(where),
     }
     texts.show(result, texts.evaluated(result, str(summary)), as_json)

@@ -69,8 +69,17 @@ def evaluated(result: dict[str, Any], accuracy: str) -> str:
     return (
         f"{shown(result['source'])} on {shown(result['data'])}, {result['protocol']}, {result['labels_per_class']} labels "
         f"per class, {result['seeds']} seeds:\n"
-        f"test accuracy {accuracy}  (mean ± standard deviation over seeds; chance {1 / result['classes']:.3f})"
+        f"test accuracy {accuracy}  (mean ± standard deviation over seeds; chance {1 / result['classes']:.3f})\n"
+        f"{_sure(result)}"
     )
+
+
+def _sure(result: dict[str, Any]) -> str:
+    """On how many images an accuracy was measured, how sure it is, and whether they are too few to tell."""
+    low, high = result["interval95"]
+    interval = "" if low is None else f", 95% interval {low:.3f} to {high:.3f}"
+    caution = f"\n{result['caution']}" if result["caution"] else ""
+    return f"{result['test_images']:,} test images{interval}{caution}"
 
 
 def exported(out: Path, arch: str, layout: str) -> str:

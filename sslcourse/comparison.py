@@ -1,0 +1,152 @@
+"""A comparison as flat records, one for each measurement: its file, and what can be worked out from it.
+
+A record says which row, seed, protocol and labels per class a value belongs to. Protocols are "knn", "linear",
+"finetune", and "factor NAME" for what a linear model reads of a known factor (from all labels: 0 per class stands
+there). Beside the records stand "runs", {row: {seed: which weights were measured}}.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sslcourse.errors import CourseError
+from sslcourse.files import write_atomically
+from sslcourse.summary import Summary, of_accuracies, paired_difference
+
+FORMAT = "sslcourse compare 2"
+NESTED = "sslcourse compare 1"  # the runs held the values, by protocol and labels
+RANDOM = "random weights"
+FACTOR = "factor "  # before the name of a factor, a protocol
+
+Record = dict[str, Any]  # row: str, seed: int, protocol: str, labels: int (per class), value: float
+Results = dict[str, Any]
+
+
+def random_name(arch: str) -> str:
+    """The row of random weights of an architecture."""
+    return RANDOM if arch == "resnet-tiny" else f"{RANDOM}, {arch}"
+
+
+# --- the file ----------------------------------------------------------------------------------------------------
+
+
+def read(path: str | Path) -> Results:
+    """Results that `compare.run` wrote, of the first format as well. Raises CourseError for any other file."""
+    try:
+        results = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CourseError(f"{path} can't be read as a comparison ({error}); choose another file.") from None
+    if not isinstance(results, dict) or results.get("format") not in (FORMAT, NESTED):
+        raise CourseError(f"{path} is not a comparison that `sslcourse compare` wrote; choose another file.")
+    return flattened(results)
+
+
+def write(results: Results, path: str | Path) -> None:
+    """The results as JSON, a record on each line."""
+    head = json.dumps({name: value for name, value in results.items() if name != "records"}, indent=1)
+    lines = ",\n".join("  " + json.dumps(record) for record in results["records"])
+    text = head.removesuffix("\n}") + f',\n "records": [\n{lines}\n ]\n}}\n'
+    write_atomically(Path(path), text.encode())
+
+
+def flattened(results: Results) -> Results:
+    """Results of the first format in that of this one; those of this one as they are."""
+    if "records" in results:
+        return results
+    runs = {row: {seed: _about(run) for seed, run in by_seed.items()} for row, by_seed in results["runs"].items()}
+    chance = {
+        name: factor["chance"]
+        for by_seed in results["runs"].values()
+        for run in by_seed.values()
+        for name, factor in run.get("factors", {}).items()
+    }
+    return results | {"format": FORMAT, "runs": runs, "chance": chance, "records": list(_nested(results["runs"]))}
+
+
+def _about(run: dict[str, Any]) -> dict[str, Any]:
+    """What a run of the first format was made from, without its values."""
+    return {name: value for name, value in run.items() if name in ("key", "backbone", "steps", "batch_size")}
+
+
+def _nested(runs: dict[str, Any]) -> Iterator[Record]:
+    """The values of the first format, one by one."""
+    for row, by_seed in runs.items():
+        for seed, run in by_seed.items():
+            for protocol in ("linear", "knn", "finetune"):
+                for labels, value in run.get(protocol, {}).items():
+                    yield record(row, int(seed), protocol, int(labels), value)
+            for name, factor in run.get("factors", {}).items():
+                yield record(row, int(seed), FACTOR + name, 0, factor["score"])
+
+
+def record(row: str, seed: int, protocol: str, labels: int, value: float) -> Record:
+    return {"row": row, "seed": seed, "protocol": protocol, "labels": labels, "value": value}
+
+
+# --- what can be worked out --------------------------------------------------------------------------------------
+
+
+def values(results: Results, row: str, protocol: str, labels: int | None = None) -> list[float]:
+    """A row's values, seed by seed; empty where they weren't measured. `labels` are per class, by default the table's."""
+    labels = results["labels"] if labels is None else labels
+    found = {
+        one["seed"]: one["value"]
+        for one in flattened(results)["records"]
+        if (one["row"], one["protocol"], one["labels"]) == (row, protocol, labels)
+    }
+    return [found[seed] for seed in sorted(found)]
+
+
+def accuracies(results: Results, row: str, protocol: str, labels: int | None = None) -> Summary | None:
+    """`values` with their interval, which knows how many test images there were; None where there are none."""
+    found = values(results, row, protocol, labels)
+    return of_accuracies(found, results.get("test_images")) if found else None
+
+
+def gain(results: Results, row: str, protocol: str, labels: int | None = None) -> Summary | None:
+    """A row less the same architecture with random weights (in fine-tuning: trained from scratch), seed by seed.
+
+    None where either side wasn't measured.
+    """
+    ours = values(results, row, protocol, labels)
+    random = values(results, random_name(architecture(results, row)), protocol, labels)
+    both = min(len(ours), len(random))
+    if not both:
+        return None
+    images = results.get("test_images")
+    return paired_difference(of_accuracies(ours[:both], images), of_accuracies(random[:both], images))
+
+
+def architecture(results: Results, row: str) -> str:
+    """The name of a row's backbone; "" where its features come from the pixels."""
+    return next(iter(results["runs"][row].values()))["backbone"]
+
+
+def curve(results: Results, row: str, protocol: str) -> dict[int, Summary]:
+    """{labels per class: accuracies} of a row, in increasing order."""
+    records = flattened(results)["records"]
+    budgets = {one["labels"] for one in records if (one["row"], one["protocol"]) == (row, protocol)}
+    return {labels: accuracies(results, row, protocol, labels) for labels in sorted(budgets)}
+
+
+def order(results: Results) -> list[str]:
+    """Baselines first, then the tasks from the best linear probe down."""
+    tasks = [row for row in results["runs"] if row in results["tasks"]]
+    mean = {row: found.mean if (found := accuracies(results, row, "linear")) else 0.0 for row in tasks}
+    return [row for row in results["runs"] if row not in tasks] + sorted(tasks, key=mean.get, reverse=True)
+
+
+def matrix(results: Results) -> dict[str, dict[str, Summary]]:
+    """{row: {factor: score over seeds}}: what a linear model reads of each factor; with chance as the row "chance"."""
+    results = flattened(results)
+    found = {row: {} for row in order(results)}
+    for name in results.get("chance", {}):
+        for row in found:
+            if scores := values(results, row, FACTOR + name, 0):
+                found[row][name] = Summary(tuple(scores))
+    table = {row: scores for row, scores in found.items() if scores}
+    chance = {name: Summary((share,)) for name, share in results.get("chance", {}).items()}
+    return {"chance": chance} | table if table else {}

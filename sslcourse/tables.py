@@ -1,0 +1,82 @@
+"""A comparison in words: cells of text, as a table for a terminal or for Markdown."""
+
+from __future__ import annotations
+
+from sslcourse.comparison import Results, accuracies, architecture, gain, matrix, order
+from sslcourse.summary import Summary
+
+Cells = list[list[str]]  # rows of cells, headings first
+
+
+def table(results: Results) -> Cells:
+    """Every row's accuracies and gains."""
+    lines = [["", "kNN", "linear probe", "gain, points", "fine-tuned", "gain, points"]]
+    for row in order(results):
+        cells = [titled(results, row)]
+        for protocol in ("knn", "linear", "finetune"):
+            found = accuracies(results, row, protocol)
+            cells.append(str(found) if found else "")
+            if protocol != "knn":
+                cells.append(points(gain(results, row, protocol)) if row in results["tasks"] else "")
+        lines.append(cells)
+    return lines
+
+
+def titled(results: Results, row: str) -> str:
+    """A row's name, with its architecture where that isn't the course's residual network."""
+    arch = architecture(results, row)
+    return row if arch in ("", "resnet-tiny") or arch in row else f"{row} ({arch})"
+
+
+def points(difference: Summary | None) -> str:
+    """A difference of accuracies in points, with its 95% interval where there are seeds enough for one."""
+    if difference is None:
+        return ""
+    if len(difference.values) < 2:
+        return f"{100 * difference.mean:+.1f}"
+    low, high = (100 * end for end in difference.interval)
+    return f"{100 * difference.mean:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def matrix_table(results: Results) -> Cells:
+    """What a linear model reads of each factor; nothing where the data knows no factors."""
+    found = matrix(results)
+    if not found:
+        return []
+    names = list(found["chance"])
+    return [["", *names]] + [
+        [row, *(f"{scores[name].mean:.2f}" if name in scores else "" for name in names)]
+        for row, scores in found.items()
+    ]
+
+
+def markdown(cells: Cells) -> str:
+    """Cells as a table in Markdown."""
+    lines = ["| " + " | ".join(line) + " |" for line in cells]
+    return "\n".join([lines[0], "|" + "---|" * len(cells[0]), *lines[1:]])
+
+
+def aligned(cells: Cells) -> str:
+    """Cells as a table in letters of one width."""
+    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells)
+
+
+def text(results: Results) -> str:
+    """What the command prints: the table, what it means, and what was kept."""
+    seeds = max((len(runs) for runs in results["runs"].values()), default=0)
+    images = f" on {results['test_images']:,} images" if "test_images" in results else ""
+    parts = [
+        f"{results['data']}, {results['labels']} labels per class, {seeds} seeds: test accuracy{images}, mean ± standard "
+        "deviation;",
+        "gains are over the same network with random weights (fine-tuned: from scratch), with 95% intervals.",
+        "",
+        aligned(table(results)),
+    ]
+    if matrix(results):
+        parts += ["", "What a linear model reads of each known factor (a category: accuracy; a quantity: R²):", ""]
+        parts.append(aligned(matrix_table(results)))
+    parts += [f"{task} was left out: {why}" for task, why in results.get("refused", {}).items()]
+    parts += results.get("notes", [])
+    parts += sorted({found.caution for row in order(results) if (found := accuracies(results, row, "linear"))} - {""})
+    return "\n".join(parts)

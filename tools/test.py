@@ -4,9 +4,12 @@
     python tools/test.py style unit      some phases
 
 style      ruff, notebooks in their committed form, exercises/ as solutions/ say, claims as measured elsewhere
-unit       the tests of the package, two at a time
-lessons    every cell of every lesson and solution; a claim must print what is stored (nbval)
-notebooks  the tests that execute notebooks: exercises with and without their solutions, the classroom's cycle
+unit       the tests of the package
+lessons    every cell of every lesson; a claim must print what is stored (nbval)
+notebooks  the tests that execute notebooks: solutions, exercises with and without their solutions, the classroom's cycle
+
+All but the first run two processes at a time, with one thread each. They share a cache in a temporary folder, empty at
+the start: the first lesson that wants a backbone trains it, and one that wants it meanwhile waits.
 """
 
 from __future__ import annotations
@@ -22,6 +25,20 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 NOT_OURS = {".git", ".venv"}
 PYTEST = ["-m", "pytest", "-p", "no:cacheprovider"]
+TWO = ["-n", "2"]
+WHOLE_FILES = ["--dist", "loadfile", "--no-loadscope-reorder"]  # a notebook's cells share a kernel; files in our order
+# The longest lessons go first, so that none is left running alone at the end. Between two of them that take the same
+# backbones from the store (12, 13, 15, 20) stands one that doesn't: it gives the first the time to train them.
+FIRST = "12 10 08 13 11 09 07 15 06 05 20".split()
+
+
+def lessons() -> list[str]:
+    """Every lesson, in the order in which they are started."""
+    found = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("notebooks/*.ipynb"))
+    order = {number: place for place, number in enumerate(FIRST)}
+    return sorted(found, key=lambda path: order.get(Path(path).name[:2], len(order)))
+
+
 # The phases stop at nothing: pytest fails when it collects no test, so that an empty phase can't pass for a green one.
 PHASES = {
     "style": [
@@ -31,9 +48,9 @@ PHASES = {
         ["tools/make_exercises.py", "--check"],
         ["tools/claims.py", "check"],
     ],
-    "unit": [[*PYTEST, "-n", "2", "tests", "-m", "not notebooks"]],
-    "lessons": [[*PYTEST, "--nbval-lax", "--nbval-current-env", "notebooks", "solutions"]],
-    "notebooks": [[*PYTEST, "tests", "-m", "notebooks"]],
+    "unit": [[*PYTEST, *TWO, "tests", "-m", "not notebooks"]],
+    "lessons": [[*PYTEST, *TWO, *WHOLE_FILES, "--nbval-lax", "--nbval-current-env", *lessons()]],
+    "notebooks": [[*PYTEST, *TWO, "--dist", "loadgroup", "tests", "-m", "notebooks"]],
 }
 
 
@@ -41,7 +58,8 @@ def environment(scratch: Path) -> dict[str, str]:
     """Everything that a test run would write, or read of the person's own settings, goes to a temporary folder."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "JUPYTER_", "IPYTHON"))}
     folders = (
-        "JUPYTER_CONFIG_DIR JUPYTER_DATA_DIR JUPYTER_RUNTIME_DIR IPYTHONDIR MPLCONFIGDIR HYPOTHESIS_STORAGE_DIRECTORY"
+        "JUPYTER_CONFIG_DIR JUPYTER_DATA_DIR JUPYTER_RUNTIME_DIR IPYTHONDIR MPLCONFIGDIR HYPOTHESIS_STORAGE_DIRECTORY "
+        "SSLCOURSE_CACHE"
     )
     for name in folders.split():
         env[name] = str(scratch / name.lower())
@@ -51,6 +69,7 @@ def environment(scratch: Path) -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONPATH": str(ROOT / "tests" / "offline"),  # no network, in kernels of notebooks as well
         "PYTHONUNBUFFERED": "1",
+        **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),  # two run at a time
         "MPLBACKEND": "Agg",
     }
 

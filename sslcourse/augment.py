@@ -9,15 +9,21 @@ which lives on the images' device.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+from sslcourse.device import constant, made_once
 
 LUMA = (
     0.299,
     0.587,
     0.114,
 )  # weights of red, green and blue in gray (ITU-R BT.601), as Pillow and torchvision use
+RATIO = (3 / 4, 4 / 3)  # of a crop's width to its height, the extremes
+TO_YIQ = (LUMA, (0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135))  # gray and two axes of chroma
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -42,12 +48,17 @@ def square_symmetry(images: Tensor, elements: Tensor) -> Tensor:
     elements is int64 (N,) in [0, 8): element e mirrors left and right when e >= 4, and then turns counter-clockwise
     by (e % 4) * 90 degrees.
     """
-    moved = torch.empty_like(images)
-    for element in range(8):
-        chosen = (elements == element).nonzero().squeeze(1)  # (n_e,)
-        if len(chosen):
-            moved[chosen] = one_symmetry(images[chosen], element)
-    return moved
+    count, channels, side, _ = images.shape
+    source = _sources(side, images.device)[elements]  # (N, H * H): which pixel comes to each place
+    moved = images.flatten(2).gather(2, source[:, None].expand(-1, channels, -1))  # (N, C, H * H)
+    return moved.view(count, channels, side, side)
+
+
+@made_once
+def _sources(side: int, device: torch.device) -> Tensor:
+    """For each of the eight symmetries, the pixel that it brings to each place: int64 (8, side * side)."""
+    places = torch.arange(side * side, device=device).view(side, side)
+    return torch.stack([one_symmetry(places, element).flatten() for element in range(8)])
 
 
 def one_symmetry(images: Tensor, element: int) -> Tensor:
@@ -69,11 +80,12 @@ def resampling_matrix(start: Tensor, length: Tensor, size: int, out: int) -> Ten
     target = (torch.arange(out, device=start.device) + 0.5) / out  # (out,) centres of the pixels written, in [0, 1]
     centre = start[:, None] + target * length[:, None]  # (N, out)
     reach = (length.abs() / out).clamp(min=1.0)[:, None, None]  # (N, 1, 1)
-    low = torch.minimum(start, start + length)[:, None, None]  # the filter must not see outside the crop
-    high = torch.maximum(start, start + length)[:, None, None]
-    weight = (1 - (centre[..., None] - pixel).abs() / reach).clamp(min=0)  # (N, out, size)
-    weight = weight * ((pixel > low) & (pixel < high))
-    return weight / weight.sum(dim=-1, keepdim=True).clamp(min=1e-8)
+    end = start + length
+    inside = (pixel > torch.minimum(start, end)[:, None]) & (pixel < torch.maximum(start, end)[:, None])  # (N, size)
+    seen = torch.where(inside, pixel, math.inf)  # (N, size): the filter must not see outside the crop
+    # In place, since memory for N * out * size numbers costs as much as the arithmetic: 1 - |centre - seen| / reach.
+    weight = (centre[:, :, None] - seen[:, None]).abs_().div_(-reach).add_(1).clamp_(min=0)  # (N, out, size)
+    return weight.div_(weight.sum(dim=-1, keepdim=True).clamp_(min=1e-8))
 
 
 def blur_matrix(sigma: Tensor, size: int) -> Tensor:
@@ -87,8 +99,37 @@ def blur_matrix(sigma: Tensor, size: int) -> Tensor:
 def resample(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """rows (N, h, H) and columns (N, w, W) applied to images (N, C, H, W): the result is (N, C, h, w)."""
     count, channels, height, width = images.shape
-    narrowed = images.reshape(count, channels * height, width) @ columns.transpose(1, 2)  # (N, C*H, w)
-    return rows[:, None] @ narrowed.view(count, channels, height, -1)  # (N, C, h, w)
+    lines = images.transpose(1, 2).reshape(count, height * channels, width)  # (N, H*C, W): free for `in_lines`
+    narrowed = torch.bmm(lines, columns.transpose(1, 2))  # (N, H*C, w)
+    low = torch.bmm(rows, narrowed.view(count, height, -1))  # (N, h, C*w)
+    return low.view(count, len(rows[0]), channels, -1).transpose(1, 2)
+
+
+def in_lines(images: Tensor) -> Tensor:
+    """The same images (N, C, H, W), in memory row by row with the channels of a row together, as `resample` reads them."""
+    return images.transpose(1, 2).contiguous().transpose(1, 2)
+
+
+def resize(maps: Tensor, size: tuple[int, int], mode: str = "bilinear") -> Tensor:
+    """`functional.interpolate(maps, size, mode=mode)` as two matrix products: (N, C, H, W) -> (N, C, *size).
+
+    On a GPU the gradients of `interpolate` and of adaptive pooling are added up in any order, so that no two runs give
+    the same bits; those of a matrix product are not. mode is "bilinear", "bicubic" or "area" (the mean over cells).
+    """
+    if maps.shape[-2:] == size:
+        return maps
+    rows, columns = (
+        _interpolation(side, out, mode, maps.device, maps.dtype)  # (out, side)
+        for side, out in zip(maps.shape[-2:], size, strict=True)
+    )
+    return rows @ (maps @ columns.T)
+
+
+@made_once
+def _interpolation(side: int, out: int, mode: str, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """What `interpolate` makes of a row of `side` numbers, as a matrix (out, side): its answers to the unit vectors."""
+    units = torch.eye(side, device=device).view(side, 1, 1, side)
+    return functional.interpolate(units, (1, out), mode=mode).view(side, out).T.to(dtype)
 
 
 def random_boxes(
@@ -97,14 +138,20 @@ def random_boxes(
     width: int,
     generator: torch.Generator,
     scale: tuple[float, float] = (0.08, 1.0),
-    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    ratio: tuple[float, float] = RATIO,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Crop boxes (top, left, height, width), each float (count,) in pixels, inside an image of height x width.
 
     The area is a share of the image drawn uniformly from `scale`, the aspect ratio (width / height) log-uniformly from
     `ratio` (Szegedy et al., 2014, 1409.4842); a side that would leave the image is cut to its length.
     """
-    a, b, c, d = torch.rand(4, count, generator=generator, device=generator.device)  # (count,) each
+    return _boxes(_draws(generator, 4, count), height, width, scale, ratio)
+
+
+def _boxes(
+    draws: Iterator[Tensor], height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    a, b, c, d = (next(draws) for _ in range(4))  # (count,) each
     area = height * width * (scale[0] + (scale[1] - scale[0]) * a)
     aspect = torch.exp(math.log(ratio[0]) + (math.log(ratio[1]) - math.log(ratio[0])) * b)
     h = (area / aspect).sqrt().clamp(min=1, max=height)
@@ -117,7 +164,7 @@ def random_resized_crop(
     generator: torch.Generator,
     size: int | None = None,
     scale: tuple[float, float] = (0.08, 1.0),
-    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    ratio: tuple[float, float] = RATIO,
     flip: float = 0.5,
     blur: float = 0.0,
     sigma: tuple[float, float] = (0.1, 2.0),
@@ -125,22 +172,36 @@ def random_resized_crop(
     """A random crop of each image, resized to size x size (default: the images' height), mirrored with probability
     `flip` and blurred with probability `blur` by a Gaussian of `sigma` pixels. (N, C, H, W) -> (N, C, size, size).
     """
-    count, _, height, width = images.shape
-    out = size or height
-    top, left, h, w = random_boxes(count, height, width, generator, scale, ratio)
-    mirrored = _chance(count, flip, generator)
+    draws = _draws(generator, _cropping(blur), len(images))
+    return _cropped(images, draws, size or images.shape[-2], scale, ratio, flip, blur, sigma)
+
+
+def _cropping(blur: float) -> int:
+    """How many random numbers a crop takes for each image."""
+    return 7 if blur > 0 else 5
+
+
+def _cropped(
+    images: Tensor, draws: Iterator[Tensor], out: int, scale: tuple[float, float], ratio: tuple[float, float],
+    flip: float, blur: float, sigma: tuple[float, float],
+) -> Tensor:  # fmt: skip
+    """One crop of each image for each number drawn: (N, C, H, W) -> (views * N, C, out, out), the first views first."""
+    height, width = images.shape[-2:]
+    top, left, h, w = _boxes(draws, height, width, scale, ratio)
+    mirrored = next(draws) < flip
     columns = resampling_matrix(torch.where(mirrored, left + w, left), torch.where(mirrored, -w, w), width, out)
     rows = resampling_matrix(top, h, height, out)
     if blur > 0:
-        strength = _uniform(count, sigma, generator) * _chance(count, blur, generator)  # (N,), 0 where not blurred
+        strength = _between(*sigma, next(draws)) * (next(draws) < blur)  # (views * N,), 0 where not blurred
         smooth = blur_matrix(strength, out)
         rows, columns = smooth @ rows, smooth @ columns
-    return resample(images, rows, columns)
+    views = zip(rows.split(len(images)), columns.split(len(images)), strict=True)
+    return torch.cat([resample(images, *matrices) for matrices in views])
 
 
 def random_flip(images: Tensor, generator: torch.Generator, probability: float = 0.5) -> Tensor:
     """Mirror each image left and right with the given probability."""
-    mirrored = _chance(len(images), probability, generator)
+    mirrored = next(_draws(generator, 1, len(images))) < probability
     return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
 
 
@@ -162,21 +223,21 @@ def color_matrix(brightness: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:
     brightness and saturation are factors (1 changes nothing), as in torchvision. hue is in turns, in [-0.5, 0.5], and
     rotates the chroma plane of YIQ: unlike a hue shift in HSV it is linear, and it keeps the gray value exactly.
     """
-    luma = torch.tensor(LUMA, device=hue.device)
-    to_yiq = torch.stack(
-        [
-            luma,
-            luma.new_tensor([0.595716, -0.274453, -0.321263]),
-            luma.new_tensor([0.211456, -0.522591, 0.311135]),
-        ]
-    )  # (3, 3)
+    to_yiq, from_yiq = constant(TO_YIQ, hue.device), _from_yiq(hue.device)  # (3, 3) each
     angle = 2 * math.pi * hue
     cos, sin, one, zero = angle.cos(), angle.sin(), torch.ones_like(hue), torch.zeros_like(hue)
     turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], dim=1).view(-1, 3, 3)  # (N, 3, 3)
-    rotate = torch.linalg.inv(to_yiq) @ turn @ to_yiq  # (N, 3, 3)
-    identity, gray = torch.eye(3, device=hue.device), luma.expand(3, 3)
+    rotate = from_yiq @ turn @ to_yiq  # (N, 3, 3)
+    identity, gray = torch.eye(3, device=hue.device), to_yiq[0].expand(3, 3)
     saturate = saturation[:, None, None] * identity + (1 - saturation)[:, None, None] * gray  # (N, 3, 3)
     return brightness[:, None, None] * (saturate @ rotate)
+
+
+@made_once
+def _from_yiq(device: torch.device) -> Tensor:
+    return torch.linalg.inv(torch.tensor(TO_YIQ)).to(
+        device
+    )  # on the CPU: on a GPU the inverse would wait for its check
 
 
 def color_jitter(
@@ -194,17 +255,27 @@ def color_jitter(
     Factors are drawn uniformly from [max(0, 1 - s), 1 + s], hue from [-hue, hue] turns, for each image. Everything is
     one affine map per image in a fixed order (torchvision shuffles the order and clips in between).
     """
-    count = len(images)
-    on = _chance(count, probability, generator)
+    return _jittered(
+        images, _draws(generator, JITTER, len(images)), brightness, contrast, saturation, hue, probability, gray
+    )
+
+
+JITTER = 6  # random numbers that colour jitter takes for each image
+
+
+def _jittered(
+    images: Tensor, draws: Iterator[Tensor], brightness: float, contrast: float, saturation: float, hue: float,
+    probability: float, gray: float,
+) -> Tensor:  # fmt: skip
+    on = next(draws) < probability  # (N,)
     bright, contrasted, saturated = (
-        torch.where(on, _uniform(count, (max(0.0, 1 - s), 1 + s), generator), torch.ones((), device=images.device))
-        for s in (brightness, contrast, saturation)
+        torch.where(on, _between(max(0.0, 1 - s), 1 + s, next(draws)), 1.0) for s in (brightness, contrast, saturation)
     )  # (N,) each
-    turned = _uniform(count, (-hue, hue), generator) * on
-    saturated = torch.where(_chance(count, gray, generator), torch.zeros_like(saturated), saturated)
+    turned = _between(-hue, hue, next(draws)) * on
+    saturated = torch.where(next(draws) < gray, 0.0, saturated)
     matrix = color_matrix(bright, saturated, turned)  # (N, 3, 3)
     flat = images.flatten(2)  # (N, 3, H*W)
-    luma = torch.tensor(LUMA, device=images.device)
+    luma = constant(LUMA, images.device)
     mean = bright * (luma @ flat.mean(dim=2).T)  # (N,) mean gray after brightness: hue and saturation keep it
     matrix = contrasted[:, None, None] * matrix
     offset = ((1 - contrasted) * mean)[:, None, None].expand(-1, 3, 1)  # (N, 3, 1)
@@ -213,7 +284,11 @@ def color_jitter(
 
 def solarize(images: Tensor, generator: torch.Generator, probability: float = 0.2, threshold: float = 0.5) -> Tensor:
     """Invert the values above `threshold`, for each image with the given probability."""
-    on = _chance(len(images), probability, generator)[:, None, None, None]
+    return _solarized(images, next(_draws(generator, 1, len(images))) < probability, threshold)
+
+
+def _solarized(images: Tensor, chosen: Tensor, threshold: float = 0.5) -> Tensor:
+    on = chosen[:, None, None, None]
     return torch.where(on & (images >= threshold), 1 - images, images)
 
 
@@ -224,6 +299,7 @@ def view(
     images: Tensor,
     generator: torch.Generator,
     *,
+    times: int = 1,
     size: int | None = None,
     scale: tuple[float, float] = (0.2, 1.0),
     flip: float = 0.5,
@@ -232,28 +308,34 @@ def view(
     blur: float = 0.0,
     solarized: float = 0.0,
 ) -> Tensor:
-    """One random view of each image, after SimCLR's recipe (Chen et al., 2020, 2002.05709): (N, 3, H, W) -> (N, 3, size, size).
+    """Random views of each image, after SimCLR's recipe (Chen et al., 2020, 2002.05709): (N, 3, H, W) -> (times * N, 3, size, size).
 
     images     uint8, or float in [0, 1]
+    times      views of each image, the first ones of all images first; drawn as `times` calls would draw them
     size       pixels; by default the images' height
     scale      share of the picture that a crop takes; with (1, 1) its shape alone trims one side, by up to 13%
     jitter     strength of the colour jitter, with probability 0.8; the paper takes 1, and 0.5 for CIFAR-10
     flip, gray, blur, solarized   probabilities. The paper blurs no small images
     """
-    images = to_float(images)
     out = size or images.shape[-2]
     sigma = (0.1, max(0.2, out / 112))  # two pixels for images of 224, as in the paper
-    images = random_resized_crop(images, generator, size, scale=scale, flip=flip, blur=blur, sigma=sigma)
-    if jitter or gray:
-        images = color_jitter(
-            images, generator, 0.8 * jitter, 0.8 * jitter, 0.8 * jitter, 0.2 * jitter, probability=0.8, gray=gray
-        )
-    return solarize(images, generator, solarized) if solarized else images
+    coloured = bool(jitter or gray)
+    draws = _draws(generator, _cropping(blur) + JITTER * coloured + bool(solarized), len(images), times)
+    seen = _cropped(to_float(in_lines(images)), draws, out, scale, RATIO, flip, blur, sigma)
+    if coloured:
+        strength = 0.8 * jitter
+        seen = _jittered(seen, draws, strength, strength, strength, 0.2 * jitter, probability=0.8, gray=gray)
+    return _solarized(seen, next(draws) < solarized) if solarized else seen
 
 
-def _uniform(count: int, bounds: tuple[float, float], generator: torch.Generator) -> Tensor:
-    return bounds[0] + (bounds[1] - bounds[0]) * torch.rand(count, generator=generator, device=generator.device)
+def _draws(generator: torch.Generator, kinds: int, count: int, times: int = 1) -> Iterator[Tensor]:
+    """`kinds` random numbers in [0, 1) for each view of each image, one kind (times * count,) after the other.
+
+    All in one call, since a GPU is asked for each call: a view takes a dozen of them.
+    """
+    drawn = torch.rand(times, kinds, count, generator=generator, device=generator.device)
+    return iter(drawn.transpose(0, 1).reshape(kinds, -1).unbind())
 
 
-def _chance(count: int, probability: float, generator: torch.Generator) -> Tensor:
-    return torch.rand(count, generator=generator, device=generator.device) < probability
+def _between(low: float, high: float, draw: Tensor) -> Tensor:
+    return low + (high - low) * draw

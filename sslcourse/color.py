@@ -11,6 +11,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from sslcourse.device import constant, made_once
+
 XYZ_FROM_RGB = (
     (0.412453, 0.357580, 0.180423),
     (0.212671, 0.715160, 0.072169),
@@ -23,9 +25,13 @@ REACH = 110  # |a| and |b| of every colour that a screen shows are below it
 def linear(images: Tensor) -> Tensor:
     """sRGB, uint8 or float in [0, 1], to amounts of light in [0, 1]: a screen's number isn't proportional to its light."""
     if not images.is_floating_point():  # 256 values: look them up, since a power for each pixel takes long
-        values = torch.arange(256, device=images.device) / 255
-        return linear(values)[images.long()]
+        return _linear_bytes(images.device)[images.long()]
     return torch.where(images > 0.04045, ((images + 0.055) / 1.055) ** 2.4, images / 12.92)
+
+
+@made_once
+def _linear_bytes(device: torch.device) -> Tensor:
+    return linear(torch.arange(256, device=device) / 255)
 
 
 def _compress(xyz: Tensor) -> Tensor:
@@ -36,7 +42,7 @@ def _compress(xyz: Tensor) -> Tensor:
 def rgb_to_lab(images: Tensor) -> Tensor:
     """sRGB (N, 3, H, W), uint8 or float in [0, 1], to CIE Lab (N, 3, H, W): L in [0, 100], a and b within +-110."""
     light = linear(images)
-    matrix = light.new_tensor(XYZ_FROM_RGB) / light.new_tensor(WHITE)[:, None]  # (3, 3)
+    matrix = constant(XYZ_FROM_RGB, light.device, light.dtype) / constant(WHITE, light.device, light.dtype)[:, None]
     x, y, z = _compress(torch.einsum("ij,njhw->nihw", matrix, light)).unbind(1)  # (N, H, W) each; 1 for white
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=1)
 
@@ -44,7 +50,8 @@ def rgb_to_lab(images: Tensor) -> Tensor:
 def lightness(images: Tensor) -> Tensor:
     """The L of Lab alone, (N, 1, H, W) in [0, 100]: a third of the work of `rgb_to_lab`."""
     light = linear(images)
-    luminance = torch.einsum("j,njhw->nhw", light.new_tensor(XYZ_FROM_RGB[1]), light)[:, None]
+    weights = constant(XYZ_FROM_RGB[1], light.device, light.dtype)  # (3,)
+    luminance = torch.einsum("j,njhw->nhw", weights, light)[:, None]
     return 116 * _compress(luminance) - 16
 
 
@@ -53,10 +60,15 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
     lightness, a, b = lab.unbind(1)
     y = (lightness + 16) / 116
     f = torch.stack([y + a / 500, y, y - b / 200], dim=1)  # (N, 3, H, W)
-    xyz = torch.where(f > 0.2068966, f**3, (f - 16 / 116) / 7.787) * f.new_tensor(WHITE)[:, None, None]
-    light = torch.einsum("ij,njhw->nihw", torch.linalg.inv(f.new_tensor(XYZ_FROM_RGB)), xyz)
+    xyz = torch.where(f > 0.2068966, f**3, (f - 16 / 116) / 7.787) * constant(WHITE, f.device, f.dtype)[:, None, None]
+    light = torch.einsum("ij,njhw->nihw", _rgb_from_xyz(f.device, f.dtype), xyz)
     bright = 1.055 * light.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
     return torch.where(light > 0.0031308, bright, 12.92 * light).clamp(0, 1)
+
+
+@made_once
+def _rgb_from_xyz(device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.linalg.inv(torch.tensor(XYZ_FROM_RGB, dtype=dtype)).to(device)
 
 
 def chroma(lab: Tensor) -> Tensor:

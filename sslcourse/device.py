@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import shutil
@@ -61,6 +62,33 @@ def fits(nbytes: int, device: torch.device) -> bool:
     if device.type == "mps":
         return nbytes < torch.mps.recommended_max_memory() // 4
     return True  # on the CPU the images are in memory already
+
+
+def made_once(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Keep what `make` gives for the same arguments, its device among them: fixed tensors, which nobody may write to.
+
+    A tensor that is made on the CPU and sent to a GPU at each step would make the CPU wait for the GPU each time.
+    """
+
+    kept: dict[tuple, Tensor] = {}
+
+    @functools.wraps(make)
+    def made(*key: Any) -> Tensor:
+        if key not in kept:
+            with torch.inference_mode(False), torch.no_grad():  # whoever asks first: others need it for a gradient
+                tensor = make(*key)
+            if type(tensor) is not Tensor:  # it is being traced, and holds no numbers
+                return tensor
+            kept[key] = tensor
+        return kept[key]
+
+    return torch.compiler.assume_constant_result(made)
+
+
+@made_once
+def constant(values: tuple, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Fixed numbers, in nested tuples, as a tensor that lives on `device`."""
+    return torch.tensor(values, device=device, dtype=dtype)
 
 
 def derive_seed(*parts: int | str) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sslcourse import device as devices
+from sslcourse.augment import resize
 
 
 def linear(dim: int, outputs: int) -> nn.Linear:
@@ -105,8 +106,8 @@ class Decoder(nn.Module):
         joined = 0
         for lateral, m in zip(self.lateral, maps, strict=True):
             if m.shape[-1] < self.side:
-                brought = functional.interpolate(lateral(m), size, mode="bilinear")
+                brought = resize(lateral(m), size)
             else:  # the small map goes through the convolution, as it costs less
-                brought = lateral(functional.adaptive_avg_pool2d(m, size))
+                brought = lateral(resize(m, size, mode="area"))
             joined = joined + brought  # (N, width, side, side)
         return self.last(self.smooth(joined))

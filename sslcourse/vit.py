@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sslcourse.augment import resize
 from sslcourse.errors import CourseError
 
 STAGES = 4
@@ -115,7 +116,7 @@ class VisionTransformer(nn.Module):
         if (rows, columns) == (self.side, self.side):
             return place
         grid = place.transpose(1, 2).unflatten(2, (self.side, self.side))  # (1, d, side, side)
-        return functional.interpolate(grid, (rows, columns), mode="bicubic").flatten(2).transpose(1, 2)
+        return resize(grid, (rows, columns), mode="bicubic").flatten(2).transpose(1, 2)
 
     def with_class_token(self, tokens: Tensor) -> Tensor:
         """(N, T, d) -> (N, 1 + T, d)."""

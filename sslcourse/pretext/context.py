@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sslcourse import augment, heads, losses, patches
 from sslcourse.backbones import Backbone
+from sslcourse.device import constant
 from sslcourse.errors import CourseError, suggest
 from sslcourse.pretext.base import PretextTask
 
@@ -105,11 +106,13 @@ def place_pairs(
     size = max(1, round(patch * min(shape)))
     apart, loose = size + round(gap * size), round(jitter * size)
     place = position.device
-    offset = torch.tensor(OFFSETS, device=place)[position]  # (M, 2)
+    offset = constant(OFFSETS, place, torch.int64)[position]  # (M, 2)
     further = torch.randint(loose + 1, offset.shape, generator=generator, device=place)  # (M, 2)
     aside = further - (loose + 1) // 2
     step = torch.where(offset == 0, aside, offset * (apart + further))  # (M, 2) from first to second
-    room = torch.tensor(shape, device=place) - size - step.abs()  # (M, 2) whole pixels that the pair can move by
+    room = (
+        constant(tuple(shape), place, torch.int64) - size - step.abs()
+    )  # (M, 2) whole pixels that the pair can move by
     share = torch.rand(step.shape, generator=generator, device=place)
     low = (share * (room + 1)).long().minimum(room)  # (M, 2), in [0, room]
     first = low + (-step).clamp(min=0)
@@ -122,7 +125,7 @@ def project_colour(images: Tensor) -> Tensor:
     Lenses shift green against red and blue, outwards from the centre; without this axis a patch doesn't say how far
     out it lies (Doersch et al., 2015). (N, 3, H, W) -> (N, 3, H, W), about in [0, 1].
     """
-    axis = images.new_tensor([-1.0, 2.0, -1.0])
+    axis = constant((-1.0, 2.0, -1.0), images.device, images.dtype)
     matrix = torch.eye(3, device=images.device) - axis[:, None] * axis / axis.square().sum()  # (3, 3)
     return torch.einsum("ij,njhw->nihw", matrix, images)
 
@@ -149,7 +152,7 @@ def chromatic_aberration(images: Tensor, strength: float = 0.03) -> Tensor:
     count, _, height, width = images.shape
     channels = []
     for c, grow in enumerate((1 + strength, 1.0, 1 - strength)):
-        whole = images.new_tensor([height, width])
+        whole = constant((height, width), images.device, images.dtype)
         start, length = (whole - whole / grow) / 2, whole / grow
         rows, columns = (
             augment.resampling_matrix(start[i].expand(count), length[i].expand(count), side, side)

@@ -64,16 +64,14 @@ class DINO(TwoViews):
 
     def views(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """uint8 (N, 3, H, W) -> two large crops (2N, 3, H, H), first ones first; with `local`, small ones (local * N, 3, H/2, H/2)."""
-        large = torch.cat(super().views(images, generator))
+        large = self.drawn(images, generator)
         if not self.local:
             return (large,)
-        small = [
-            augment.view(
-                images, generator, size=images.shape[-1] // 2, scale=(0.1, self.local_crop),
-                jitter=self.jitter, gray=self.gray,
-            ) for _ in range(self.local)
-        ]  # fmt: skip
-        return large, torch.cat(small)
+        small = augment.view(
+            images, generator, times=self.local, size=images.shape[-1] // 2, scale=(0.1, self.local_crop),
+            jitter=self.jitter, gray=self.gray,
+        )  # fmt: skip
+        return large, small
 
     def forward(self, large: Tensor, small: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.no_grad():

@@ -58,7 +58,7 @@ class Inpainting(PretextTask):
         """The head's picture, (N, 3, H, W); what it sees inside the hole is the mean colour, whatever `images` has there."""
         seen = torch.where(hole, self.backbone.mean, images)  # the mean colour is zero after the preprocessing
         out = functional.pixel_shuffle(self.head(self.backbone.stages(seen)), 2)  # (N, 12, 16, 16) -> (N, 3, 32, 32)
-        out = functional.interpolate(out, images.shape[-2:], mode="bilinear") if out.shape != images.shape else out
+        out = augment.resize(out, images.shape[-2:])
         return self.backbone.mean + out * self.backbone.std
 
     @torch.no_grad()

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sslcourse import augment, heads, losses
 from sslcourse.backbones import Backbone
+from sslcourse.device import constant
 from sslcourse.errors import CourseError, suggest
 from sslcourse.pretext.base import PretextTask
 from sslcourse.pretext.rotation import require_square
@@ -59,7 +60,7 @@ class Transformation(PretextTask):
             moved = torch.cat([augment.one_symmetry(images, e) for e in self.elements])  # (count * N, 3, H, H)
             return moved, torch.arange(count, device=images.device).repeat_interleave(len(images))
         answer = torch.randint(count, (len(images),), generator=generator, device=images.device)  # (N,)
-        elements = torch.tensor(self.elements, device=images.device)[answer]  # (N,)
+        elements = constant(tuple(self.elements), images.device, torch.int64)[answer]  # (N,)
         return augment.square_symmetry(images, elements), answer
 
     def forward(self, moved: Tensor, answer: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

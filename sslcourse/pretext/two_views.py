@@ -33,8 +33,12 @@ class TwoViews(PretextTask):
 
     def views(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """uint8 (N, 3, H, W) -> two random views of each image, (N, 3, H, H) each, in [0, 1]."""
+        return self.drawn(images, generator).chunk(2)
+
+    def drawn(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Both views in one tensor (2N, 3, H, H), the first ones first."""
         how = {"scale": (self.crop, 1.0), "jitter": self.jitter, "gray": self.gray, "blur": self.blur}
-        return augment.view(images, generator, **how), augment.view(images, generator, **how)
+        return augment.view(images, generator, times=2, **how)
 
 
 def refuse_outside(**shares: float) -> None:

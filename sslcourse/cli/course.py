@@ -55,7 +55,7 @@ def _notebook(lesson: str) -> Path:
     return lessons[lesson.zfill(2)]
 
 
-@command(stopped=texts.doctor_stopped)
+@command(stopped=texts.doctor_stopped, computes=False)
 def doctor(
     quick: Annotated[
         bool, typer.Option("--quick", help="Leave out the ten seconds in which speed is measured.")
@@ -68,7 +68,7 @@ def doctor(
     sys.exit(the_doctor.run(json=as_json, quick=quick))
 
 
-@command(stopped=texts.listing_stopped)
+@command(stopped=texts.listing_stopped, computes=False)
 def tasks(as_json: options.Json = False) -> None:
     """List the pretext tasks and their options."""
     from sslcourse import pretext

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 import typer
 
+from sslcourse.busy import make_room
 from sslcourse.console import let_print
 from sslcourse.errors import CourseError
 
@@ -45,16 +46,21 @@ class Stopped(Exception):
         self.code = 128 + number
 
 
-def command(stopped: Callable[..., str], name: str | None = None) -> Callable[[Callable], Callable]:
+def command(
+    stopped: Callable[..., str], name: str | None = None, computes: bool = True
+) -> Callable[[Callable], Callable]:
     """Make a function a command of `app`.
 
-    stopped  what is true after an interruption, one sentence: a function of the command's parameters
+    stopped   what is true after an interruption, one sentence: a function of the command's parameters
+    computes  whether its threads have to make room where other programs want the cores
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(function)
         def run(**given: Any) -> None:
             try:
+                if computes:
+                    make_room()
                 function(**given)
             except KeyboardInterrupt as interrupt:
                 raise Stopped(stopped(**given), getattr(interrupt, "number", signal.SIGINT)) from None

@@ -63,6 +63,7 @@ def findings(quick: bool = True) -> Iterator[Finding]:
     gpus = gpu.ask_gpus(torch.value)
     yield from look("GPU", gpu.check_gpus, gpus, torch.value)
     yield from look("GPU memory", gpu.check_gpu_memory, gpus, driver)
+    yield from look("cores", machine.check_busy)
     yield from look("threads", machine.check_threads, torch.value)
     yield from look("figures", notebooks.check_figures)
     yield from look("notebooks", notebooks.check_notebooks)

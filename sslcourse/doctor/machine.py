@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from typing import Any
 
+from sslcourse import busy
 from sslcourse.doctor import system
 from sslcourse.doctor.asking import ask
 from sslcourse.doctor.finding import Finding, counted, gib
@@ -79,6 +80,26 @@ def check_threads(facts: dict[str, Any] | None) -> Finding:
         why = "Most cores stay idle. Before you start JupyterLab:"
         return Finding("threads", "warning", found, f"{why}\n{setting('OMP_NUM_THREADS', str(usable))}")
     return Finding("threads", "ok", found)
+
+
+def check_busy() -> Finding:
+    """Whether other programs want the cores that torch would compute on."""
+    taken, cores = busy.taken_by_others(), busy.cores()
+    if taken is None:
+        return Finding("cores", "ok", "how busy they are is not known on this system")
+    found = f"other programs take {taken:.1f} of {counted(cores, 'core')}"
+    if not busy.is_much(taken):
+        return Finding("cores", "ok", found, figures={"taken": taken})
+    chosen = [f"{name}={os.environ[name]}" for name in busy.CHOSEN if name in os.environ]
+    advice = "Training shares them, and is slower for it: see which programs they are with `top`, and close them.\n"
+    if chosen:
+        advice += f"How threads wait has been decided here: {', '.join(chosen)}."
+    else:
+        advice += (
+            "`sslcourse lab` and the commands that train make room by themselves. Before you start JupyterLab in another way:\n"
+            + setting(busy.POLICY, "passive")
+        )
+    return Finding("cores", "warning", found, advice, {"taken": taken})
 
 
 def check_shared_memory() -> Finding | None:

@@ -99,10 +99,10 @@ def blur_matrix(sigma: Tensor, size: int) -> Tensor:
 def resample(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """rows (N, h, H) and columns (N, w, W) applied to images (N, C, H, W): the result is (N, C, h, w)."""
     count, channels, height, width = images.shape
+    out = (rows.shape[1], columns.shape[1])
     lines = images.transpose(1, 2).reshape(count, height * channels, width)  # (N, H*C, W): free for `in_lines`
-    narrowed = torch.bmm(lines, columns.transpose(1, 2))  # (N, H*C, w)
-    low = torch.bmm(rows, narrowed.view(count, height, -1))  # (N, h, C*w)
-    return low.view(count, len(rows[0]), channels, -1).transpose(1, 2)
+    narrowed = torch.bmm(lines, columns.transpose(1, 2)).view(count, height, channels * out[1])
+    return torch.bmm(rows, narrowed).view(count, out[0], channels, out[1]).transpose(1, 2)
 
 
 def in_lines(images: Tensor) -> Tensor:

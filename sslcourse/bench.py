@@ -68,15 +68,19 @@ def run(*, seconds: float = 4.0, device: str = "auto") -> dict[str, Any]:
 
 
 def loop_against_bare_step(
-    make: Callable[[], PretextTask], images: Tensor, where: torch.device, seconds: float, batch: int = BATCH
-) -> dict[str, float]:
-    """Images per second of `train.pretrain` over those of forward, backward and step on views that are ready."""
+    make: Callable[[], PretextTask], images: Tensor, where: torch.device, seconds: float, batch: int = BATCH,
+    rounds: int = ROUNDS, **options: Any,
+) -> dict[str, float]:  # fmt: skip
+    """Images per second of `train.pretrain` over those of forward, backward and step on views that are ready.
+
+    options  further fields of the loop's TrainConfig: compile=True compares it with the step that isn't compiled
+    """
     task, bare_step = make(), _bare_step(make(), images[:batch], where)
 
     def loop(steps: int) -> None:
-        _pretrain(task, images, where, steps, batch)
+        _pretrain(task, images, where, steps, batch, **options)
 
-    return _side_by_side(loop, _repeated(bare_step), where, seconds, batch)
+    return _side_by_side(loop, _repeated(bare_step), where, seconds, batch, rounds)
 
 
 def _bare_step(task: PretextTask, images: Tensor, where: torch.device) -> Callable[[], None]:
@@ -174,8 +178,10 @@ def one_process(name: str, arch: str, seconds: float, batch: int) -> None:
         print(batch * steps / (time.perf_counter() - begin))
 
 
-def _pretrain(task: PretextTask, images: Tensor | ImageFiles, where: torch.device, steps: int, batch: int) -> None:
-    config = train.TrainConfig(steps=steps, batch_size=batch, log_every=10**6)
+def _pretrain(
+    task: PretextTask, images: Tensor | ImageFiles, where: torch.device, steps: int, batch: int, **options: Any
+) -> None:
+    config = train.TrainConfig(steps=steps, batch_size=batch, log_every=10**6, **options)
     train.pretrain(task, images, config, device=where, progress=False)
 
 
@@ -284,9 +290,10 @@ def _one_after_the_other(ours: Callable, theirs: Callable, where: torch.device, 
 
 
 def _side_by_side(
-    ours: Callable[[int], Any], theirs: Callable[[int], Any], where: torch.device, seconds: float, images: int
-) -> dict[str, float]:
-    """Ratio of speeds, ours over theirs, each a function that takes a number of steps; the median over ROUNDS."""
+    ours: Callable[[int], Any], theirs: Callable[[int], Any], where: torch.device, seconds: float, images: int,
+    rounds: int = ROUNDS,
+) -> dict[str, float]:  # fmt: skip
+    """Ratio of speeds, ours over theirs, each a function that takes a number of steps; the median over `rounds`."""
 
     def clock(side: Callable[[int], Any], steps: int) -> float:
         devices.synchronize(where)
@@ -296,8 +303,8 @@ def _side_by_side(
         return (time.perf_counter() - begin) / steps
 
     ours(3), theirs(3)
-    steps = max(5, round(seconds / ROUNDS / clock(theirs, 3)))
-    pairs = [(clock(ours, steps), clock(theirs, steps)) for _ in range(ROUNDS)]
+    steps = max(5, round(seconds / rounds / clock(theirs, 3)))
+    pairs = [(clock(ours, steps), clock(theirs, steps)) for _ in range(rounds)]
     return {
         "ratio": statistics.median(t / o for o, t in pairs),
         "ours, images/s": images / statistics.median(o for o, _ in pairs),

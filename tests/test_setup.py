@@ -212,7 +212,7 @@ def test_version_and_licence_are_said_alike_everywhere():
 
 # Arrows point one way: a module imports its own level and those below it.
 LEVELS = (
-    {"errors", "files", "locking", "console", "paths", "claims"},
+    {"errors", "files", "locking", "console", "paths", "claims", "busy"},
     {"device", "data", "distributed"},
     {"backbones", "vit", "heads", "losses", "augment", "color", "patches", "schedules", "teacher", "record"},
     {"pretext", "supervised", "features", "summary"},

@@ -104,17 +104,17 @@ def leaf_equal(got: Any, want: Any, close: Closeness) -> bool:
         return False
 
 
-def pairs(got: Any, want: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Walk two results together: (path, got, want) for every leaf, and for every container that doesn't fit.
+Path = tuple[Any, ...]  # the indices and keys that lead to a part of a result
 
-    A path reads as code does, to be put behind the name of the result: "[0]", "['loss']".
-    """
+
+def pairs(got: Any, want: Any, path: Path = ()) -> Iterator[tuple[Path, Any, Any]]:
+    """Walk two results together: (path, got, want) for every leaf, and for every container that doesn't fit."""
     if isinstance(want, Mapping) and isinstance(got, Mapping) and set(got) == set(want):
         for key in want:
-            yield from pairs(got[key], want[key], f"{path}[{key!r}]")
+            yield from pairs(got[key], want[key], (*path, key))
     elif isinstance(want, list | tuple) and isinstance(got, list | tuple) and len(got) == len(want):
         for index, (a, b) in enumerate(zip(got, want, strict=True)):
-            yield from pairs(a, b, f"{path}[{index}]")
+            yield from pairs(a, b, (*path, index))
     else:
         yield path, got, want
 
@@ -124,7 +124,7 @@ def equal(got: Any, want: Any, close: Closeness) -> bool:
     return first_difference(got, want, close) is None
 
 
-def first_difference(got: Any, want: Any, close: Closeness) -> tuple[str, Any, Any] | None:
+def first_difference(got: Any, want: Any, close: Closeness) -> tuple[Path, Any, Any] | None:
     """The first leaf (path, got, want) that differs, or None."""
     for path, a, b in pairs(got, want):
         containers = isinstance(b, Mapping | list | tuple)  # here only when the two don't fit, or both are empty

@@ -7,6 +7,7 @@ every case. When none holds: the largest difference, and the first place where t
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from sslcourse.checks.compare import (
     Closeness,
+    Path,
     as_float,
     equal,
     first_difference,
@@ -34,16 +36,28 @@ Case = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
+class Diagnosis:
+    """A sentence for the learner. name: of the mistake, where one was recognized; None where the sentence only describes."""
+
+    sentence: str
+    name: str | None = None
+
+    def __add__(self, more: str) -> Diagnosis:
+        return Diagnosis(self.sentence + more, self.name)
+
+
+@dataclass(frozen=True)
 class Results:
     """What an answer gave and what is needed, in every case; at least one differs.
 
-    names: of the arguments. noun: what the learner wrote ("function", "class" or "value").
+    names: of the arguments, None where a part of a case has none. noun: what the learner wrote ("function", "class" or
+    "value").
     """
 
     got: Sequence[Any]
     want: Sequence[Any]
     cases: Sequence[Case]
-    names: Sequence[str]
+    names: Sequence[str | None]
     close: Closeness
     noun: str
 
@@ -52,35 +66,60 @@ class Results:
         differing = [i for i, (a, b) in enumerate(zip(self.got, self.want, strict=True)) if not equal(a, b, self.close)]
         return sorted(differing, key=lambda i: size(self.cases[i]))
 
-    def subject(self, path: str) -> str:
-        return ("Your value" if self.noun == "value" else f"Your {self.noun}'s result") + path
+    def subject(self, path: Path) -> str:
+        """What a part of a result is called, as the beginning of a sentence."""
+        whole = "Your value" if self.noun == "value" else f"Your {self.noun}'s result"
+        if not path or path == ("value",):
+            return whole
+        *above, last = path
+        if isinstance(last, str) and last.startswith("gradient of argument "):
+            place = int(last.split()[-1])
+            name = self.names[place - 1] if place <= len(self.names) else None
+            return f"The gradient with respect to the {ORDINALS[place - 1]} argument" + (f", `{name}`," if name else "")
+        what = (
+            f"the {ordinal(last)} part"
+            if isinstance(last, int)
+            else f"what stands under {last!r}"
+            if last.isidentifier()
+            else f"the {last}"
+        )
+        parts = [f"the {ordinal(key)} part" if isinstance(key, int) else f"the {key}" for key in reversed(above)]
+        words = " of ".join([what, *parts, *([] if above and isinstance(above[0], str) else ["your result"])])
+        return words[0].upper() + words[1:]
 
 
-def coarse(results: Results) -> str | None:
+ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
+
+
+def ordinal(index: int) -> str:
+    return ORDINALS[index] if index < len(ORDINALS) else f"{index + 1}th"
+
+
+def coarse(results: Results) -> Diagnosis | None:
     """What is wrong with the type, the shape, the dtype or the device, or None."""
     wrong = results.wrong()
     for index in wrong:
         path, a, b = first_difference(results.got[index], results.want[index], results.close)
         subject = results.subject(path)
-        sentence = of_type(a, b, subject, results.noun) or of_shape(a, b, subject)
-        sentence = sentence or of_dtype(a, b, subject, results.close)
-        if sentence is not None:
-            return sentence + where(results.cases[index], results.names, len(wrong), len(results.want))
+        found = of_type(a, b, subject, results.noun) or of_shape(a, b, subject, results.close)
+        found = found or of_dtype(a, b, subject, results.close)
+        if found is not None:
+            return found + where(results.cases[index], results.names, len(wrong), len(results.want))
     return None
 
 
-def fine(results: Results) -> str:
+def fine(results: Results) -> Diagnosis:
     """What is wrong with the numbers."""
     wrong = results.wrong()
     path, a, b = first_difference(results.got[wrong[0]], results.want[wrong[0]], results.close)
     subject = results.subject(path)
     together = [pair for got, want in zip(results.got, results.want, strict=True) for pair in at_path(got, want, path)]
-    sentence = of_nan(a, b, subject) or of_relation(together, results.cases, results.names, subject, results.close)
-    sentence = sentence or of_values(a, b, subject, results.close)
-    return sentence + where(results.cases[wrong[0]], results.names, len(wrong), len(results.want))
+    found = of_nan(a, b, subject) or of_relation(together, results.cases, results.names, subject, results.close)
+    found = found or of_values(a, b, subject, results.close)
+    return found + where(results.cases[wrong[0]], results.names, len(wrong), len(results.want))
 
 
-def at_path(got: Any, want: Any, path: str) -> list[tuple[Any, Any]]:
+def at_path(got: Any, want: Any, path: Path) -> list[tuple[Any, Any]]:
     return [(a, b) for other, a, b in pairs(got, want) if other == path]
 
 
@@ -152,31 +191,39 @@ def size(value: Any) -> int:
     return sum(map(size, value)) if isinstance(value, list | tuple) else 1
 
 
-def where(case: Case, names: Sequence[str], wrong: int, total: int) -> str:
-    """ " That was in the case: images = ...", and in how many of the cases."""
+def described(case: Case, names: Sequence[str | None]) -> str:
+    """ "images: a float32 tensor of shape (2, 3), scale: the number 4"."""
+    named = itertools.zip_longest(names[: len(case)], case)
+    return ", ".join((f"{name}: " if name else "") + describe(value, names_values=True) for name, value in named)
+
+
+def where(case: Case, names: Sequence[str | None], wrong: int, total: int) -> str:
+    """The case where it happens, and in how many of the cases it does."""
     if not case:
         return ""
-    arguments = ", ".join(
-        f"{name}: {describe(value, names_values=True)}"
-        for name, value in itertools.zip_longest(names[: len(case)], case, fillvalue="argument")
-    )
     count = (
         "" if total == 1 else f" ({wrong} of {total} cases are wrong)" if wrong < total else " (every case is wrong)"
     )
-    return f"\nA case where it happens{count}: {arguments}."
+    return f"\nA case where it happens{count}: {described(case, names)}."
 
 
 # -- coarse: type, shape, dtype, NaN ------------------------------------------------------------------------------------
 
 
-def of_type(got: Any, want: Any, subject: str, noun: str) -> str | None:
+def of_type(got: Any, want: Any, subject: str, noun: str) -> Diagnosis | None:
     """Nothing, or the wrong kind of thing, was given."""
     if got is None and want is not None:
         if noun == "function" and subject.endswith("result"):
-            return f"Your function returned nothing (None), but {describe(want)} is needed: did you forget `return`?"
+            return Diagnosis(
+                f"Your function returned nothing (None), but {describe(want)} is needed: did you forget `return`?",
+                "nothing returned",
+            )
         if "gradient" in subject:
-            return f"{subject} is None: the result doesn't depend on it by way of autograd. Does .detach(), .item(), torch.no_grad() or a new torch.tensor(...) cut the graph?"
-        return f"{subject} is None, but {describe(want)} is needed."
+            return Diagnosis(
+                f"{subject} is None: the result doesn't depend on it by way of autograd. Does .detach(), .item(), torch.no_grad() or a new torch.tensor(...) cut the graph?",
+                "no gradient",
+            )
+        return Diagnosis(f"{subject} is None, but {describe(want)} is needed.")
     if isinstance(want, Mapping | list | tuple) and same_type(got, want):
         if isinstance(want, Mapping):
             missing, extra = set(want) - set(got), set(got) - set(want)
@@ -185,68 +232,118 @@ def of_type(got: Any, want: Any, subject: str, noun: str) -> str | None:
                 for label, keys in (("lacks", missing), ("has too much:", extra))
                 if keys
             ]
-            return f"{subject} is a dict that {' and '.join(parts)}; the keys needed are {', '.join(map(repr, want))}."
-        return f"{subject} has {len(got)} parts, but {len(want)} are needed."
+            return Diagnosis(
+                f"{subject} is a dict that {' and '.join(parts)}; the keys needed are {', '.join(map(repr, want))}.",
+                "other keys",
+            )
+        return Diagnosis(f"{subject} has {len(got)} parts, but {len(want)} are needed.", "another number of parts")
     if same_type(got, want):
         return None
-    tip = ""
+    tip, name = "", None
     if isinstance(want, Tensor):
         if isinstance(got, np.ndarray):
-            tip = " Stay in PyTorch all the way: torch.from_numpy would lose the device and the gradient."
+            tip, name = (
+                " Stay in PyTorch all the way: torch.from_numpy would lose the device and the gradient.",
+                "a NumPy array",
+            )
         elif is_number(got):
-            tip = " Leave out .item() and float(): they cut the gradient." if want.dim() == 0 else ""
+            tip, name = (
+                (" Leave out .item() and float(): they cut the gradient.", "a number for a tensor")
+                if want.dim() == 0
+                else ("", None)
+            )
         elif isinstance(got, list | tuple) and got and all(isinstance(item, Tensor) for item in got):
-            tip = " torch.stack joins tensors along a new dimension, torch.cat along one that exists."
+            tip, name = _of_list(got, want)
+    elif is_number(want) and isinstance(got, Tensor | np.ndarray) and math.prod(got.shape) == 1:
+        tip, name = " .item() makes a number of a tensor with one element.", "a tensor for a number"
     if callable(got) and not isinstance(got, nn.Module | type):
-        tip = " Did you forget to call it?"
-    return f"{subject} is {describe(got)}, but {describe(want)} is needed.{tip}"
+        tip, name = " Did you forget to call it?", "not called"
+    return Diagnosis(f"{subject} is {describe(got)}, but {describe(want)} is needed.{tip}", name)
 
 
-def of_shape(got: Any, want: Any, subject: str) -> str | None:
-    """The shapes differ: how, and what usually does that."""
+def _of_list(got: Sequence[Tensor], want: Tensor) -> tuple[str, str | None]:
+    """A list of tensors where a tensor is needed: which way of joining gives the shape, if one does."""
+    for name, join in (("stack", torch.stack), ("cat", torch.cat)):
+        with contextlib.suppress(RuntimeError, TypeError, IndexError):
+            if join(list(got)).shape == want.shape:
+                return f" torch.{name} joins its parts.", "not joined"
+    return "", None
+
+
+def of_shape(got: Any, want: Any, subject: str, close: Closeness) -> Diagnosis | None:
+    """The shapes differ: how, and what usually does that, where the numbers bear it out."""
     if not isinstance(want, Tensor | np.ndarray) or tuple(got.shape) == tuple(want.shape):
         return None
     a, b = tuple(got.shape), tuple(want.shape)
-    tip = ""
-    if sorted(a) == sorted(b) and len(a) > 1:
-        tip = " The dimensions are there, in another order: see permute and transpose."
+    tip, name = "", None
+    given, needed = as_float(got), as_float(want)
+    if sorted(a) == sorted(b) and len(a) > 1 and (order := _permutation(given, needed, close)) is not None:
+        transpose = len(a) == 2
+        tip = (
+            " The values are right, but rows and columns are swapped: it is the transpose."
+            if transpose
+            else f" The values are right, with the dimensions in another order: permute{order} would put them right."
+        )
+        name = "transposed" if transpose else "another order of dimensions"
     elif tuple(n for n in a if n != 1) == tuple(n for n in b if n != 1):
+        more = len(a) - len(b)
         tip = (
             " It has a dimension of 1 too many: see keepdim and squeeze."
-            if len(a) > len(b)
+            if more > 0
             else " It lacks a dimension of 1: see keepdim and unsqueeze."
-            if len(a) < len(b)
+            if more < 0
             else " The dimension of 1 is in another place: see squeeze and unsqueeze."
         )
+        name = "a dimension of 1"
     elif not b and math.prod(a) > 1:
-        tip = " One number is needed for the whole batch: is there a mean or a sum to take?"
+        for which, reduce in (("mean", Tensor.mean), ("sum", Tensor.sum)):
+            if values_close(reduce(given), needed, close).all():
+                return Diagnosis(
+                    f"{subject} has the shape {shape(got)}, but {shape(want)} is needed. What is missing is the {which} of its elements.",
+                    f"{which} missing",
+                )
+        tip = " One number is needed for the whole batch."
     elif not a:
         tip = " You reduce over too many dimensions: see the argument dim of mean and sum."
-    elif math.prod(a) == math.prod(b):
-        tip = " The number of elements is right: see reshape, and mind the order in which it reads."
+    elif math.prod(a) == math.prod(b) and values_close(given.reshape(b), needed, close).all():
+        tip, name = " The values are right, in another shape: see reshape.", "another shape"
     elif len(a) == len(b) - 1 and a == b[1:]:
         tip = " The batch dimension is missing: is one image handled where a batch comes in?"
-    return f"{subject} has the shape {shape(got)}, but {shape(want)} is needed.{tip}"
+    return Diagnosis(f"{subject} has the shape {shape(got)}, but {shape(want)} is needed.{tip}", name)
 
 
-def of_dtype(got: Any, want: Any, subject: str, close: Closeness) -> str | None:
+def _permutation(given: Tensor, needed: Tensor, close: Closeness) -> tuple[int, ...] | None:
+    """The order of dimensions that makes `needed` of `given`, or None."""
+    for order in itertools.permutations(range(given.dim())) if given.dim() < 6 else ():
+        turned = given.permute(order)
+        if turned.shape == needed.shape and values_close(turned, needed, close).all():
+            return order
+    return None
+
+
+def of_dtype(got: Any, want: Any, subject: str, close: Closeness) -> Diagnosis | None:
     """The dtype or the device differs."""
     if not isinstance(want, Tensor | np.ndarray):
         return None
     got, want = torch.as_tensor(got), torch.as_tensor(want)
     given, needed = (str(t.dtype).removeprefix("torch.") for t in (got, want))
     if got.device.type != want.device.type:
-        return f"{subject} is on the device {got.device}, but its arguments and so its result belong on {want.device}: make new tensors with device=x.device."
+        return Diagnosis(
+            f"{subject} is on the device {got.device}, but its arguments and so its result belong on {want.device}: make new tensors with device=x.device.",
+            "another device",
+        )
     if same_dtype(got.dtype, want.dtype, close):
         return None
     right = bool(values_close(got, want, close).all())
     tip = (
         f" The numbers are right: .to(torch.{needed}) or dtype=torch.{needed} is all that is missing." if right else ""
     )
-    return f"{subject} has the dtype {given}, but {needed} is needed.{tip}"
+    return Diagnosis(
+        f"{subject} has the dtype {given}, but {needed} is needed.{tip}", "another dtype" if right else None
+    )
 
 
-def of_nan(got: Any, want: Any, subject: str) -> str | None:
+def of_nan(got: Any, want: Any, subject: str) -> Diagnosis | None:
     """NaN or infinity where there should be a number."""
     if not isinstance(want, Tensor | np.ndarray) and not is_number(want):
         return None
@@ -254,7 +351,10 @@ def of_nan(got: Any, want: Any, subject: str) -> str | None:
     for name, there in (("NaN", torch.isnan), ("infinity", torch.isinf)):
         if there(a).any() and not there(b).any():
             share = f" ({int(there(a).sum())} of {a.numel()} elements)" if a.numel() > 1 else ""
-            return f"{subject} contains {name}{share}: look for a division by zero, the logarithm of zero, or exp of something large."
+            return Diagnosis(
+                f"{subject} contains {name}{share}: look for a division by zero, the logarithm of zero, or exp of something large.",
+                name,
+            )
     return None
 
 
@@ -262,25 +362,35 @@ def of_nan(got: Any, want: Any, subject: str) -> str | None:
 
 
 def of_relation(
-    together: list[tuple[Any, Any]], cases: Sequence[Case], names: Sequence[str], subject: str, close: Closeness
-) -> str | None:
+    together: list[tuple[Any, Any]], cases: Sequence[Case], names: Sequence[str | None], subject: str, close: Closeness
+) -> Diagnosis | None:
     """A sentence about a relation between given and needed that holds in every case, or None."""
     if any(not same_type(a, b) or not isinstance(b, Tensor | np.ndarray) and not is_number(b) for a, b in together):
         return None
     flat = [(as_float(a), as_float(b)) for a, b in together]
-    if any(a.shape != b.shape for a, b in flat) or not flat:
+    if any(a.shape != b.shape or a.is_complex() for a, b in flat) or not flat:
         return None
     loose = Closeness(max(close.rtol, 1e-4), max(close.atol, 1e-6) if close.atol < 1 else 1e-6, "any")
+    telling = sum(b.numel() for _, b in flat) > 1
 
     def holds(relation: Callable[[Tensor], Tensor]) -> bool:
-        return all(_matches(a, relation, b, loose) for a, b in flat)
+        return telling and all(_matches(a, relation, b, loose) for a, b in flat)
 
     if holds(torch.neg):
-        return f"{subject} has the right size and the wrong sign: it is the negative of what is needed."
+        return Diagnosis(
+            f"{subject} has the right size and the wrong sign: it is the negative of what is needed.", "sign"
+        )
     return (
         _factor(flat, cases, names, subject, loose)
         or _offset(flat, subject, loose)
-        or next((f"{subject} is {words} of what is needed." for words, relation in SHAPES if holds(relation)), None)
+        or next(
+            (
+                Diagnosis(f"{subject} is {words} of what is needed.", words)
+                for words, relation in SHAPES
+                if holds(relation)
+            ),
+            None,
+        )
         or _order(flat, subject, loose)
         or _shifted(flat, subject, loose)
     )
@@ -304,35 +414,60 @@ SHAPES: tuple[tuple[str, Callable[[Tensor], Tensor]], ...] = (
 )
 
 
-def _factor(flat, cases, names, subject: str, close: Closeness) -> str | None:
-    """A constant factor: the same in all cases, or the size of an argument in each."""
-    ratios = []
-    for a, b in flat:
-        largest = b.abs().argmax() if b.numel() else None
-        if largest is None or not b.flatten()[largest].abs() > 1e-9 or a.is_complex():
-            return None
-        ratio = float(a.flatten()[largest] / b.flatten()[largest])
+def _factor(flat, cases, names, subject: str, close: Closeness) -> Diagnosis | None:
+    """A constant factor: the same in all cases, or the size or value of an argument in each. Zeros are zeros in both."""
+    ratios: dict[int, float] = {}
+    for index, (a, b) in enumerate(flat):
+        if not b.numel() or not b.abs().max() > 1e-9:
+            if a.numel() and a.abs().max() > max(close.atol, 1e-9):
+                return None
+            continue  # nothing but zeros: whatever the factor
+        at = b.abs().argmax()
+        ratio = float(a.flatten()[at] / b.flatten()[at])
         if not math.isfinite(ratio) or abs(ratio) < 1e-9 or not _matches(a, lambda t, r=ratio: t * r, b, close):
             return None
-        ratios.append(ratio)
-    alike = all(math.isclose(r, ratios[0], rel_tol=1e-3) for r in ratios)
-    informative = len(flat) > 1 and alike or all(b.numel() > 1 for _, b in flat)
-    for name, index, sizes in _sizes(cases, names) if len(set(map(size, cases))) > 1 or len(cases) == 1 else ():
-        for power, words in (
-            (1, "too large: is a sum taken where a mean is meant"),
-            (-1, "too small: is a mean taken where a sum is meant"),
-        ):
-            if (
-                len(sizes) == len(ratios)
-                and min(sizes) > 1
-                and all(math.isclose(r, n**power, rel_tol=1e-3) for r, n in zip(ratios, sizes, strict=True))
-            ):
-                return f"{subject} is exactly {sizes[0]} times {words}? ({sizes[0]} is {index} of `{name}`.)"
-    if not informative:
+        ratios[index] = ratio
+    if not ratios or all(math.isclose(r, 1, rel_tol=1e-6) for r in ratios.values()):
         return None
-    ratio = ratios[0]
+    first = next(iter(ratios.values()))
+    alike = all(math.isclose(r, first, rel_tol=1e-3) for r in ratios.values())
+    if not alike or len(ratios) == 1:
+        for power, words in (
+            (1, "times too large"),
+            (-1, "times too small"),
+            (2, "squared times too large"),
+            (-2, "squared times too small"),
+        ):
+            for value, index, sizes in _sizes(cases, names):
+                theirs = [(ratios[i], sizes[i]) for i in ratios if i < len(sizes)]
+                if len(theirs) == len(ratios) and all(
+                    n not in (0, 1) and math.isclose(r, n**power, rel_tol=1e-3) for r, n in theirs
+                ):
+                    which = next(iter(ratios))
+                    tip = (
+                        ": is a sum taken where a mean is meant?"
+                        if power == 1 and index
+                        else ": is a mean taken where a sum is meant?"
+                        if power == -1 and index
+                        else "."
+                    )
+                    told = (
+                        f" ({number(sizes[which])} is {index} of {value}.)"
+                        if index
+                        else f" ({value} is {number(sizes[which])}.)"
+                    )
+                    amount = (
+                        f"exactly {number(sizes[which])} {words}{tip}{told}"
+                        if abs(power) == 1
+                        else f"too {'large' if power > 0 else 'small'} by the square of {index + ' of ' if index else ''}{value}."
+                    )
+                    return Diagnosis(
+                        f"{subject} is {amount}", f"a factor of {value}" if not index else f"a factor of {index}"
+                    )
+    if not (len(flat) > 1 and alike or all(b.numel() > 1 for _, b in flat)):
+        return None
     amount = (
-        f"{number(ratio)} times what is needed" if abs(ratio) >= 1 else f"what is needed divided by {number(1 / ratio)}"
+        f"{number(first)} times what is needed" if abs(first) >= 1 else f"what is needed divided by {number(1 / first)}"
     )
     same = (
         "in every case"
@@ -341,22 +476,32 @@ def _factor(flat, cases, names, subject: str, close: Closeness) -> str | None:
         if not alike
         else "everywhere"
     )
-    return f"{subject} is {amount}, {same}: a constant factor is missing or too much. Is there a sum where a mean is meant, or a mean where a sum is?"
+    return Diagnosis(
+        f"{subject} is {amount}, {same}: a constant factor is missing or too much.",
+        f"a factor of {number(first)}" if alike else "a factor that varies",
+    )
 
 
-def _sizes(cases: Sequence[Case], names: Sequence[str]):
-    """(argument's name, which size in words, its value in every case) for every dimension of every tensor argument."""
+def _sizes(cases: Sequence[Case], names: Sequence[str | None]):
+    """(argument, which size in words or "" for its value, that in every case) for tensors' dimensions and for numbers."""
     for position, first in enumerate(cases[0] if cases else ()):
-        name = names[position] if position < len(names) else f"argument {position}"
+        name = names[position] if position < len(names) else None
+        called = f"`{name}`" if name else f"the {ordinal(position)} argument"
         column = [case[position] for case in cases if len(case) > position]
-        if isinstance(first, Tensor) and all(isinstance(t, Tensor) and t.dim() == first.dim() for t in column):
+        if (
+            isinstance(first, Tensor)
+            and first.dim()
+            and all(isinstance(t, Tensor) and t.dim() == first.dim() for t in column)
+        ):
             for dim in range(first.dim()):
-                yield name, f"the size of dimension {dim}", [t.shape[dim] for t in column]
+                yield called, f"the size of dimension {dim}", [t.shape[dim] for t in column]
             if first.dim() > 1:
-                yield name, "the number of all elements", [t.numel() for t in column]
+                yield called, "the number of all elements", [t.numel() for t in column]
+        elif all(is_number(value) for value in column):
+            yield called, "", [float(value) for value in column]
 
 
-def _offset(flat, subject: str, close: Closeness) -> str | None:
+def _offset(flat, subject: str, close: Closeness) -> Diagnosis | None:
     """The same number added everywhere."""
     offsets = [a - b for a, b in flat]
     first = offsets[0].flatten()[0] if offsets[0].numel() else None
@@ -365,10 +510,11 @@ def _offset(flat, subject: str, close: Closeness) -> str | None:
     if not all(_matches(a, lambda t: t + first, b, close) for a, b in flat):
         return None
     direction = "too large" if float(first) > 0 else "too small"
-    return f"{subject} is {number(abs(float(first)))} {direction} everywhere, in every case."
+    amount = number(abs(float(first)))
+    return Diagnosis(f"{subject} is {amount} {direction} everywhere, in every case.", f"{amount} {direction}")
 
 
-def _order(flat, subject: str, close: Closeness) -> str | None:
+def _order(flat, subject: str, close: Closeness) -> Diagnosis | None:
     """The right rows in another order."""
     for a, b in flat:
         if a.dim() == 0 or len(a) < 2 or len(a) > 512 or a.is_complex():
@@ -378,35 +524,37 @@ def _order(flat, subject: str, close: Closeness) -> str | None:
         if not ((rows <= limit).any(0).all() and (rows <= limit).any(1).all()):
             return None
     rest = "" if flat[0][0].dim() == 1 else " (rows along dimension 0)"
-    return f"{subject} has the right elements{rest} in another order."
+    return Diagnosis(f"{subject} has the right elements{rest} in another order.", "another order")
 
 
-def _shifted(flat, subject: str, close: Closeness) -> str | None:
+def _shifted(flat, subject: str, close: Closeness) -> Diagnosis | None:
     """Mirrored or shifted along a dimension."""
     for dim in range(min(a.dim() for a, _ in flat)):
         if all(_matches(a, lambda t, d=dim: t.flip(d), b, close) for a, b in flat):
-            return f"{subject} is mirrored along dimension {dim}."
+            return Diagnosis(f"{subject} is mirrored along dimension {dim}.", "mirrored")
         for shift in (1, -1):
             if all(_matches(a, lambda t, d=dim, s=shift: t.roll(s, d), b, close) for a, b in flat):
-                return f"{subject} is shifted by one along dimension {dim}: count from 0, and look at the ends."
+                return Diagnosis(
+                    f"{subject} is shifted by one along dimension {dim}: count from 0, and look at the ends.",
+                    "shifted by one",
+                )
     return None
 
 
-def of_values(got: Any, want: Any, subject: str, close: Closeness) -> str:
+def of_values(got: Any, want: Any, subject: str, close: Closeness) -> Diagnosis:
     """The largest difference and the first place where there is one."""
     if not isinstance(want, Tensor | np.ndarray):
-        if is_number(want):
-            return f"{subject} is {number(got)}, but {number(want)} is needed."
-        return f"{subject} is {describe(got)}, but {describe(want)} is needed."
+        describe_ = number if is_number(want) else describe
+        return Diagnosis(f"{subject} is {describe_(got)}, but {describe_(want)} is needed.")
     a, b = as_float(got), as_float(want)
     off = ~values_close(got, want, close)
     place = tuple(int(i) for i in off.nonzero()[0])
-    at = f"[{', '.join(map(str, place))}]" if place else ""
     if a.numel() == 1:
-        return f"{subject} is {number(a[place])}, but {number(b[place])} is needed."
+        return Diagnosis(f"{subject} is {number(a[place])}, but {number(b[place])} is needed.")
     gap = (a - b).abs().nan_to_num(posinf=math.inf).max()
     share = "every element" if off.all() else f"{int(off.sum())} of {off.numel()} elements"
-    return (
+    at = f"[{', '.join(map(str, place))}]"
+    return Diagnosis(
         f"{subject} has the right shape and dtype, but {share} of it differ{'s' if off.all() else ''} from what is needed, by up to {number(gap)}. "
         f"The first place is {at}: yours is {number(a[place])}, needed is {number(b[place])}."
     )

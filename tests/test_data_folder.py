@@ -216,10 +216,6 @@ def two_vals(top):
         fill(top / part, count=1)
 
 
-def wrapped(top):
-    fill(top / "photos")
-
-
 def loose_train(top):
     for part in ("train", "test"):
         save(top / part / "0.png")
@@ -234,7 +230,7 @@ REFUSED = {
     "no kind that is read": (heic, r"holds no images.*1 \.heic; save them as JPEG or PNG"),
     "one class": (lambda top: fill(top, ("ant",)), "one class folder, 'ant'; measuring needs .* two classes"),
     "one class in train": (lambda top: fill(top / "train", ("ant",)), "one class folder, 'ant'"),
-    "a folder too high": (wrapped, r"one class folder, 'photos' \(did you mean folder:.*photos\?\)"),
+    "one class a folder too high": (lambda top: fill(top / "photos", ("ant",)), "one class folder, 'ant'"),
     "no classes in train": (loose_train, "images but no class folders in train/ and test/ of"),
     "test without train": (lambda top: fill(top / "test"), "holds test/ but no class folders in train/"),
     "other classes": (mismatch, r"'bee' is in train/ but not in test/ of .*did you mean 'bees'"),
@@ -277,7 +273,7 @@ def truncated(path):
 
 SKIPPED = {
     "empty": (lambda path: path.write_bytes(b""), "empty file"),
-    "text": (lambda path: path.write_text("hello"), "not a JPEG, .* or PPM image"),
+    "text": (lambda path: path.write_text("hello"), "not a JPEG, PNG or other image"),
     "truncated": (truncated, "damaged .*truncated"),
     "postscript": (lambda path: path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), "not a JPEG"),
     "link to nothing": (lambda path: path.symlink_to(path.with_name("gone.jpg")), "a link to nothing"),

@@ -283,8 +283,8 @@ WRONG = {
     "two images": (two_images, "has 2 columns of the type Image .image, mask.*remove_columns"),
     "two labels": (two_labels, "has 2 columns of the type ClassLabel .label, coarse.*remove_columns"),
     "other splits": (
-        lambda p: saved(p, {"dev": table(6)}),
-        "has the splits dev; it needs one called train or unlabeled",
+        lambda p: saved(p, {"holdout": table(6)}),
+        "has the splits holdout; it needs one called train or unlabeled",
     ),
     "test alone": (lambda p: saved(p, {"test": table(6)}), "has no images to learn from.*train or unlabeled"),
     "one class": (lambda p: saved(p, table(6, labels=[1] * 6)), "has one class, 'bee'"),

@@ -356,7 +356,7 @@ def test_all_data_is_named_in_the_help_the_readme_and_the_docstring(spec):
 
 @pytest.mark.parametrize("size", [0, -1, 7, 513, 32.5, "32", True])
 def test_a_size_that_makes_no_sense(size):
-    with pytest.raises(CourseError, match="whole number from 8 to 512 pixels"):
+    with pytest.raises(CourseError, match="size in pixels must be a whole number from 8 to 512"):
         load("digits", size=size)
 
 

@@ -1,10 +1,16 @@
 """ImageSet refuses what is wrong with one sentence that says what to do, and keeps what is right together."""
 
+import contextlib
+import json
+import os
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays, scalar_dtypes
+from PIL import Image
 
 from sslcourse.data.imageset import ImageSet
 from sslcourse.errors import CourseError, suggest
@@ -223,3 +229,177 @@ def test_a_set_tells_what_it_holds():
 def test_suggest_names_the_nearest_option():
     assert "'sketch'" in suggest("skecth", ("photo", "sketch", "night"))
     assert suggest("zzz", ("photo", "sketch")) == ""
+
+
+# --- arrays in every layout, and everything that isn't one ---------------------------------------------------------
+
+
+class Subclass(torch.Tensor):
+    pass
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (4, 3, 6, 5), dtype=np.uint8)
+
+
+def read_only(array):
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+LAYOUTS = {
+    "mirrored": lambda x: np.ascontiguousarray(x[..., ::-1])[..., ::-1],
+    "channels reversed": lambda x: np.ascontiguousarray(x[:, ::-1])[:, ::-1],
+    "Fortran": np.asfortranarray,
+    "permuted": lambda x: np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2),
+    "every second": lambda x: np.repeat(x, 2, 0)[::2],
+    "read-only": read_only,
+    "masked, with nothing masked": np.ma.asarray,
+    "tensor": torch.from_numpy,
+    "channels last": lambda x: torch.from_numpy(x).to(memory_format=torch.channels_last),
+    "subclass": lambda x: torch.from_numpy(x).as_subclass(Subclass),
+    "list of arrays": list,
+    "list of tensors": lambda x: list(torch.from_numpy(x)),
+    "list of pictures": lambda x: [Image.fromarray(image.transpose(1, 2, 0)) for image in x],
+    "nested lists": lambda x: np.asarray(x.tolist(), np.uint8),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
+def test_any_layout_of_the_same_images_is_taken(layout):
+    s = ImageSet(layout(PIXELS), np.array([0, 1, 2, 0]), CLASSES)
+    assert type(s.images) is torch.Tensor and np.array_equal(s.images.numpy(), PIXELS)
+    assert np.array_equal(s.select([2, 0]).images.numpy(), PIXELS[[2, 0]])
+
+
+@pytest.mark.parametrize("kind", [">i4", "<i8", "u1", "u2", "u4", "u8", "i1"])
+def test_labels_of_any_whole_type_are_taken(kind):
+    labels = ImageSet(IMAGES, np.array([0, 1, 2, 0], kind)[::-1], CLASSES).labels
+    assert labels.dtype == torch.int64 and labels.tolist() == [0, 2, 1, 0]
+
+
+@pytest.mark.parametrize("value", [1.0, 1.5, 2**63, -1, True, None, "cat", 1j, float("nan"), [1]])
+def test_labels_that_are_none_are_refused(value):
+    with pytest.raises(CourseError, match="labels") as error:
+        ImageSet(IMAGES, np.array([value] * 4) if value != 2**63 else np.array([2**63] * 4, np.uint64), CLASSES)
+    assert "\n" not in str(error.value)
+
+
+NO_IMAGES = {
+    "object dtype": (np.zeros((4, 3, 8, 8), object), "an array of object"),
+    "text": ("photo.jpg", "got str"),
+    "texts": (["a.jpg", "b.jpg"], "a list of str"),
+    "nothing": (None, "got NoneType"),
+    "dates": (np.zeros(3, "M8[s]"), "an array of datetime64"),
+    "records": (np.zeros(3, [("a", int)]), "an array of void"),
+    "NaN": (np.full((4, 3, 8, 8), np.nan), "got float64 .*from_floats"),
+    "long floats": (np.zeros((4, 3, 8, 8), np.longdouble), "got float64 .*from_floats"),
+    "five dimensions": (np.zeros((1, 4, 3, 8, 8), np.uint8), r"got uint8 \(1, 4, 3, 8, 8\); bring them into that shape"),
+    "no dimension": (np.uint8(3), r"got uint8 \(\)"),
+    "no pixels": (np.zeros((4, 3, 0, 8), np.uint8), "at least one pixel"),
+    "no channels": (np.zeros((4, 0, 8, 8), np.uint8), "at least one pixel"),
+    "masks": (np.zeros((4, 3, 8, 8), bool), "got bool .*convert"),
+    "complex": (np.zeros((4, 3, 8, 8), complex), "got complex128"),
+    "long complex": (np.zeros((4, 3, 8, 8), np.clongdouble), "got complex128"),
+    "16 bits": (np.zeros((4, 3, 8, 8), np.uint16), "got uint16 .*black is 0 and white 255"),
+    "masked": (np.ma.masked_equal(np.zeros((4, 3, 8, 8), np.uint8), 0), "masked values"),
+    "ragged": ([np.zeros((3, 8, 8), np.uint8), np.zeros((3, 9, 8), np.uint8)], r"alike.*\(3, 8, 8\) and uint8 \(3, 9, 8\)"),
+    "pictures of two sizes": ([Image.new("RGB", (8, 8)), Image.new("RGB", (9, 8))], "alike"),
+    "ragged lists": ([[1, 2], [3]], "a list of list"),
+    "mixed": ([np.zeros((3, 8, 8), np.uint8), "a"], "must be a tensor"),
+    "one picture": (Image.new("RGB", (8, 8)), r"permute|image\[None\]"),
+    "sparse": (torch.zeros(4, 3, 8, 8).to_sparse(), "dense tensor"),
+    "meta": (torch.zeros(4, 3, 8, 8, dtype=torch.uint8, device="meta"), "dense tensor.*meta"),
+    "nested": (torch.nested.nested_tensor([torch.zeros(3), torch.zeros(2)]), "dense tensor"),
+    "a set": (ImageSet(PIXELS, name="pets"), "got an ImageSet, pets"),
+    "a generator": ((x for x in PIXELS), "got generator"),
+    "a dictionary": ({"images": PIXELS}, "got dict"),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:.*nested tensors.*")
+@pytest.mark.parametrize(("images", "sentence"), NO_IMAGES.values(), ids=NO_IMAGES.keys())
+def test_what_is_no_array_of_images_is_told_in_one_true_sentence(images, sentence):
+    with pytest.raises(CourseError, match=sentence) as error:
+        ImageSet(images)
+    assert "\n" not in str(error.value) and "ndarray" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (dict(classes=None), "class names must be a sequence of words"),
+        (dict(classes=3), "class names must be a sequence of words"),
+        (dict(classes=("cat", None, "owl")), "class names must be a sequence of words"),
+        (dict(classes=("cat", "", "owl")), "class names must be a sequence of words"),
+        (dict(classes={"cat": 0}), "class names must be a sequence of words"),
+        (dict(factors=None), "factors must be a dictionary"),
+        (dict(factors=[1, 2]), "factors must be a dictionary"),
+        (dict(factor_values=3), "factor_values must be a dictionary"),
+        (dict(factors={"x": [None] * 4}), "factor 'x'"),
+        (dict(captions=3), "captions must be a sequence of strings"),
+        (dict(captions=(1, 2, 3, 4)), "captions must be a sequence of strings"),
+        (dict(names=("a", "b")), "4 images and 2 names"),
+        (dict(names="abcd"), "names must be a sequence of strings"),
+        (dict(names=(1, 2, 3, 4)), "names must be a sequence of strings"),
+        (dict(boxes=torch.zeros(4, 1, 4), box_labels=torch.zeros(4, 1).bool()), "box_labels must be whole numbers"),
+        (dict(boxes="four", box_labels="four"), "boxes must be a tensor"),
+        (dict(instances=None, labels="abcd"), "labels must be a tensor"),
+    ],
+)
+def test_whatever_else_is_given_is_refused_in_one_sentence(wrong, sentence):
+    with pytest.raises(CourseError, match=sentence) as error:
+        ImageSet(IMAGES, **{"classes": CLASSES, **wrong})
+    assert "\n" not in str(error.value)
+
+
+@given(
+    st.one_of(
+        st.none(), st.text(max_size=3), st.integers(), st.floats(), st.binary(max_size=3), st.complex_numbers(),
+        st.lists(st.one_of(st.integers(-9, 300), st.floats(), st.none(), st.text(max_size=2)), max_size=4),
+        arrays(scalar_dtypes(), array_shapes(min_dims=0, max_dims=5, max_side=4)),
+    )
+)  # fmt: skip
+@settings(max_examples=150, deadline=None)
+def test_whatever_is_given_as_images_labels_or_indices_ends_in_a_set_or_a_sentence(anything):
+    for use in (ImageSet, ImageSet.from_floats, lambda x: ImageSet(IMAGES, x, CLASSES), full(4).select):
+        with contextlib.suppress(CourseError):
+            assert isinstance(use(anything), ImageSet)
+
+
+@given(
+    arrays(np.uint8, st.tuples(st.integers(0, 3), st.just(3), st.integers(1, 4), st.integers(1, 4))),
+    st.tuples(*[st.sampled_from([1, -1, 2, -2])] * 4),
+)
+def test_any_strides_keep_every_pixel(array, steps):
+    seen = array[:: steps[0], :, :: steps[2], :: steps[3]]
+    assert np.array_equal(ImageSet(seen).images.numpy(), seen)
+
+
+def test_names_stay_with_their_images():
+    s = ImageSet(IMAGES, LABELS, CLASSES, names=("a/0.png", "b/0.png", "c/0.png", os.fsdecode(b"a/\xe9.png")))
+    assert s.select([3, 1]).names == (os.fsdecode(b"a/\xe9.png"), "b/0.png")
+    few = s.few(1, seed=3)
+    assert [name[0] for name in few.names] == ["a", "b", "c"]
+    assert s.to("cpu").names == s.names and s.without_labels().names is None
+
+
+def test_class_names_that_cannot_be_written_are_escaped():
+    s = ImageSet(IMAGES, LABELS, (os.fsdecode(b"caf\xe9"), "two\nlines", "猫"))
+    assert s.classes == ("caf\\udce9", "two\\nlines", "猫")
+    json.dumps(s.counts(), ensure_ascii=False).encode()
+    s.describe().encode()
+
+
+def test_numbers_of_numpy_count_as_well():
+    assert len(full().few(np.int64(2), seed=np.uint8(3))) == 6
+    assert full().few(np.int8(2), np.int64(3)).names is None
+    for wrong in (2.0, True, "2", None, np.float32(2)):
+        with pytest.raises(CourseError, match="images per class must be a whole number"):
+            full().few(wrong)
+
+
+def test_a_class_without_images_is_not_told_to_ask_for_none():
+    with pytest.raises(CourseError, match="class 'owl' of images has 0; give every class some"):
+        ImageSet(IMAGES[:2], LABELS[:2], CLASSES).few(1)

@@ -103,10 +103,10 @@ def test_take_sample_and_size(paths):
     ("options", "message"),
     [
         ({"paths": []}, "no image files to stream"),
-        ({"size": 0}, "whole number of pixels, and 0 was given"),
-        ({"size": 1.5}, "whole number of pixels, and 1.5"),
-        ({"workers": -1}, "0 or more, and -1 was given"),
-        ({"workers": 0.5}, "0 or more, and 0.5"),
+        ({"size": 0}, "whole number of at least 1, and is 0"),
+        ({"size": 1.5}, "whole number of at least 1, and is 1.5"),
+        ({"workers": -1}, "whole number of at least 0, and is -1"),
+        ({"workers": 0.5}, "whole number of at least 0, and is 0.5"),
     ],
 )
 def test_bad_arguments_are_refused(paths, options, message):

@@ -20,7 +20,7 @@ from sslcourse import files, locking
 from sslcourse.backbones import Backbone
 from sslcourse.classify.model import Model
 from sslcourse.classify.table import GrowingTable
-from sslcourse.data import decode, folder
+from sslcourse.data import decode, walk
 from sslcourse.errors import CourseError
 
 BATCH = 256  # pictures decoded, looked at and written at a time
@@ -128,7 +128,7 @@ def read(
 
 
 def _pictures(top: Path) -> list[str]:
-    names = folder.pictures(top)
+    names = walk.pictures(top)
     if not names:
         raise CourseError(f"there are no pictures in {top} or the folders in it; give a folder that holds some.")
     return names

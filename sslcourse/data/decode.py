@@ -2,7 +2,8 @@
 
 What becomes of which file: EXIF orientation is applied; gray, palette and CMYK become RGB; 16 bits are scaled to 8, not
 clipped; what is transparent is laid on white; of an animation the first frame counts. The centre square is cut out and
-resized with antialiasing. Only the formats of FORMATS are opened, whatever a file is called.
+resized with antialiasing. Which formats are opened, Pillow decides, with all that is registered with it; those of CLOSED
+aren't, whatever a file is called. Only regular files are opened: a pipe would keep its reader waiting for good.
 
 Files are known by names, and a shelf has what a name stands for: `Disk`, where names are paths, or another with the same
 three methods (see huggingface.py).
@@ -14,6 +15,7 @@ import contextlib
 import hashlib
 import io
 import os
+import stat
 import sys
 import threading
 import warnings
@@ -27,10 +29,19 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm.auto import tqdm
 
+from sslcourse.console import shown
 from sslcourse.errors import CourseError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+CLOSED = {
+    "EPS",
+    "PDF",
+    "WMF",
+    "MPEG",
+    "BUFR",
+    "GRIB",
+    "HDF5",
+}  # programs to run, videos, and what is known by name only
+USUAL = (".jpg", ".png", ".webp", ".bmp", ".tif", ".gif")  # endings to name in a message
 NATIVE = 96  # pixels; images that share one square size up to here keep it
 DEFAULT = 64  # pixels; the size of all others
 SMALL = 8  # pixels; an image with a shorter side holds less than one patch
@@ -115,9 +126,8 @@ def decode(names: Sequence[str | Path], size: int, progress: bool = True, shelf:
         return len(part)
 
     parts = [range(i, min(i + 64, len(names))) for i in range(0, len(names), 64)]
-    bar = tqdm(
-        total=len(names), desc="reading images", disable=not progress, leave=False, delay=1.0, file=sys.stderr
-    )  # fmt: skip
+    style = {"desc": "reading images", "leave": False, "delay": 1.0, "file": sys.stderr}
+    bar = tqdm(total=len(names), disable=not progress, **style)
     pool = ThreadPoolExecutor(_workers(names, shelf))
     with bar, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of what is converted, or named as skipped, anyway
@@ -137,9 +147,39 @@ def _workers(names: Sequence[str | Path], shelf: Disk) -> int:
     return 1 if not sample or np.median(sample) < 20_000 else min(8, os.cpu_count() or 1)
 
 
+def formats(ending: str = "") -> list[str]:
+    """The formats that a file with this ending is opened as, under Pillow's names for them.
+
+    Where a format has no signature (TGA), anything can be read as it: that takes its own ending.
+    """
+    Image.init()
+    own = Image.registered_extensions().get(ending.lower())
+    return [
+        name for name, (_, accept) in Image.OPEN.items() if name not in CLOSED and (accept is not None or name == own)
+    ]
+
+
+def endings() -> frozenset[str]:
+    """The endings of files that are taken for images, in small letters, with their dot."""
+    Image.init()
+    readable = Image.OPEN.keys() - CLOSED
+    known = {ending for ending, name in Image.registered_extensions().items() if name in readable}
+    return frozenset(known | {".mpo"} if "JPEG" in readable else known)  # of phones: JPEG, with a second one behind it
+
+
+def identified(source: File, file: BinaryIO) -> Image.Image:
+    """The image in an opened file, not decoded yet."""
+    ending = "" if isinstance(source, bytes) else os.path.splitext(os.fspath(source))[1]
+    return Image.open(file, formats=formats(ending))
+
+
 def opened(file: File) -> BinaryIO:
-    """The bytes of an image file, as a file to read."""
-    return io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb")
+    """The bytes of an image file, as a file to read. Raises Unreadable for a pipe, a socket or a device."""
+    if isinstance(file, bytes):
+        return io.BytesIO(file)
+    if not stat.S_ISREG(os.stat(file).st_mode):
+        raise Unreadable("not a regular file")
+    return open(file, "rb")
 
 
 def read_image(source: File, size: int) -> tuple[np.ndarray, int]:
@@ -149,7 +189,7 @@ def read_image(source: File, size: int) -> tuple[np.ndarray, int]:
             if file.seek(0, os.SEEK_END) == 0:
                 raise Unreadable("empty file")
             file.seek(0)
-            image = Image.open(file, formats=FORMATS)
+            image = identified(source, file)
             short_side = min(image.size)
             big = image.width * image.height > BIG
             image.draft(None, (2 * size, 2 * size))  # JPEG: decode a half, quarter or eighth, where that is enough
@@ -170,12 +210,12 @@ def _reason(error: Exception) -> str:
         case FileNotFoundError():
             return "a link to nothing"
         case UnidentifiedImageError():
-            return f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image"
+            return "not a JPEG, PNG or other image that Pillow reads"
         case Image.DecompressionBombError():
             return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6} million pixels"
         case MemoryError():
             return "too large for memory"
-    return f"damaged ({str(error).splitlines()[0][:60]})" if str(error) else "damaged"
+    return f"damaged ({shown(str(error).splitlines()[0][:60])})" if str(error).strip() else "damaged"
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -224,8 +264,8 @@ def common_size(names: Sequence[str | Path], shelf: Disk = DISK) -> int:
     """
     seen = set()
     for name in names[:: max(1, len(names) // 200)]:
-        with contextlib.suppress(Exception), opened(shelf.file(name)) as file:
-            seen.add(Image.open(file, formats=FORMATS).size)
+        with contextlib.suppress(Exception), opened(source := shelf.file(name)) as file:
+            seen.add(identified(source, file).size)
     width, height = seen.pop() if len(seen) == 1 else (0, 0)
     return width if width == height and SMALL <= width <= NATIVE else DEFAULT
 

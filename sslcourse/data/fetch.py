@@ -25,6 +25,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from sslcourse.errors import CourseError
+from sslcourse.files import reading
 from sslcourse.paths import typed
 
 PATIENCE = 30  # seconds without a byte before a connection is given up
@@ -76,7 +77,10 @@ def origin(remote: Remote) -> str:
     if not mirror:
         return remote.url
     if "://" not in mirror:
-        folder = typed(mirror)
+        try:
+            folder = typed(mirror)
+        except CourseError as error:
+            raise CourseError(f"SSLCOURSE_MIRROR: {error}") from None
         if not folder.is_dir():
             raise CourseError(
                 f"SSLCOURSE_MIRROR is {mirror!r}, and there is no such folder; set it to a folder that holds "
@@ -90,7 +94,7 @@ def is_sound(path: Path, md5: str) -> bool:
     """Whether a file is there and has this checksum (hexadecimal MD5, as torchvision lists them)."""
     if not path.is_file():
         return False
-    with open(path, "rb") as file:
+    with reading(path), open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == md5
 
 
@@ -108,9 +112,9 @@ def _receive(url: str, part: Path, progress: bool) -> None:
             if isinstance(error, OSError) and error.errno in UNWRITABLE:
                 raise
             if _length(part) <= before:
-                said = str(getattr(error, "reason", None) or error).strip().splitlines() or [type(error).__name__]
+                reasons = str(getattr(error, "reason", None) or error).strip().splitlines() or [type(error).__name__]
                 kept = f"; {before / 1e6:,.1f} MB of it are here, and the next run goes on from there"
-                raise Unavailable(f"{url}: {said[-1]}{kept if before else ''}") from None
+                raise Unavailable(f"{url}: {reasons[-1]}{kept if before else ''}") from None
 
 
 def _attempt(url: str, part: Path, progress: bool) -> None:
@@ -122,10 +126,8 @@ def _attempt(url: str, part: Path, progress: bool) -> None:
         start = have if response.status == http.HTTPStatus.PARTIAL_CONTENT and sent.startswith(f"bytes {have}-") else 0
         length = response.headers.get("Content-Length")
         whole = start + int(length) if length else None
-        bar = tqdm(
-            total=whole, initial=start, desc=part.stem, unit="B", unit_scale=True, leave=False, file=sys.stderr,
-            disable=not progress,
-        )  # fmt: skip
+        style = {"desc": part.stem, "unit": "B", "unit_scale": True, "leave": False, "file": sys.stderr}
+        bar = tqdm(total=whole, initial=start, disable=not progress, **style)
         with open(part, "ab" if start else "wb") as file, bar:
             while chunk := response.read(CHUNK):
                 file.write(chunk)
@@ -159,7 +161,8 @@ def unpack(archive: Path) -> None:
     shutil.rmtree(beside, ignore_errors=True)  # of a run that was killed
     try:
         with tarfile.open(archive) as tar:
-            tar.extraction_filter = getattr(tarfile, "data_filter", None)  # from Python 3.11.4 on
+            if hasattr(tarfile, "data_filter"):  # from Python 3.11.4 on
+                tar.extraction_filter = _safe
             tar.extractall(beside)
         for unpacked in list(beside.iterdir()):
             place = archive.with_name(unpacked.name)
@@ -168,3 +171,9 @@ def unpack(archive: Path) -> None:
             os.replace(unpacked, place)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _safe(member: tarfile.TarInfo, place: str) -> tarfile.TarInfo | None:
+    """A member that stays within its place, with the mode that the umask gives, whatever the archive says."""
+    safe = tarfile.data_filter(member, place)
+    return None if safe is None else safe.replace(mode=None, deep=False)

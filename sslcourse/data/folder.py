@@ -4,216 +4,131 @@
     PATH/train/CLASS/*.jpg, also val/ and test/      taken as they are; val or test, where missing, is cut from train
     PATH/unlabeled/*.jpg                             beside either of the two, or alone: images to pretrain on
     PATH/*.jpg                                       the same as unlabeled/, where there are no class folders
+    PATH/*.jpg and a file of labels                  classes, and splits where it names some, as the file says (labels.py)
 
-Files may lie in folders within a class folder. Hidden files are left out, and the order is that of the names. A file
-that can't be read is skipped and named in the warnings; an image that is also in a measured split is dropped.
+The other ways in which public data sets lie are in layout.py. Files may lie in folders within a class folder. Hidden files
+are left out, and the order is that of the names. A file that can't be read is skipped and named in the warnings; an image
+that is also in a measured split is dropped.
 """
 
 from __future__ import annotations
 
 import os
-import unicodedata
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from sslcourse.data import decode
+from sslcourse.console import shown
+from sslcourse.data import decode, layout
+from sslcourse.data.labels import labelled, tables_in
+from sslcourse.data.layout import MEASURED, Layout
 from sslcourse.data.listing import Listing, load_listed
+from sslcourse.data.options import LoadOptions
 from sslcourse.data.splits import Splits
+from sslcourse.data.walk import Passed, named, walk
 from sslcourse.errors import CourseError, suggest
 from sslcourse.paths import typed
 
-ROLES = {
-    "train": "train",
-    "val": "val", "valid": "val", "validation": "val",
-    "test": "test",
-    "unlabeled": "unlabeled", "unlabelled": "unlabeled",
-}  # fmt: skip
-NOT_OURS = {"__macosx", "@eadir", "$recycle.bin", "lost+found"}
-NOT_READ = (".heic", ".heif", ".avif", ".jp2", ".jxl", ".svg", ".psd", ".dng", ".cr2", ".nef", ".arw")
 
+def load_folder(path: str | Path, options: LoadOptions) -> Splits:
+    """The splits of an image folder (see above), every image a square of `options.size` pixels.
 
-@dataclass
-class Folder(Listing):
-    """What lies in a folder."""
-
-    not_read: set[str] = field(default_factory=set)  # photographs of kinds that no decoder here reads
-
-
-def load_folder(
-    path: str | Path,
-    *,
-    size: int | None = None,
-    seed: int = 0,
-    cache: bool = True,
-    progress: bool = True,
-    stream: bool | None = None,
-) -> Splits:
-    """The splits of an image folder (see above), every image a square of `size` pixels.
-
-    The options are those of `load_listed`. Raises CourseError as it does, and for a path that is no folder, a folder
-    without images, with one class, or with splits whose classes differ.
+    Raises CourseError as `load_listed` does, and for a path that is no folder, a folder without images, with one class,
+    with splits whose classes differ, or laid out in a way that can't be understood.
     """
-    listing = survey(typed(path))
-    listing.spec = f"folder:{path}"
-    return load_listed(listing, size=size, seed=seed, cache=cache, progress=progress, stream=stream)
+    listing = survey(typed(path), options.labels)
+    listing.spec = f"folder:{shown(path)}"
+    return load_listed(listing, options)
 
 
-def survey(top: Path) -> Folder:
+def survey(top: Path, labels: Path | None = None) -> Listing:
     """Find the image files of a folder and the split and class of each. Raises CourseError as `load_folder` says."""
-    _require_folder(top)
-    listing = Folder(top, f"folder:{top.name}", f"folder:{top}")
-    folders, loose = _inside(top, listing)
-    roles: dict[str, Path] = {}
-    others: dict[str, Path] = {}
-    for folder in folders:
-        role = ROLES.get(folder.name.lower())
-        if role in roles:
-            raise CourseError(f"{top} holds both {roles[role].name}/ and {folder.name}/; keep one of the two.")
-        if role:
-            roles[role] = folder
-        else:
-            others[_text(folder.name)] = folder
-    classes_of = {role: _classes(roles[role], listing) for role in ("train", "val", "test") if role in roles}
-    other_classes = {name: files for name, folder in others.items() if (files := _walk(folder, listing))}
-
-    if classes_of.get("train"):
-        _take_splits(top, classes_of, listing)
-        if other_classes:
-            listing.notes.append(f"folders beside train/ that were left out: {', '.join(other_classes)}.")
-    elif nested := [role for role, classes in classes_of.items() if classes]:
-        raise CourseError(
-            f"{top} holds {nested[0]}/ but no class folders in train/; put them at {top / 'train'}/CLASS/."
-        )
-    elif other_classes:  # a class may be called `train` or `test`
-        for role in classes_of:
-            other_classes[_text(roles[role].name)] = _walk(roles[role], listing)
-        _take_classes(top, others, other_classes, listing)
-    elif any(_walk(roles[role], listing) for role in classes_of):
-        names = " and ".join(f"{roles[role].name}/" for role in classes_of)
-        raise CourseError(
-            f"there are images but no class folders in {names} of {top}; sort them into CLASS/ folders there, "
-            "or put them into unlabeled/ to pretrain without labels."
-        )
-
-    listing.notes = list(dict.fromkeys(listing.notes))  # some folders were walked twice
-    unlabeled = _walk(roles["unlabeled"], listing) if "unlabeled" in roles else []
-    if loose and listing.files:
-        listing.notes.append(f"images outside of every class folder were left out: {len(loose):,}.")
-    elif loose:
-        unlabeled = [*loose, *unlabeled]
-    if unlabeled:
-        listing.files["unlabeled"] = [("", file) for file in unlabeled]
-    _require_images(top, listing)
+    root, passed = walk(top)
+    found = layout.read(root) if labels is None else labelled(root.everything(), top, labels)
+    listing = Listing(top, f"folder:{shown(top.name)}", f"folder:{shown(top)}")
+    listing.notes = [*dict.fromkeys(found.notes), *passed.notes()]
+    listing.warnings = list(found.warnings)
+    if labels is None and (tables := tables_in(top)):
+        listing.notes.append(f"{named(tables)} lies here; --labels {shown(tables[0])} reads the classes from it.")
+    if found.classes:
+        _require_the_same_classes(top, found)
+        listing.classes = tuple(sorted(found.classes["train"]))
+    for role in MEASURED:
+        if role in found.classes:
+            listing.files[role] = [
+                (name, file) for name, files in sorted(found.classes[role].items()) for file in files
+            ]
+    if found.unlabeled:
+        listing.files["unlabeled"] = [("", file) for file in found.unlabeled]
+    _require_images(top, listing, passed)
+    _drop_links(top, listing)
     return listing
 
 
-def _take_splits(top: Path, classes_of: dict[str, dict[str, list[str]]], listing: Folder) -> None:
-    train = classes_of["train"]
-    _require_two_classes(top / "train", list(train), None)
-    for split, classes in classes_of.items():
-        if not classes:
-            listing.notes.append(f"{split}/ holds no class folders with images, and was left out.")
-            continue
-        for name in sorted(train.keys() ^ classes.keys()):
-            has, lacks, known = (split, "train", train) if name in classes else ("train", split, classes)
-            raise CourseError(
-                f"class folder {name!r} is in {has}/ but not in {lacks}/ of {top}{suggest(name, known)}; "
-                "every split needs the same class folders."
-            )
-        listing.files[split] = _rows(classes)
-    listing.classes = tuple(sorted(train))
-
-
-def _take_classes(top: Path, folders: dict[str, Path], classes: dict[str, list[str]], listing: Folder) -> None:
-    classes = {name: files for name, files in classes.items() if files}
-    _require_two_classes(top, list(classes), folders.get(next(iter(classes))))
-    listing.files["train"] = _rows(classes)
-    listing.classes = tuple(sorted(classes))
-
-
-def _rows(classes: dict[str, list[str]]) -> list[tuple[str, str]]:
-    return [(name, file) for name in sorted(classes) for file in classes[name]]
-
-
-def _require_folder(top: Path) -> None:
-    if not top.exists():
-        near = suggest(top.name, [p.name for p in top.parent.iterdir() if p.is_dir()]) if top.parent.is_dir() else ""
-        raise CourseError(f"there is no folder {top}{near}; folder: takes the path of a folder of images.")
-    if not top.is_dir():
-        raise CourseError(f"{top} is a file; folder: takes the path of a folder of images, such as {top.parent}.")
-    if not os.access(top, os.R_OK | os.X_OK):
-        raise CourseError(f"the folder {top} can't be opened: no permission to read it.")
-
-
-def _require_two_classes(top: Path, names: Sequence[str], only: Path | None) -> None:
-    if len(names) >= 2:
-        return
-    inner = [p.name for p in only.iterdir() if p.is_dir()] if only else []
-    nested = f" (did you mean folder:{only}?)" if len(inner) > 1 or "train" in inner else ""
-    raise CourseError(
-        f"{top} has one class folder, {names[0]!r}{nested}; measuring needs images of two classes or more, and to "
-        "pretrain without labels, put the images into a folder called unlabeled."
-    )
-
-
-def _require_images(top: Path, listing: Folder) -> None:
-    if listing.not_read:
-        endings = Counter(os.path.splitext(path)[1].lower() for path in listing.not_read)
-        kinds = ", ".join(f"{count:,} {ending}" for ending, count in sorted(endings.items()))
-        listing.notes.append(f"files of kinds that can't be read were left out: {kinds}; save them as JPEG or PNG.")
-    if not listing.files:
-        instead = f"; {listing.notes[-1]}" if listing.not_read else "."
+def _require_the_same_classes(top: Path, found: Layout) -> None:
+    """Raise CourseError unless train has two classes or more, and every split the same ones."""
+    train = found.classes.get("train", {})
+    if len(train) < 2:
+        only = f"one class folder, {next(iter(train))!r}" if train else "no class in train"
+        where = f"{shown(top)}/{found.named['train']}" if "train" in found.named else shown(top)
         raise CourseError(
-            f"{top} holds no images; needed are class folders with image files ({', '.join(decode.ENDINGS)}){instead}"
+            f"{where} has {only}; measuring needs images of two classes or more, and to pretrain without labels, put the "
+            "images into a folder called unlabeled."
+        )
+    for role, classes in found.classes.items():
+        for name in sorted(train.keys() ^ classes.keys()):
+            has, lacks, known = (role, "train", train) if name in classes else ("train", role, classes)
+            has, lacks = (f"{found.named[role]}/" if role in found.named else role for role in (has, lacks))
+            raise CourseError(
+                f"class {name!r} is in {has} but not in {lacks} of {shown(top)}{suggest(name, known)}; "
+                "every split needs the same classes."
+            )
+
+
+def _require_images(top: Path, listing: Listing, passed: Passed) -> None:
+    if not listing.files:
+        unread = passed.notes()
+        instead = f"; {' '.join(unread)}" if unread else "."
+        raise CourseError(
+            f"{shown(top)} holds no images; needed are class folders with image files ({', '.join(decode.USUAL)} and "
+            f"others){instead}"
         )
 
 
-def _inside(folder: Path, listing: Folder) -> tuple[list[Path], list[str]]:
-    """The folders and the image files in a folder, each in the order of their names; what is hidden is left out."""
-    folders, files = [], []
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: _text(entry.name))
-    except OSError:
-        listing.notes.append(f"the folder {folder} can't be opened, and was left out.")
-        return [], []
-    for entry in entries:
-        if entry.name.startswith(".") or entry.name.lower() in NOT_OURS:
+# --- one file under two names ------------------------------------------------------------------------------------
+
+
+def _drop_links(top: Path, listing: Listing) -> None:
+    """Keep one of several names of the same file (links) within a split, and none where they are of two classes.
+
+    Raises CourseError where nothing remains of a class. A file in two splits is found with all other copies (splits.py).
+    """
+    for split, rows in listing.files.items():
+        names: dict[tuple[int, int], list[tuple[str, str]]] = {}
+        for row in rows:
+            names.setdefault(_identity(row[1]), []).append(row)
+        if len(names) == len(rows):
             continue
-        ending = os.path.splitext(entry.name)[1].lower()
-        if entry.is_dir():
-            folders.append(Path(entry.path))
-        elif ending in decode.ENDINGS:
-            files.append(entry.path)
-        elif ending in NOT_READ:
-            listing.not_read.add(entry.path)
-    return folders, files
+        kept, contrary = [], []
+        for same in names.values():
+            (kept if len({label for label, _ in same}) == 1 else contrary).append(same[0])
+        if gone := sorted({label for label, _ in rows} - {label for label, _ in kept}):
+            raise CourseError(
+                f"every file of class {gone[0]!r} in {shown(top)} is also in another class, by links; keep each file in "
+                "one class folder."
+            )
+        again = len(rows) - sum(len(same) for same in names.values() if same[0] in contrary) - len(kept)
+        where = "" if split == "train" else f" in {split}"
+        if again:
+            listing.warnings.append(f"links to files that are there already were left out{where}: {again:,}.")
+        if contrary:
+            paths = named(os.path.relpath(file, top) for _, file in contrary)
+            listing.warnings.append(f"files that links put into two classes were left out{where}: {paths}.")
+        listing.files[split] = kept
 
 
-def _walk(folder: Path, listing: Folder, above: tuple[str, ...] = ()) -> list[str]:
-    """All image files in a folder and the folders in it. Links are followed, except to a folder that they lie in."""
-    real = os.path.realpath(folder)
-    if real in above or (above and above[0].startswith(real + os.sep)):
-        return []
-    folders, files = _inside(folder, listing)
-    return files + [file for inner in folders for file in _walk(inner, listing, (*above, real))]
-
-
-def _classes(folder: Path, listing: Folder) -> dict[str, list[str]]:
-    """Class folders with at least one image file, and their files."""
-    folders, _ = _inside(folder, listing)
-    return {_text(inner.name): files for inner in folders if (files := _walk(inner, listing))}
-
-
-def _text(name: str) -> str:
-    """One spelling for a name that file systems may spell in two ways (an accented letter as one character or two)."""
-    return unicodedata.normalize("NFC", name)
-
-
-def pictures(top: str | Path) -> list[str]:
-    """The paths of all picture files in a folder and the folders in it, relative to it, in the order of their names."""
-    top = Path(top).expanduser()
-    _require_folder(top)
-    listing = Folder(top, str(top), str(top))
-    return [os.path.relpath(file, top) for file in _walk(top, listing)]
+def _identity(path: str) -> tuple:
+    """What all names of a file have in common."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return (path,)
+    return (found.st_dev, found.st_ino) if found.st_ino else (path,)

@@ -18,9 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sslcourse.console import shown
 from sslcourse.data import decode
-from sslcourse.data.folder import ROLES
+from sslcourse.data.layout import role_of
 from sslcourse.data.listing import Listing, load_listed
+from sslcourse.data.options import LoadOptions
 from sslcourse.data.splits import Splits
 from sslcourse.errors import CourseError
 from sslcourse.paths import typed
@@ -28,23 +30,15 @@ from sslcourse.paths import typed
 SAVED = ("dataset_dict.json", "state.json")  # what save_to_disk leaves, of a DatasetDict and of a Dataset
 
 
-def load_huggingface(
-    path: str | Path,
-    *,
-    size: int | None = None,
-    seed: int = 0,
-    cache: bool = True,
-    progress: bool = True,
-    stream: bool | None = None,
-) -> Splits:
-    """The splits of a Hugging Face directory (see above), every image a square of `size` pixels.
+def load_huggingface(path: str | Path, options: LoadOptions) -> Splits:
+    """The splits of a Hugging Face directory (see above), every image a square of `options.size` pixels.
 
-    The options are those of `load_listed`. Raises CourseError as it does, without `datasets`, for a directory that it
+    Raises CourseError as `load_listed` does, without `datasets`, for a directory that it
     can't read, for none or several columns of images, for several of labels, and for splits whose classes differ.
     """
-    listing = survey(typed(path), progress)
-    listing.spec = f"huggingface:{path}"
-    return load_listed(listing, size=size, seed=seed, cache=cache, progress=progress, stream=stream)
+    listing = survey(typed(path), options.progress)
+    listing.spec = f"huggingface:{shown(path)}"
+    return load_listed(listing, options)
 
 
 def survey(top: Path, progress: bool = True) -> Listing:
@@ -129,7 +123,7 @@ def _by_role(top: Path, found: dict[str, Any], notes: list[str]) -> dict[str, _T
     tables: dict[str, _Table] = {}
     others = []
     for name, rows in found.items():
-        role = ROLES.get(str(name).lower())
+        role = role_of(str(name))
         if role in tables:
             raise CourseError(f"{top} has two splits for {role}, {name!r} among them; keep one of the two.")
         if role is None:
@@ -166,7 +160,7 @@ def _table(top: Path, split: str, rows: Any, notes: list[str]) -> _Table:
     others = [name for name in rows.column_names if name not in (*images, *labels)]
     rows = rows.with_format(None).cast_column(images[0], datasets.Image(decode=False))
     if not labels:
-        if others and ROLES[split.lower()] != "unlabeled":
+        if others and role_of(split) != "unlabeled":
             notes.append(
                 f"{split} has no labels, since no column is of the type ClassLabel; "
                 f"Dataset.class_encode_column makes one (of {', '.join(others)})."

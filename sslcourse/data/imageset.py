@@ -11,9 +11,12 @@ import torch
 from torch import Tensor
 
 from sslcourse import device as devices
-from sslcourse.errors import CourseError
+from sslcourse.console import shown
+from sslcourse.data.arrays import UNSIGNED, as_tensor, described
+from sslcourse.errors import CourseError, whole_number
 
 PER_IMAGE = ("images", "labels", "boxes", "box_labels", "instances")  # tensors whose first dimension is the image
+PER_IMAGE_TEXT = ("captions", "names")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -30,8 +33,10 @@ class ImageSet:
     box_labels     int64 (N, K): the object's class, -1 where there is none
     instances      uint8 (N, H, W): k where object k-1 of the boxes is seen, 0 elsewhere
     captions       one sentence per image
+    names          one name per image that tells them apart: a path relative to the folder where they come from files
 
-    NumPy arrays are taken as well. Anything integer becomes int64 where int64 is promised.
+    NumPy arrays in any layout, and lists of arrays or of Pillow's pictures, are taken as well. Anything integer becomes
+    int64 where int64 is promised, and names of classes are made printable (`console.shown`).
     """
 
     images: Tensor
@@ -44,27 +49,33 @@ class ImageSet:
     box_labels: Tensor | None = None
     instances: Tensor | None = None
     captions: tuple[str, ...] | None = None
+    names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         def put(name: str, value: Any) -> None:
             object.__setattr__(self, name, value)
 
         put("images", _checked_images(self.images))
+        put("name", shown(self.name))
         put("classes", _checked_names(self.classes, "class names"))
+        for what in ("factors", "factor_values"):
+            if not isinstance(getattr(self, what), Mapping):
+                raise CourseError(f"{what} must be a dictionary by name, and got {type(getattr(self, what)).__name__}.")
         if self.labels is not None:
             put("labels", self._categories(self.labels, "labels", len(self.classes)))
         put("factor_values", {k: _checked_names(v, f"values of {k!r}") for k, v in self.factor_values.items()})
         put("factors", {name: self._checked_factor(name, values) for name, values in self.factors.items()})
         self._refuse_values_without_factor()
-        if self.captions is not None:
-            put("captions", self._checked_captions(self.captions))
+        for what in PER_IMAGE_TEXT:
+            if getattr(self, what) is not None:
+                put(what, self._checked_texts(getattr(self, what), what))
         if self.instances is not None:
-            put("instances", self._checked_instances(_tensor(self.instances, "instances")))
+            put("instances", self._checked_instances(as_tensor(self.instances, "instances")))
         if (self.boxes is None) != (self.box_labels is None):
             given, missing = ("box_labels", "boxes") if self.boxes is None else ("boxes", "box_labels")
             raise CourseError(f"{given} were given without {missing}; give both or neither.")
         if self.boxes is not None:
-            boxes, box_labels = _tensor(self.boxes, "boxes"), _tensor(self.box_labels, "box_labels")
+            boxes, box_labels = as_tensor(self.boxes, "boxes"), as_tensor(self.box_labels, "box_labels")
             put("boxes", self._checked_boxes(boxes))
             put("box_labels", self._checked_box_labels(box_labels))
 
@@ -117,12 +128,15 @@ class ImageSet:
             name: getattr(self, name)[chosen] for name in PER_IMAGE if getattr(self, name) is not None
         }
         changes["factors"] = {name: values[chosen] for name, values in self.factors.items()}
-        if self.captions is not None:
-            changes["captions"] = tuple(self.captions[i] for i in chosen.tolist())
+        for what in PER_IMAGE_TEXT:
+            if (texts := getattr(self, what)) is not None:
+                changes[what] = tuple(texts[i] for i in chosen.tolist())
         return replace(self, **changes)
 
     def without_labels(self) -> ImageSet:
-        """The images alone: labels, factors, boxes, masks and captions are gone, and the class names stay."""
+        """The images alone: labels, factors, boxes, masks, captions and names (which may hold the class) are gone, and the
+        class names stay.
+        """
         return ImageSet(self.images, classes=self.classes, name=self.name)
 
     def to(self, device: str | torch.device) -> ImageSet:
@@ -144,18 +158,19 @@ class ImageSet:
     def indices_per_class(self, k: int, seed: int = 0) -> Tensor:
         """Which images `sample_per_class` takes: int64 (C * k,), on the CPU."""
         labels = self.require_labels().cpu()
-        if not isinstance(k, int) or k < 1:
-            raise CourseError(f"images per class must be a whole number of at least 1, and {k!r} was asked for.")
+        k, seed = whole_number("images per class", k, 1), whole_number("the seed", seed, 0)
+        counts = self.counts()
         chosen = []
         for c, name in enumerate(self.classes):
             members = (labels == c).nonzero().squeeze(1)
             if len(members) < k:
+                fewest = min(counts.values())
+                way_out = f"ask for at most {fewest}" if fewest else "give every class some, or leave such classes out"
                 raise CourseError(
-                    f"{k} images per class were asked for, but class {name!r} of {self.name} has {len(members)}; "
-                    f"ask for at most {min(self.counts().values())}."
+                    f"{k} images per class were asked for, but class {name!r} of {self.name} has {len(members)}; {way_out}."
                 )
-            dice = devices.generator(devices.derive_seed(seed, "few", c))
-            chosen.append(members[torch.randperm(len(members), generator=dice)[:k]])
+            generator = devices.generator(devices.derive_seed(seed, "few", c))
+            chosen.append(members[torch.randperm(len(members), generator=generator)[:k]])
         return torch.cat(chosen) if chosen else torch.empty(0, dtype=torch.int64)
 
     @classmethod
@@ -164,10 +179,10 @@ class ImageSet:
 
         Raises CourseError for anything outside [0, 1], NaN included.
         """
-        images = _tensor(images, "images")
+        images = as_tensor(images, "images")
         if not images.is_floating_point():
             raise CourseError(
-                f"from_floats takes float images, and got {_said(images)}; ImageSet(...) takes uint8 itself."
+                f"from_floats takes float images, and got {described(images)}; ImageSet(...) takes uint8 itself."
             )
         if images.numel():
             if not torch.isfinite(images).all():
@@ -217,10 +232,11 @@ class ImageSet:
             raise CourseError(f"there are {len(self.images)} images and {count} {name}; give one per image.")
 
     def _categories(self, values: Any, name: str, count: int) -> Tensor:
-        values = _tensor(values, name)
+        values = as_tensor(values, name)
         if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool or values.dim() != 1:
-            raise CourseError(f"{name} must be whole numbers (N,), and got {_said(values)}; convert them first.")
+            raise CourseError(f"{name} must be whole numbers (N,), and got {described(values)}; convert them first.")
         self._refuse_count(name, len(values))
+        values = _signed(values, name)
         if len(values) and (values.min() < 0 or values.max() >= count):
             raise CourseError(
                 f"{name} must lie in 0..{count - 1} for {count} names, and these lie in "
@@ -233,34 +249,37 @@ class ImageSet:
     def _checked_factor(self, name: str, values: Any) -> Tensor:
         if name in self.factor_values:
             return self._categories(values, f"factor {name!r}", len(self.factor_values[name]))
-        values = _tensor(values, f"factor {name!r}")
+        values = as_tensor(values, f"factor {name!r}")
         if values.dim() != 1 or values.is_complex():
             raise CourseError(
-                f"factor {name!r} must be numbers (N,), and got {_said(values)}; give one number per image."
+                f"factor {name!r} must be numbers (N,), and got {described(values)}; give one number per image."
             )
         self._refuse_count(f"values of {name!r}", len(values))
-        return values.float() if values.is_floating_point() else values.long()
+        return values.float() if values.is_floating_point() else _signed(values, f"factor {name!r}").long()
 
     def _refuse_values_without_factor(self) -> None:
         for name in self.factor_values:
             if name not in self.factors:
                 raise CourseError(f"factor_values names {name!r}, but factors has none; give both or neither.")
 
-    def _checked_captions(self, captions: Any) -> tuple[str, ...]:
-        if isinstance(captions, str) or not all(isinstance(caption, str) for caption in captions):
-            raise CourseError("captions must be a sequence of strings, one per image.")
-        self._refuse_count("captions", len(captions))
-        return tuple(captions)
+    def _checked_texts(self, texts: Any, what: str) -> tuple[str, ...]:
+        texts = _listed(texts)
+        if texts is None or not all(isinstance(text, str) for text in texts):
+            raise CourseError(f"{what} must be a sequence of strings, one per image.")
+        self._refuse_count(what, len(texts))
+        return tuple(map(str, texts))
 
     def _checked_instances(self, instances: Tensor) -> Tensor:
         expected = (len(self.images), *self.size)
         if instances.dtype != torch.uint8 or tuple(instances.shape) != expected:
-            raise CourseError(f"instances must be uint8 {expected}, as the images are, and got {_said(instances)}.")
+            raise CourseError(f"instances must be uint8 {expected}, as the images are, and got {described(instances)}.")
         return instances
 
     def _checked_boxes(self, boxes: Tensor) -> Tensor:
         if boxes.dim() != 3 or boxes.shape[0] != len(self.images) or boxes.shape[2] != 4 or boxes.is_complex():
-            raise CourseError(f"boxes must be ({len(self.images)}, K, 4): K boxes for each image; got {_said(boxes)}.")
+            raise CourseError(
+                f"boxes must be ({len(self.images)}, K, 4): K boxes for each image; got {described(boxes)}."
+            )
         boxes = boxes.float()
         height, width = self.size
         left, top, right, bottom = boxes.unbind(2)
@@ -275,8 +294,12 @@ class ImageSet:
 
     def _checked_box_labels(self, box_labels: Tensor) -> Tensor:
         expected = tuple(self.boxes.shape[:2])
-        if tuple(box_labels.shape) != expected or box_labels.is_floating_point() or box_labels.is_complex():
-            raise CourseError(f"box_labels must be whole numbers {expected}, one per box, and got {_said(box_labels)}.")
+        kind = box_labels.dtype
+        if tuple(box_labels.shape) != expected or kind.is_floating_point or kind.is_complex or kind == torch.bool:
+            raise CourseError(
+                f"box_labels must be whole numbers {expected}, one per box, and got {described(box_labels)}."
+            )
+        box_labels = _signed(box_labels, "box_labels")
         if box_labels.numel() and (box_labels.min() < -1 or box_labels.max() >= len(self.classes)):
             raise CourseError(
                 f"box_labels must lie in -1..{len(self.classes) - 1} (-1: no object), and these lie in "
@@ -287,15 +310,16 @@ class ImageSet:
     def _indices(self, indices: Any) -> Tensor:
         if isinstance(indices, slice):
             return torch.tensor(range(len(self))[indices], dtype=torch.int64)
-        chosen = _tensor(indices, "indices").cpu()
+        chosen = as_tensor(indices, "indices").cpu()
         if chosen.numel() == 0 and chosen.dim() == 1:
             return torch.empty(0, dtype=torch.int64)
         if chosen.dtype == torch.bool and tuple(chosen.shape) == (len(self),):
             return chosen.nonzero().squeeze(1)
-        if chosen.dim() != 1 or chosen.is_floating_point() or chosen.dtype == torch.bool:
+        if chosen.dim() != 1 or chosen.is_floating_point() or chosen.is_complex() or chosen.dtype == torch.bool:
             raise CourseError(
-                f"select takes whole numbers (M,), a mask ({len(self)},) or a slice, and got {_said(chosen)}."
+                f"select takes whole numbers (M,), a mask ({len(self)},) or a slice, and got {described(chosen)}."
             )
+        chosen = _signed(chosen, "indices")
         if len(chosen) and (chosen.min() < -len(self) or chosen.max() >= len(self)):
             worst = chosen.max().item() if chosen.max() >= len(self) else chosen.min().item()
             raise CourseError(
@@ -304,41 +328,62 @@ class ImageSet:
         return chosen.long()
 
 
-def _said(values: Tensor) -> str:
-    return f"{str(values.dtype).removeprefix('torch.')} {tuple(values.shape)}"
-
-
-def _tensor(values: Any, name: str) -> Tensor:
-    if isinstance(values, Tensor):
+def _signed(values: Tensor, name: str) -> Tensor:
+    """Whole numbers of a type that torch can compare; CourseError for some above 2**63 - 1."""
+    if values.dtype not in UNSIGNED:
         return values
+    signed = values.long()
+    if (signed < 0).any():
+        raise CourseError(f"{name} must lie below 2**63, and some don't; convert them first.")
+    return signed
+
+
+def _listed(values: Any) -> list[Any] | None:
+    """The items of a sequence that isn't a string or a mapping; None for anything else."""
+    if isinstance(values, str | bytes | Mapping):
+        return None
     try:
-        return torch.as_tensor(np.asarray(values))
-    except (TypeError, ValueError, RuntimeError):
-        raise CourseError(f"{name} must be a tensor or an array of numbers, and got {type(values).__name__}.") from None
+        return list(values)
+    except TypeError:
+        return None
 
 
 def _checked_names(names: Any, what: str) -> tuple[str, ...]:
-    if isinstance(names, str | Mapping) or not all(isinstance(name, str) and name for name in names):
+    words = _listed(names)
+    if words is None or not all(isinstance(word, str) and word for word in words):
         raise CourseError(f"{what} must be a sequence of words, and got {names!r}.")
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if list(names).count(name) > 1)
+    words = [shown(word) for word in words]
+    if len(set(words)) != len(words):
+        twice = next(word for word in words if words.count(word) > 1)
         raise CourseError(f"{what} must differ, and {twice!r} is there twice.")
-    return tuple(names)
+    return tuple(words)
 
 
 def _checked_images(images: Any) -> Tensor:
-    images = _tensor(images, "images")
+    if isinstance(images, ImageSet):
+        raise CourseError(
+            f"images must be an array of pixels, and got an ImageSet, {images.name}; it can be used as it is."
+        )
+    images = as_tensor(images, "images")
     if images.dim() == 4 and images.shape[1] == 3 and images.dtype == torch.uint8 and min(images.shape[2:]) > 0:
         return images
-    way_out = "convert them first."
+    raise CourseError(f"images must be uint8 (N, 3, H, W), and got {described(images)}; {_way_out(images)}.")
+
+
+def _way_out(images: Tensor) -> str:
+    """What makes uint8 (N, 3, H, W) of images that aren't."""
     if images.is_floating_point():
-        way_out = "ImageSet.from_floats converts float images in [0, 1]."
-    elif images.dim() == 3:
-        way_out = "for one image use image[None], for gray ones images[:, None].repeat(1, 3, 1, 1)."
-    elif images.dim() == 4 and images.shape[3] == 3:
-        way_out = "the colour channel comes second: images.permute(0, 3, 1, 2)."
-    elif images.dim() == 4 and images.shape[1] == 1:
-        way_out = "images.repeat(1, 3, 1, 1) gives gray images three channels."
-    elif images.dim() == 4 and images.shape[1] == 4:
-        way_out = "images[:, :3] drops the transparency."
-    raise CourseError(f"images must be uint8 (N, 3, H, W), and got {_said(images)}; {way_out}")
+        return "ImageSet.from_floats converts float images (N, 3, H, W) in [0, 1]"
+    if images.dim() == 3:
+        return "for one image use image[None], for gray ones images[:, None].repeat(1, 3, 1, 1)"
+    if images.dim() == 4 and 0 in images.shape[1:]:
+        return "an image has at least one pixel"
+    if images.dim() == 4 and images.shape[3] == 3 and images.shape[1] != 3:
+        return "the colour channel comes second: images.permute(0, 3, 1, 2)"
+    if images.dim() == 4 and images.shape[1] == 1:
+        return "images.repeat(1, 3, 1, 1) gives gray images three channels"
+    if images.dim() == 4 and images.shape[1] == 4:
+        return "images[:, :3] drops the transparency"
+    if images.dim() == 4 and images.shape[1] == 3:
+        return "convert them first, so that black is 0 and white 255"
+    return "bring them into that shape first"

@@ -19,15 +19,16 @@ import PIL
 import torch
 
 from sslcourse import device as devices
+from sslcourse.console import shown
 from sslcourse.data import cache as caches
 from sslcourse.data import decode
 from sslcourse.data.imageset import ImageSet
-from sslcourse.data.splits import NAMES, Splits, complete
+from sslcourse.data.options import LoadOptions
+from sslcourse.data.splits import WITHOUT_LABELS, Splits, complete
 from sslcourse.data.stream import ImageFiles
 from sslcourse.errors import CourseError
 
 VERSION = 1  # counts changes of the decoder: an older cached result is not used
-FILE = "file"  # the factor that says, while splits are made, which row an image is
 FEW = 5  # labelled images of a class that are read in any case
 STREAMED = "the images to pretrain on stay on disk and are decoded while training."
 UNMEASURED = "there are no labels, so these images can be pretrained on, and nothing can be measured on them."
@@ -44,7 +45,7 @@ class Listing:
     name     what the set is called in messages;  spec: what it was asked for as
     files    for each split, (class, name of the file) in order; the class is "" where there is none
     classes  in the order of their labels, those of train
-    notes    how the splits came about, one sentence each
+    notes    how the splits came about;  warnings: what went wrong; one sentence each
     shelf    what the names of the files stand for
     """
 
@@ -54,41 +55,36 @@ class Listing:
     files: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     shelf: decode.Disk = decode.DISK
 
     @property
     def rows(self) -> list[Row]:
         return [(split, label, file) for split, files in self.files.items() for label, file in files]
 
+    def within(self, file: str) -> str:
+        """The name of a file relative to `top`, with / between its parts."""
+        return file.removeprefix(os.path.join(self.top, "")).replace(os.sep, "/")
 
-def load_listed(
-    listing: Listing,
-    *,
-    size: int | None = None,
-    seed: int = 0,
-    cache: bool = True,
-    progress: bool = True,
-    stream: bool | None = None,
-) -> Splits:
-    """The splits of listed image files, every image a square of `size` pixels.
+
+def load_listed(listing: Listing, options: LoadOptions) -> Splits:
+    """The splits of listed image files, every image a square of `options.size` pixels.
 
     size   default: the images' own size when all are equally large squares of at most 96 pixels, otherwise 64
-    cache  keep the decoded images in the user's cache folder; any change of a file's name, size or time reads all anew
-    stream leave the images to pretrain on where they are (`ImageFiles`), and read the labelled ones alone: True, False,
-           or None for where all together don't fit into memory
+    cache  any change of a file's name, size or time reads all anew
+    stream leaves the images to pretrain on where they are (`ImageFiles`), and reads the labelled ones alone
 
-    Raises CourseError without a single readable file, for a class without one in train, val or test, and, where
+    Images in memory have the names of their files, relative to `listing.top`. Raises CourseError without a single readable file, for a class without one in train, val or test, and, where
     streaming is refused, for more images than fit into memory.
     """
     rows = listing.rows
-    size = size or decode.common_size([file for _, _, file in rows], listing.shelf)
+    size = options.size or decode.common_size([file for _, _, file in rows], listing.shelf)
     most = decode.room(size)
-    reader = _Reader(listing, size, seed, cache, progress)
-    if stream or (stream is None and most is not None and len(rows) > most):
+    reader = _Reader(listing, size, options)
+    if options.stream or (options.stream is None and most is not None and len(rows) > most):
         return _streamed(reader, rows, most)
     decode.require_memory(len(rows), size)
-    splits, _ = reader.read(rows)
-    return splits
+    return reader.read(rows)
 
 
 @dataclass(frozen=True)
@@ -97,75 +93,65 @@ class _Reader:
 
     listing: Listing
     size: int
-    seed: int
-    cache: bool
-    progress: bool
+    options: LoadOptions
 
-    def read(self, rows: list[Row]) -> tuple[Splits, dict[str, list[str]]]:
-        """The splits that `rows` make, and the files that each of them holds."""
+    def read(self, rows: list[Row]) -> Splits:
+        """The splits that `rows` make."""
         listing, names = self.listing, [file for _, _, file in rows]
         found = self._decoded(names)
         kept = [rows[i] for i in found.files]
         skipped = [(names[i], reason) for i, reason in found.skipped]
-        warnings = _warnings(listing.top, names, skipped, [names[i] for i in found.small])
+        warnings = [*listing.warnings, *_warnings(listing, names, skipped, [names[i] for i in found.small])]
         if not kept:
             raise CourseError(
-                f"none of the {len(names):,} image files in {listing.top} can be read: {_name(listing.top, skipped)}."
+                f"none of the {len(names):,} image files in {shown(listing.top)} can be read: {_name(listing, skipped)}."
             )
-        sets = _sets(listing.name, kept, torch.from_numpy(found.images), listing.classes)
+        sets = _sets(listing, kept, torch.from_numpy(found.images))
         if listing.classes:
             _require_images_of_every_class(listing, sets)
-            splits = complete(listing.spec, **sets, seed=self.seed, notes=listing.notes, warnings=warnings)
+            splits = complete(listing.spec, **sets, seed=self.options.seed, notes=listing.notes, warnings=warnings)
         else:
             notes, empty = (*listing.notes, UNMEASURED), sets["unlabeled"].select([])
             splits = Splits(sets["unlabeled"], empty, empty, empty, listing.spec, notes, tuple(warnings))
-        return _without_numbers(splits, kept)
+        return splits
 
     def _decoded(self, names: list[str]) -> decode.Decoded:
         """The decoded files, from the cache where they are unchanged."""
         listing = self.listing
 
         def make() -> caches.Arrays:
-            found = decode.decode(names, self.size, self.progress, listing.shelf)
+            found = decode.decode(names, self.size, self.options.progress, listing.shelf)
             remarks = {"skipped": found.skipped, "small": found.small}
             return {"images": found.images, "files": found.files, "remarks": caches.pack(remarks)}
 
-        if not self.cache:
-            arrays = make()
-        else:
-            key = {
-                "name": listing.name.partition(":")[0], "path": os.path.realpath(listing.top),
-                "files": listing.shelf.stamp(names), "size": self.size,
-                "version": f"{VERSION}, Pillow {PIL.__version__}",
-            }  # fmt: skip
-            arrays = caches.load_or_make(key, make)
+        key = {
+            "name": listing.name.partition(":")[0],
+            "path": os.path.realpath(listing.top),
+            "files": listing.shelf.stamp(names),
+            "size": self.size,
+            "version": f"{VERSION}, Pillow {PIL.__version__}",
+        }
+        arrays = caches.load_or_make(key, make) if self.options.cache else make()
         remarks = caches.unpack(arrays["remarks"])
         skipped = [(i, reason) for i, reason in remarks["skipped"]]
         return decode.Decoded(arrays["images"], arrays["files"], skipped, remarks["small"])
 
 
-def _sets(name: str, rows: list[Row], images: torch.Tensor, classes: tuple[str, ...]) -> dict[str, ImageSet]:
+def _sets(listing: Listing, rows: list[Row], images: torch.Tensor) -> dict[str, ImageSet]:
     """One ImageSet per split; `rows` are the (split, class, file) of `images`, and each split is one run of rows."""
     split_of = np.array([split for split, _, _ in rows])
-    number_of = {label: i for i, label in enumerate(classes)}
+    number_of = {label: i for i, label in enumerate(listing.classes)}
     sets = {}
     for split in dict.fromkeys(split_of.tolist()):
         here = np.flatnonzero(split_of == split)
-        part = images[here[0] : here[-1] + 1]
-        number = {FILE: torch.from_numpy(here)}
+        part, first = images[here[0] : here[-1] + 1], {"name": listing.name}
+        first["names"] = tuple(listing.within(rows[i][2]) for i in here)
         if split == "unlabeled":
-            sets[split] = ImageSet(part, name=name, factors=number)
+            sets[split] = ImageSet(part, **first)
         else:
             labels = torch.tensor([number_of[rows[i][1]] for i in here])
-            sets[split] = ImageSet(part, labels, classes, name=name, factors=number)
+            sets[split] = ImageSet(part, labels, listing.classes, **first)
     return sets
-
-
-def _without_numbers(splits: Splits, rows: list[Row]) -> tuple[Splits, dict[str, list[str]]]:
-    """The splits without the factor that says which file an image came from, and those files."""
-    parts = {name: getattr(splits, name) for name in NAMES}
-    files = {name: [rows[i][2] for i in part.factors[FILE].tolist()] for name, part in parts.items() if part.factors}
-    return dataclasses.replace(splits, **{k: dataclasses.replace(part, factors={}) for k, part in parts.items()}), files
 
 
 def _require_images_of_every_class(listing: Listing, sets: dict[str, ImageSet]) -> None:
@@ -176,7 +162,7 @@ def _require_images_of_every_class(listing: Listing, sets: dict[str, ImageSet]) 
         for label, name in enumerate(listing.classes):
             if label not in there:
                 raise CourseError(
-                    f"class {name!r} in {listing.top} has no image in {split} that can be read; it needs some."
+                    f"class {name!r} in {shown(listing.top)} has no image in {split} that can be read; it needs some."
                 )
 
 
@@ -192,20 +178,19 @@ def _streamed(reader: _Reader, rows: list[Row], most: int | None) -> Splits:
     if not labelled:
         empty = ImageSet(torch.empty(0, 3, size, size, dtype=torch.uint8), name=listing.name)
         notes = (*listing.notes, UNMEASURED, *notes)
-        return Splits(_files(reader, unlabeled), empty, empty, empty, listing.spec, notes)
-    few = _thinned(labelled, most, reader.seed)
-    splits, files = reader.read(few)
+        return Splits(_files(reader, unlabeled), empty, empty, empty, listing.spec, notes, tuple(listing.warnings))
+    few = _thinned(labelled, most, reader.options.seed)
+    splits = reader.read(few)
+    file_of = {listing.within(file): file for _, _, file in few}
+    measured = [file_of[name] for part in (splits.val, splits.test) for name in part.names or ()]
     candidates = unlabeled or [file for split, _, file in labelled if split == "train"]
-    kept = _without_copies(candidates, [*files["val"], *files["test"]], listing.shelf)
+    kept = _without_copies(candidates, measured, listing.shelf)
     warnings = list(splits.warnings)
     if unlabeled and len(kept) < len(candidates):
         warnings.append(f"{len(candidates) - len(kept):,} files left out of unlabeled, being also in val or test.")
     if len(few) < len(labelled):
         notes.append(f"of {len(labelled):,} labelled images, {len(few):,} are read: what memory has room for.")
-    if unlabeled:
-        notes += [note for note in splits.notes if not note.startswith("unlabeled is ")]
-    else:
-        notes += splits.notes
+    notes += [note for note in splits.notes if not (unlabeled and note == WITHOUT_LABELS)]
     return dataclasses.replace(splits, unlabeled=_files(reader, kept), notes=tuple(notes), warnings=tuple(warnings))
 
 
@@ -222,8 +207,8 @@ def _thinned(rows: list[Row], most: int | None, seed: int) -> list[Row]:
         groups.setdefault((split, label), []).append(i)
     kept: set[int] = set()
     for (split, label), members in groups.items():
-        dice = devices.generator(devices.derive_seed(seed, "thin", split, label))
-        order = torch.randperm(len(members), generator=dice).tolist()
+        generator = devices.generator(devices.derive_seed(seed, "thin", split, label))
+        order = torch.randperm(len(members), generator=generator).tolist()
         kept.update(members[i] for i in order[: max(FEW, len(members) * most // len(rows))])
     return [rows[i] for i in sorted(kept)]
 
@@ -250,27 +235,27 @@ def _content(name: str, shelf: decode.Disk) -> bytes:
     try:
         with decode.opened(shelf.file(name)) as file:
             return hashlib.file_digest(file, "sha256").digest()
-    except OSError:
+    except (OSError, decode.Unreadable):
         return os.fsencode(name)
 
 
 # --- what went wrong with single files ---------------------------------------------------------------------------
 
 
-def _warnings(top: Path, names: Sequence[str], skipped: list[tuple[str, str]], small: list[str]) -> list[str]:
+def _warnings(listing: Listing, names: Sequence[str], skipped: list[tuple[str, str]], small: list[str]) -> list[str]:
     """A sentence each."""
     lines = []
     if skipped:
         worry = " (more than half)" if 2 * len(skipped) > len(names) else ""
-        lines.append(f"skipped {len(skipped):,} of {len(names):,} files{worry}: {_name(top, skipped)}.")
+        lines.append(f"skipped {len(skipped):,} of {len(names):,} files{worry}: {_name(listing, skipped)}.")
     if small:
-        named = _name(top, [(name, "") for name in small])
+        named = _name(listing, [(name, "") for name in small])
         lines.append(f"images with a side of less than {decode.SMALL} pixels were enlarged: {len(small):,}, {named}.")
     return lines
 
 
-def _name(top: Path, files: list[tuple[str, str]]) -> str:
+def _name(listing: Listing, files: list[tuple[str, str]]) -> str:
     """The first few files, each with its reason, and how many more there are."""
-    named = [name.removeprefix(f"{top}{os.sep}") + (f" ({why})" if why else "") for name, why in files[:NAMED]]
+    named = [shown(listing.within(name)) + (f" ({why})" if why else "") for name, why in files[:NAMED]]
     more = [f"and {len(files) - NAMED:,} more"] if len(files) > NAMED else []
     return ", ".join(named + more)

@@ -6,10 +6,12 @@ They are downloaded as sources.py says, opened by torchvision, and read or strea
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from sslcourse.data import decode, sources
 from sslcourse.data.fetch import Remote
 from sslcourse.data.listing import Listing, load_listed
+from sslcourse.data.options import LoadOptions
 from sslcourse.data.sources import Source
 from sslcourse.data.splits import Splits
 
@@ -44,28 +46,20 @@ def _flowers(size: int) -> tuple[Source, dict[str, dict[str, str]]]:
 PHOTOS = {"imagenette": _imagenette, "flowers": _flowers}
 
 
-def load_photos(
-    name: str,
-    *,
-    size: int | None = None,
-    seed: int = 0,
-    cache: bool = True,
-    progress: bool = True,
-    stream: bool | None = None,
-) -> Splits:
+def load_photos(name: str, options: LoadOptions) -> Splits:
     """Imagenette (Howard, 2019: ten easy classes of ImageNet) or Oxford Flowers 102 (Nilsback and Zisserman, 2008).
 
     Flowers come in their official splits: ten images of each class in train and in val, the others in test.
     Imagenette's official validation images are test, and val is a tenth of its training images, by `seed`.
 
-    The options are those of `load_listed`; the default of `size` is 64. Raises CourseError as it does, and without a
-    copy and a network, and for a copy that isn't complete.
+    The default of `size` is 64. Raises CourseError as `load_listed` does, without a copy and a network, and for a copy
+    that isn't complete.
     """
-    size = size or decode.DEFAULT
+    size = options.size or decode.DEFAULT
     source, parts = PHOTOS[name](size)
     listing = Listing(sources.folder() / source.place, name, name)
     for split, choice in parts.items():
-        data = sources.opened(source, progress, loader=os.fspath, **choice)  # an item: (path, label)
+        data = sources.opened(source, options.progress, loader=os.fspath, **choice)  # an item: (path, label)
         with sources.damage_named(source):
             classes = [kind if isinstance(kind, str) else kind[0] for kind in data.classes]
             listing.files[split] = [(classes[label], path) for path, label in (data[i] for i in range(len(data)))]
@@ -73,4 +67,4 @@ def load_photos(
     present = sum(os.path.isfile(path) for files in listing.files.values() for _, path in files)
     if present != IMAGES[name]:
         raise sources.damaged(source, f"{present:,} of {IMAGES[name]:,} images are there")
-    return load_listed(listing, size=size, seed=seed, cache=cache, progress=progress, stream=stream)
+    return load_listed(listing, replace(options, size=size))

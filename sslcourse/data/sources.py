@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from filelock import FileLock
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,22 +20,24 @@ from sslcourse.data import decode, fetch
 from sslcourse.data.cache import say
 from sslcourse.data.fetch import Remote
 from sslcourse.data.imageset import ImageSet
+from sslcourse.data.options import LoadOptions
 from sslcourse.data.splits import Splits, complete
 from sslcourse.errors import CourseError
+from sslcourse.locking import claimed
 from sslcourse.paths import data_folder as folder
 
 Part = tuple[Tensor, Tensor]  # images uint8 (N, 3, H, W), labels int64 (N,)
 
 
-def load_digits(*, size: int | None = None, seed: int = 0) -> Splits:
+def load_digits(options: LoadOptions) -> Splits:
     """1,797 handwritten digits of 8x8 gray pixels (Alpaydin and Kaynak, 1998), enlarged to 32x32 RGB. No network."""
     from sklearn import datasets
 
     digits = datasets.load_digits()
     gray = torch.from_numpy(digits.images * (255 / 16)).round().to(torch.uint8)  # [1797, 8, 8], from 0..16
-    images = resize(_three_channels(gray), size or 32)
+    images = resize(_three_channels(gray), options.size or 32)
     labels = torch.from_numpy(digits.target).long()
-    return complete("digits", ImageSet(images, labels, tuple("0123456789"), name="digits"), seed=seed)
+    return complete("digits", ImageSet(images, labels, tuple("0123456789"), name="digits"), seed=options.seed)
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ DOWNLOADS = {
 SIDE = 32  # pixels, of the images of both
 
 
-def load_download(name: str, *, size: int | None = None, seed: int = 0, progress: bool = True) -> Splits:
+def load_download(name: str, options: LoadOptions) -> Splits:
     """CIFAR-10 (Krizhevsky, 2009) or Fashion-MNIST (Xiao et al., 2017, 1708.07747).
 
     Test is the official test split; val is a tenth of the training images, by `seed`; unlabeled is what remains of them,
@@ -109,15 +110,15 @@ def load_download(name: str, *, size: int | None = None, seed: int = 0, progress
     Raises CourseError without a copy and a network, for a damaged copy, and where memory doesn't suffice.
     """
     source = DOWNLOADS[name]
-    size = size or SIDE
+    size = options.size or SIDE
     decode.require_memory(source.images, max(size, SIDE))
     sets = {}
     for part in ("train", "test"):
-        data = opened(source, progress, train=part == "train")
+        data = opened(source, options.progress, train=part == "train")
         with damage_named(source):
             images, labels = source.read(data)
             sets[part] = ImageSet(resize(images, size), labels, tuple(data.classes), name=name)
-    return complete(name, **sets, seed=seed)
+    return complete(name, **sets, seed=options.seed)
 
 
 def opened(source: Source, progress: bool, **choice):
@@ -134,7 +135,7 @@ def opened(source: Source, progress: bool, **choice):
         return data
     with _download_named(source):
         folder().mkdir(parents=True, exist_ok=True)
-        with FileLock(folder() / f".{source.name}.lock"):
+        with claimed(folder() / source.name, file=True, wait=True):
             if (data := there()) is not None:  # another process has brought it meanwhile
                 return data
             _obtain(source, progress)
@@ -180,8 +181,13 @@ def damage_named(source: Source) -> Iterator[None]:
     """Errors of reading a local copy as one sentence."""
     try:
         yield
-    except MemoryError:
+    except (MemoryError, CourseError):
         raise
+    except PermissionError as error:
+        raise CourseError(
+            f"the copy of {source.name} in {folder() / source.place} can't be read by you ({error.filename}); ask whoever "
+            "made it for leave (chmod -R a+rX), or set SSLCOURSE_DATA to a folder of your own."
+        ) from None
     except Exception as error:
         raise damaged(source, error) from None
 

@@ -17,10 +17,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from sslcourse.console import say
 from sslcourse.data import sources, world
-from sslcourse.data.cache import say
 from sslcourse.data.folder import load_folder
 from sslcourse.data.huggingface import load_huggingface
+from sslcourse.data.options import LoadOptions
 from sslcourse.data.photos import PHOTOS, load_photos
 from sslcourse.data.splits import Splits
 from sslcourse.data.stl10 import load_stl10
@@ -28,8 +29,16 @@ from sslcourse.errors import CourseError, suggest
 from sslcourse.paths import typed
 
 SPECS = (
-    "world", "digits", "cifar10", "stl10", "fashion-mnist", "imagenette", "flowers", "folder:PATH", "huggingface:PATH",
-)  # fmt: skip
+    "world",
+    "digits",
+    "cifar10",
+    "stl10",
+    "fashion-mnist",
+    "imagenette",
+    "flowers",
+    "folder:PATH",
+    "huggingface:PATH",
+)
 KINDS = tuple(spec.partition(":")[0] for spec in SPECS)
 WITH_PATH = {"folder": "a folder of images", "huggingface": "a directory of Hugging Face's datasets"}
 LISTED = {  # kinds whose images can stay on disk, and what loads them
@@ -38,7 +47,6 @@ LISTED = {  # kinds whose images can stay on disk, and what loads them
     "folder": load_folder,
     "huggingface": load_huggingface,
 }
-SIZES = (8, 512)  # pixels, the smallest and the largest that is accepted
 
 __all__ = ["KINDS", "SPECS", "Spec", "Splits", "load", "parse"]
 
@@ -62,35 +70,34 @@ def load(
     cache: bool = True,
     progress: bool = True,
     stream: bool | None = None,
+    labels: str | os.PathLike | None = None,
 ) -> Splits:
     """The four splits of a data set: unlabeled, train, val and test.
 
     spec   see above
     size   height and width of the images in pixels, where `spec` doesn't say; by default each source's own
-    seed   decides what pocket world shows, and which images become val or test where a source doesn't say
-    cache  keep drawn and decoded images in the user's cache folder
-    stream leave the images to pretrain on in their files, to be decoded meanwhile (stl10, imagenette, flowers, folder
-           and huggingface): True, False, or None for where they don't fit into memory
+    labels a CSV file with the classes of the files in a folder (see sslcourse/data/labels.py)
 
-    What went wrong on the way (files skipped, images dropped) is said on standard error and stays in `warnings`.
-    Raises CourseError for an unknown spec, and for whatever is wrong with what it names.
+    seed, cache, progress and stream are explained in `LoadOptions`; what streams is stl10, imagenette, flowers, folder
+    and huggingface. What went wrong on the way (files skipped, images dropped) is said on standard error and stays in
+    `warnings`. Raises CourseError for an unknown spec, and for whatever is wrong with what it names.
     """
     parsed = parse(spec)
-    size = _agreed_size(spec, parsed.size, size)
-    if not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise CourseError(f"the seed must be a whole number from 0 to 2**63 - 1, and is {seed!r}.")
+    table = None if labels is None else typed(labels)
+    options = LoadOptions(_agreed_size(spec, parsed.size, size), seed, cache, progress, stream, table)
     if stream and parsed.kind not in LISTED:
         able = _listed(spec for spec in SPECS if spec.partition(":")[0] in LISTED)
         raise CourseError(f"only photographs can be streamed from disk, and data {spec!r} was asked for; use {able}.")
+    if table is not None and parsed.kind != "folder":
+        raise CourseError(f"labels from a file are for folder:PATH, and data {spec!r} was asked for; leave them out.")
     if parsed.kind in LISTED:
-        options = {"size": size, "seed": seed, "cache": cache, "progress": progress, "stream": stream}
-        splits = LISTED[parsed.kind](parsed.path or parsed.kind, **options)
+        splits = LISTED[parsed.kind](parsed.path or parsed.kind, options)
     elif parsed.kind == "world":
-        splits = _load_world(parsed, size, seed, cache, progress)
+        splits = _load_world(parsed, options)
     elif parsed.kind == "digits":
-        splits = sources.load_digits(size=size, seed=seed)
+        splits = sources.load_digits(options)
     else:
-        splits = sources.load_download(parsed.kind, size=size, seed=seed, progress=progress)
+        splits = sources.load_download(parsed.kind, options)
     for line in splits.warnings:
         say(f"{splits.name}: {line}")
     return splits
@@ -99,7 +106,7 @@ def load(
 def parse(spec: str | os.PathLike) -> Spec:
     """Take a specification apart. Raises CourseError for one that can't be understood, with the nearest that can."""
     if isinstance(spec, os.PathLike):
-        return Spec("folder", path=os.fspath(spec))
+        return Spec("folder", path=os.fsdecode(spec))
     if not isinstance(spec, str):
         raise CourseError(
             f"a data set is named by a word such as 'world', and {spec!r} was given; use {_listed(SPECS)}."
@@ -136,21 +143,13 @@ def _is_folder(spec: str) -> bool:
 
 def _world(spec: str, words: list[str]) -> Spec:
     chosen: dict[str, str | int] = {}
+    kinds = {**dict.fromkeys(world.MODES, "mode"), **dict.fromkeys(world.DOMAINS, "domain")}
     for word in words:
-        name = (
-            "size"
-            if _is_number(word)
-            else "mode"
-            if word in world.MODES
-            else "domain"
-            if word in world.DOMAINS
-            else None
-        )
+        name = "size" if _is_number(word) else kinds.get(word)
         if name is None:
-            known = [*world.MODES, *world.DOMAINS]
             raise CourseError(
-                f"{word!r} in data {spec!r} is unknown{suggest(word, known)}; "
-                f"after world can come {_listed(known)}, and a size such as 64."
+                f"{word!r} in data {spec!r} is unknown{suggest(word, kinds)}; "
+                f"after world can come {_listed(kinds)}, and a size such as 64."
             )
         if name in chosen:
             raise CourseError(f"{spec!r} asks for two values of {name}, {chosen[name]} and {word}; keep one.")
@@ -159,18 +158,14 @@ def _world(spec: str, words: list[str]) -> Spec:
 
 
 def _is_number(word: str) -> bool:
-    return word.isascii() and word.isdigit()
+    return word.isascii() and word.isdigit() and len(word) < 10
 
 
 def _agreed_size(spec: object, inside: int | None, beside: int | None) -> int | None:
     """The size that was asked for, within the specification or beside it."""
     if inside is not None and beside is not None and inside != beside:
         raise CourseError(f"{spec!r} asks for size {inside}, and size {beside} was asked for beside it; keep one.")
-    size = beside if inside is None else inside
-    low, high = SIZES
-    if size is not None and not (isinstance(size, int) and low <= size <= high):
-        raise CourseError(f"the size must be a whole number from {low} to {high} pixels, and {size!r} was asked for.")
-    return size
+    return beside if inside is None else inside
 
 
 def _listed(words: Iterable[object]) -> str:
@@ -178,9 +173,9 @@ def _listed(words: Iterable[object]) -> str:
     return f"{', '.join(head)} or {last}"
 
 
-def _load_world(spec: Spec, size: int | None, seed: int, cache: bool, progress: bool) -> Splits:
+def _load_world(spec: Spec, options: LoadOptions) -> Splits:
     usual = {"mode": "objects", "domain": "photo", "size": world.SIZES[0]}
-    chosen = {"mode": spec.mode, "domain": spec.domain, "size": size or usual["size"]}
+    chosen = {"mode": spec.mode, "domain": spec.domain, "size": options.size or usual["size"]}
     words = [str(chosen[name]) for name in usual if chosen[name] != usual[name]]
-    sets = world.load(**chosen, seed=seed, cache=cache, progress=progress)
+    sets = world.load(**chosen, seed=options.seed, cache=options.cache, progress=options.progress)
     return Splits(**sets, name=f"world:{','.join(words)}" if words else "world")

@@ -24,6 +24,7 @@ from sslcourse.errors import CourseError
 
 NAMES = ("unlabeled", "train", "val", "test")
 ALL_THREE = (3, 1, 1)  # train : val : test, where a source has one set of images
+WITHOUT_LABELS = "unlabeled is the training images without their labels."
 ONE_MORE = (9, 1)  # train : the split that a source lacks
 
 
@@ -171,7 +172,7 @@ def complete(
         notes.append(f"{shares} cut from the training images by seed {seed}, class by class.")
     if "unlabeled" not in sets:
         sets["unlabeled"] = sets["train"].without_labels()
-        notes.append("unlabeled is the training images without their labels.")
+        notes.append(WITHOUT_LABELS)
     return Splits(**sets, name=name, notes=tuple(notes), warnings=tuple(warnings))
 
 

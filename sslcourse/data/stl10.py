@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +17,19 @@ from sslcourse.data import cache as caches
 from sslcourse.data import decode, sources
 from sslcourse.data.fetch import Remote
 from sslcourse.data.listing import Listing, load_listed
+from sslcourse.data.options import LoadOptions
 from sslcourse.data.sources import Source
 from sslcourse.data.splits import Splits
 
 SIDE = 96  # pixels
 LENGTH = 3 * SIDE**2  # bytes of an image
 
-SOURCE = Source(
-    "stl10", "STL10", "stl10_binary", 2640, lambda kind: [Remote(kind.url, kind.tgz_md5, kind.filename)]
-)  # fmt: skip
+
+def _files(kind: type) -> list[Remote]:
+    return [Remote(kind.url, kind.tgz_md5, kind.filename)]
+
+
+SOURCE = Source("stl10", "STL10", "stl10_binary", 2640, _files)
 
 
 class _Pixels(decode.Disk):
@@ -54,22 +59,14 @@ class _Pixels(decode.Disk):
         return f"{files} {caches.checksum({'names': np.array([os.fsencode(name) for name in names])})}"
 
 
-def load_stl10(
-    name: str = "stl10",
-    *,
-    size: int | None = None,
-    seed: int = 0,
-    cache: bool = True,
-    progress: bool = True,
-    stream: bool | None = None,
-) -> Splits:
+def load_stl10(name: str, options: LoadOptions) -> Splits:
     """STL-10 (Coates, Ng and Lee, 2011). Test and unlabeled are the official ones; val is a tenth of train, by `seed`.
 
-    The options are those of `load_listed`; the default of `size` is 96. Raises CourseError as it does, without a copy and
-    a network, and for a damaged copy.
+    The default of `size` is 96. Raises CourseError as `load_listed` does, without a copy and a network, and for a damaged
+    copy.
     """
-    size = size or SIDE
-    classes = tuple(sources.opened(SOURCE, progress, split="test").classes)
+    size = options.size or SIDE
+    classes = tuple(sources.opened(SOURCE, options.progress, split="test").classes)
     shelf = _Pixels(sources.folder() / SOURCE.place)
     listing = Listing(shelf.place, name, name, classes=classes, shelf=shelf)
     with sources.damage_named(SOURCE):
@@ -78,5 +75,5 @@ def load_stl10(
             listing.files[split] = [(classes[label], f"{split}/{i}") for i, label in enumerate(labels.tolist())]
         unlabeled = shelf.path("unlabeled").stat().st_size // LENGTH
     listing.files["unlabeled"] = [("", f"unlabeled/{i}") for i in range(unlabeled)]
-    cache = cache and len(listing.rows) * 3 * size**2 < caches.LIMIT
-    return load_listed(listing, size=size, seed=seed, cache=cache, progress=progress, stream=stream)
+    cache = options.cache and len(listing.rows) * 3 * size**2 < caches.LIMIT
+    return load_listed(listing, replace(options, size=size, cache=cache))

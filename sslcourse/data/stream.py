@@ -20,10 +20,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from sslcourse import device as devices
+from sslcourse.console import say, shown
 from sslcourse.data import decode
-from sslcourse.data.cache import say
 from sslcourse.data.imageset import ImageSet
-from sslcourse.errors import CourseError
+from sslcourse.errors import CourseError, whole_number
 
 AHEAD = 2  # batches that each worker prepares before they are asked for
 SAMPLE = 1024  # images that a task may look at before training
@@ -46,15 +46,18 @@ class ImageFiles:
     """
 
     def __init__(
-        self, paths: Sequence[Path | str], size: int, *, name: str = "files", workers: int | None = None,
+        self,
+        paths: Sequence[Path | str],
+        size: int,
+        *,
+        name: str = "files",
+        workers: int | None = None,
         shelf: decode.Disk = decode.DISK,
-    ):  # fmt: skip
+    ):
         if not len(paths):
             raise CourseError("there are no image files to stream; give at least one.")
-        if not isinstance(size, int) or size < 1:
-            raise CourseError(f"the size of streamed images is a whole number of pixels, and {size!r} was given.")
-        if workers is not None and (not isinstance(workers, int) or workers < 0):
-            raise CourseError(f"workers is how many processes decode ahead, 0 or more, and {workers!r} was given.")
+        size = whole_number("the size of streamed images in pixels", size, 1)
+        workers = None if workers is None else whole_number("the number of workers, which decode ahead,", workers, 0)
         # Bytes in one block, not a list of strings: a forked worker that counts references would copy all of them.
         self.paths = np.array([os.fsencode(path) for path in paths])
         self.side, self.name, self.shelf = size, name, shelf
@@ -94,6 +97,7 @@ class ImageFiles:
 
     def sample(self, count: int = SAMPLE) -> ImageSet:
         """`count` images at equal distances through the whole set, or all, where there are fewer."""
+        count = whole_number("the number of images to sample", count, 1)
         return self.take(torch.arange(0, len(self), max(1, -(-len(self) // count))))
 
     def batches(self, order: Callable[[int], Tensor], start: int, stop: int) -> Iterator[Tensor]:
@@ -116,12 +120,12 @@ class ImageFiles:
                 continue
             self.unreadable[index] = reason
             if len(self.unreadable) <= NAMED:
-                say(f"{self.name}: {self.path(index)} can't be read ({reason}); the next file stands in for it.")
+                say(f"{self.name}: {shown(self.path(index))} can't be read ({reason}); the next file stands in for it.")
             elif len(self.unreadable) == NAMED + 1:
                 say(f"{self.name}: there are more files that can't be read; they are replaced as well, and not named.")
         if images is None:
             raise CourseError(
-                f"{TRIES} files of {self.name} in a row can't be read, {self.path(min(unreadable))} among them; "
+                f"{TRIES} files of {self.name} in a row can't be read, {shown(self.path(min(unreadable)))} among them; "
                 "mend or remove them, and go on with --resume."
             )
         return torch.from_numpy(images)

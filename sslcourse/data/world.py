@@ -10,6 +10,7 @@ drawn, in which order and on which machine changes nothing. Splits share no pict
 
 from __future__ import annotations
 
+import numbers
 import re
 from typing import Any
 
@@ -33,7 +34,7 @@ from sslcourse.data.world_plan import (
     WORLD_VERSION,
 )
 from sslcourse.data.world_things import ALL_KINDS, CLASSES
-from sslcourse.errors import CourseError, suggest
+from sslcourse.errors import CourseError, suggest, whole_number
 
 COUNTS = {"unlabeled": 10_000, "train": 5_000, "val": 1_000, "test": 2_000}
 SIZES = (32, 64, 96)
@@ -60,11 +61,8 @@ def draw(
     labels   True keeps everything that is known; False gives images alone. None (the default) means images alone for
              `unlabeled` and everything for the other splits
     """
-    n = _checked(split, n, seed, mode, domain, size)
-    if workers is not None and (not isinstance(workers, int) or workers < 1):
-        raise CourseError(
-            f"workers must be a whole number of at least 1, or None to choose, and {workers!r} was given."
-        )
+    n, seed, size = _checked(split, n, seed, mode, domain, size)
+    workers = None if workers is None else whole_number("workers", workers, 1)
     arrays = draw_many(mode, domain, split, seed, size, n, workers=workers, progress=progress)
     return _image_set(arrays, n, split, mode, domain, labels)
 
@@ -86,8 +84,8 @@ def split(
 
     A set that is cached serves every smaller n, and takes the place of smaller ones.
     """
+    n, seed, size = _checked(name, n, seed, mode, domain, size)
     options: dict[str, Any] = dict(seed=seed, mode=mode, domain=domain, size=size)
-    n = _checked(name, n, **options)
     held = _held(name, **options) if cache else {}
     enough = [count for count in held if count >= n]
     if not cache or (not enough and n * size**2 < WORTH_CACHING * 32**2):
@@ -123,21 +121,17 @@ def load(
 # --- the border --------------------------------------------------------------------------------------------------
 
 
-def _checked(split: str, n: int | None, seed: int, mode: str, domain: str, size: int) -> int:
-    """n, or the usual number; CourseError for anything that pocket world doesn't have."""
+def _checked(split: str, n: int | None, seed: int, mode: str, domain: str, size: int) -> tuple[int, int, int]:
+    """n (or the usual number), seed and size; CourseError for anything that pocket world doesn't have."""
     for what, given, options in (("split", split, SPLITS), ("mode", mode, MODES), ("domain", domain, DOMAINS)):
         if given not in options:
             raise CourseError(
                 f"pocket world has no {what} {given!r}{suggest(given, options)}; choose one of {', '.join(options)}."
             )
-    if size not in SIZES:
+    if not isinstance(size, numbers.Integral) or size not in SIZES:
         raise CourseError(f"pocket world is drawn 32, 64 or 96 pixels wide, and {size!r} was asked for.")
-    if not isinstance(seed, int) or seed < 0:
-        raise CourseError(f"a seed is a whole number of at least 0, and {seed!r} was given.")
-    n = COUNTS[split] if n is None else n
-    if not isinstance(n, int) or n < 0:
-        raise CourseError(f"the number of pictures must be a whole number of at least 0, and {n!r} was asked for.")
-    return n
+    n = COUNTS[split] if n is None else whole_number("the number of pictures", n, 0)
+    return n, whole_number("the seed", seed, 0), int(size)
 
 
 def _image_set(arrays: Arrays, n: int, split: str, mode: str, domain: str, labels: bool | None) -> ImageSet:

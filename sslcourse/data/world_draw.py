@@ -13,7 +13,7 @@ from PIL import Image
 
 from sslcourse.data.world_pen import Colour, Inks, Pen, Sheet
 from sslcourse.data.world_plan import BACKDROPS, CROWD, GROUNDS, Plan, caption, plan
-from sslcourse.data.world_things import COLOURS, KINDS, Dice, darker, lighter
+from sslcourse.data.world_things import COLOURS, KINDS, Draws, darker, lighter
 
 OUTLINE = (40, 36, 48)  # a dark line around every object
 FINE = 4  # pixels of the objects' sheet per pixel of the picture, each way
@@ -41,12 +41,12 @@ def picture(chosen: Plan, domain: str, size: int) -> Picture:
     sheet = Sheet(size * FINE)
     for number in range(len(chosen.things), 0, -1):
         thing = chosen.things[number - 1]
-        dice = Dice(thing.detail)
+        draws = Draws(thing.detail)
         pen = Pen(
             sheet, inks, owner=number, centre=(thing.x, thing.y), scale=thing.scale, stretch=thing.stretch,
             mirror=thing.mirror, tilt=thing.tilt,
         )  # fmt: skip
-        _DRAWINGS[thing.kind](pen, _varied(PALETTE[thing.colour], dice), dice)
+        _DRAWINGS[thing.kind](pen, _varied(PALETTE[thing.colour], draws), draws)
     front = sheet.filled()
     front, owners = _outlined(front, np.array(inks.owners, np.uint8)[front], size * 2 // 32)  # (4s, 4s) each
     cover = _sum_blocks((owners > 0).view(np.uint8))  # (s, s) in 0..16
@@ -123,9 +123,9 @@ def _instances(owners: np.ndarray, cover: np.ndarray, count: int) -> np.ndarray:
     return np.where(cover >= 8, parts.argmax(0) + 1, 0).astype(np.uint8)
 
 
-def _varied(colour: Colour, dice: Dice) -> Colour:
-    by = dice.whole(-22, 22)
-    return tuple(min(255, max(0, c + by + dice.whole(-12, 12))) for c in colour)
+def _varied(colour: Colour, draws: Draws) -> Colour:
+    by = draws.whole(-22, 22)
+    return tuple(min(255, max(0, c + by + draws.whole(-12, 12))) for c in colour)
 
 
 # --- what is behind ----------------------------------------------------------------------------------------------
@@ -133,22 +133,22 @@ def _varied(colour: Colour, dice: Dice) -> Colour:
 
 def _backdrop(inks: Inks, chosen: Plan, size: int) -> np.ndarray:
     """A background with no up and down: whatever is drawn is turned by a random symmetry of the square."""
-    dice = Dice(chosen.detail)
-    base, second = _ground_colours(chosen, dice)
+    draws = Draws(chosen.detail)
+    base, second = _ground_colours(chosen, draws)
     ground = inks.get(base)
     sheet = Sheet(size * COARSE)
     pen = Pen(sheet, inks)
     ink = pen.ink(second)
     name = BACKDROPS[chosen.background]
-    pitch = dice.between(0.3, 0.6)
-    shift_u, shift_v = dice.between(0, pitch), dice.between(0, pitch)
+    pitch = draws.between(0.3, 0.6)
+    shift_u, shift_v = draws.between(0, pitch), draws.between(0, pitch)
     steps = range(-1, int(2 / pitch) + 2)
     if name == "dotted":
         for a in steps:
             for b in steps:
                 pen.disc(-1 + a * pitch + shift_u, -1 + b * pitch + shift_v, pitch * 0.27, ink)
     elif name == "striped":
-        slope = dice.pick((0.0, 0.5, 1.0))
+        slope = draws.pick((0.0, 0.5, 1.0))
         for a in range(-8, len(steps) + 8):
             u = -1 + a * pitch + shift_u
             pen.shape(
@@ -163,60 +163,60 @@ def _backdrop(inks: Inks, chosen: Plan, size: int) -> np.ndarray:
     elif name == "bubbly":
         for k in range(12):
             tone = ink if k % 2 else pen.ink(lighter(second, 0.2))
-            pen.disc(dice.between(-1, 1), dice.between(-1, 1), dice.between(0.1, 0.36), tone)
+            pen.disc(draws.between(-1, 1), draws.between(-1, 1), draws.between(0.1, 0.36), tone)
     elif name == "confetti":
-        tones = [pen.ink(dice.pick(PALETTE)) for _ in range(3)] + [ink]
+        tones = [pen.ink(draws.pick(PALETTE)) for _ in range(3)] + [ink]
         for k in range(26):
-            u, v, turn = dice.between(-1, 1), dice.between(-1, 1), dice.whole(0, 179)
+            u, v, turn = draws.between(-1, 1), draws.between(-1, 1), draws.whole(0, 179)
             pen.oval(u, v, 0.1, 0.04, tones[k % 4], turn=turn)
     elif name == "patchwork":
         tones = [ink, pen.ink(darker(base, 0.12)), pen.ink(lighter(second, 0.2))]
         for k in range(6):
-            pen.shape([(dice.between(-1.3, 1.3), dice.between(-1.3, 1.3)) for _ in range(4)], tones[k % 3])
+            pen.shape([(draws.between(-1.3, 1.3), draws.between(-1.3, 1.3)) for _ in range(4)], tones[k % 3])
     elif name == "ringed":
-        u, v = dice.between(-1, 1), dice.between(-1, 1)
+        u, v = draws.between(-1, 1), draws.between(-1, 1)
         for k in range(9, 0, -1):
             pen.disc(u, v, pitch * 0.6 * k, ink if k % 2 else pen.ink(base))
-    _distractors(pen, dice)
-    turn = dice.whole(0, 7)
+    _distractors(pen, draws)
+    turn = draws.whole(0, 7)
     turned = np.rot90(sheet.filled(ground), turn // 2)
     return np.ascontiguousarray(turned[:, ::-1] if turn % 2 else turned)
 
 
-def _distractors(pen: Pen, dice: Dice) -> None:
+def _distractors(pen: Pen, draws: Draws) -> None:
     """A few small shapes that mean nothing."""
-    for _ in range(dice.whole(0, 5)):
-        ink = pen.ink(_varied(dice.pick(PALETTE), dice))
-        u, v, size, turn = dice.between(-1, 1), dice.between(-1, 1), dice.between(0.06, 0.16), dice.whole(0, 359)
-        form = dice.whole(0, 2)
+    for _ in range(draws.whole(0, 5)):
+        ink = pen.ink(_varied(draws.pick(PALETTE), draws))
+        u, v, size, turn = draws.between(-1, 1), draws.between(-1, 1), draws.between(0.06, 0.16), draws.whole(0, 359)
+        form = draws.whole(0, 2)
         if form == 0:
             pen.disc(u, v, size, ink)
         elif form == 1:
             pen.oval(u, v, size * 1.5, size * 0.5, ink, turn=turn)
         else:
             corners = (
-                ((0.0, -1.0), (0.87, 0.5), (-0.87, 0.5)) if dice.chance(0.5) else ((-1, -1), (1, -1), (1, 1), (-1, 1))
+                ((0.0, -1.0), (0.87, 0.5), (-0.87, 0.5)) if draws.chance(0.5) else ((-1, -1), (1, -1), (1, 1), (-1, 1))
             )
             pen.shape([(u + size * a, v + size * b) for a, b in corners], ink)
 
 
-def _ground_colours(chosen: Plan, dice: Dice) -> tuple[Colour, Colour]:
+def _ground_colours(chosen: Plan, draws: Draws) -> tuple[Colour, Colour]:
     """Two neighbouring tones, muted, that the main object's colour stands out from."""
     main = PALETTE[chosen.things[0].colour]
     while True:
-        pale, mute = dice.between(0.0, 0.6), dice.between(0.35, 0.85)
-        hue = dice.pick(PALETTE)
-        gray = dice.whole(90, 225)
+        pale, mute = draws.between(0.0, 0.6), draws.between(0.35, 0.85)
+        hue = draws.pick(PALETTE)
+        gray = draws.whole(90, 225)
         base = lighter(tuple(int(gray * mute + c * (1 - mute)) for c in hue), pale)
         if sum(abs(a - b) for a, b in zip(base, main, strict=True)) > 130:
             break
-    by = dice.between(0.07, 0.18)
-    return base, (darker(base, by) if dice.chance(0.5) else lighter(base, by * 1.6))
+    by = draws.between(0.07, 0.18)
+    return base, (darker(base, by) if draws.chance(0.5) else lighter(base, by * 1.6))
 
 
 def _scene(inks: Inks, chosen: Plan, size: int) -> np.ndarray:
     """Sky above, ground below: the horizon tells which way is up, whatever stands on the ground."""
-    dice = Dice(chosen.detail)
+    draws = Draws(chosen.detail)
     sheet = Sheet(size * COARSE)
     pen = Pen(sheet, inks)
     line = 2 * chosen.horizon - 1
@@ -233,41 +233,41 @@ def _scene(inks: Inks, chosen: Plan, size: int) -> np.ndarray:
         tone = tuple((a * (bands - 1 - k) + b * k) // (bands - 1) for a, b in zip(top, low, strict=True))
         pen.box(-1.1, -1.1 + (line + 1.1) * k / bands, 1.1, line + 0.05, pen.ink(tone))
     if not dull:
-        u, v = dice.between(-0.8, 0.8), dice.between(-0.85, line - 0.25 if dusk else -0.45)
+        u, v = draws.between(-0.8, 0.8), draws.between(-0.85, line - 0.25 if dusk else -0.45)
         pen.disc(u, v, 0.17, pen.ink(lighter(low, 0.4)))
         pen.disc(u, v, 0.125, pen.ink((255, 240, 190), glow=True))
     if chosen.sky:
-        for _ in range(dice.whole(3, 5)):
-            u, v, size = dice.between(-1, 1), dice.between(-0.9, line - 0.2), dice.between(0.1, 0.2)
+        for _ in range(draws.whole(3, 5)):
+            u, v, size = draws.between(-1, 1), draws.between(-0.9, line - 0.2), draws.between(0.1, 0.2)
             for du, dv, part in ((-1.1, 0.25, 0.8), (0, 0, 1.1), (1.1, 0.2, 0.85)):
                 pen.disc(u + du * size, v + dv * size, part * size, pen.ink(lighter(low, 0.55)))
             pen.box(u - 1.6 * size, v + 0.4 * size, u + 1.7 * size, v + 0.95 * size, pen.ink(lighter(low, 0.55)))
-    _hills_and_ground(pen, dice, line, GROUNDS[chosen.background], low)
+    _hills_and_ground(pen, draws, line, GROUNDS[chosen.background], low)
     return sheet.filled()
 
 
-def _hills_and_ground(pen: Pen, dice: Dice, line: float, ground: str, haze: Colour) -> None:
+def _hills_and_ground(pen: Pen, draws: Draws, line: float, ground: str, haze: Colour) -> None:
     soil = {"meadow": (112, 172, 84), "beach": (232, 206, 150), "snow": (234, 240, 246), "field": (164, 124, 80)}[
         ground
     ]
     far = tuple((2 * a + 3 * b) // 5 for a, b in zip(soil, haze, strict=True))
-    if dice.chance(0.7):
+    if draws.chance(0.7):
         for _ in range(3):
-            pen.oval(dice.between(-1, 1), line + 0.12, dice.between(0.4, 0.8), dice.between(0.22, 0.4), pen.ink(far))
+            pen.oval(draws.between(-1, 1), line + 0.12, draws.between(0.4, 0.8), draws.between(0.22, 0.4), pen.ink(far))
     pen.box(-1.1, line, 1.1, 1.1, pen.ink(soil))
     if ground == "beach":
-        pen.box(-1.1, line, 1.1, line + dice.between(0.1, 0.22), pen.ink((74, 148, 186)))
+        pen.box(-1.1, line, 1.1, line + draws.between(0.1, 0.22), pen.ink((74, 148, 186)))
     elif ground == "field":
-        u = dice.between(-0.4, 0.4)
+        u = draws.between(-0.4, 0.4)
         for k in range(-6, 7):
             pen.shape(
                 [(u + k * 0.12, line), (u + k * 0.5 - 0.07, 1.1), (u + k * 0.5 + 0.07, 1.1)],
                 pen.ink(darker(soil, 0.15)),
             )
-    for _ in range(dice.whole(6, 12)):
-        depth = dice.random()
-        u, v = dice.between(-1, 1), line + 0.1 + (0.9 - line) * depth
-        mark = darker(soil, 0.16) if ground != "meadow" or dice.chance(0.6) else dice.pick(PALETTE)
+    for _ in range(draws.whole(6, 12)):
+        depth = draws.random()
+        u, v = draws.between(-1, 1), line + 0.1 + (0.9 - line) * depth
+        mark = darker(soil, 0.16) if ground != "meadow" or draws.chance(0.6) else draws.pick(PALETTE)
         pen.oval(u, v, 0.03 + 0.07 * depth, 0.015 + 0.03 * depth, pen.ink(mark))
 
 
@@ -323,13 +323,13 @@ def _night(chosen: Plan, inks: Inks, behind: np.ndarray, front: np.ndarray, cove
 
 def _stars(back: np.ndarray, chosen: Plan, size: int) -> None:
     """Points of light, in a scene above the horizon only."""
-    dice = Dice(chosen.detail + 1)
+    draws = Draws(chosen.detail + 1)
     width = max(1, size // 32)
-    for _ in range(dice.whole(4, 14)):
+    for _ in range(draws.whole(4, 14)):
         u, v, shine = (
-            dice.random(),
-            dice.random() * (chosen.horizon if chosen.mode == "scenes" else 1),
-            dice.whole(70, 200),
+            draws.random(),
+            draws.random() * (chosen.horizon if chosen.mode == "scenes" else 1),
+            draws.whole(70, 200),
         )
         row, column = int(v * (size - width + 1)), int(u * (size - width + 1))
         back[row : row + width, column : column + width] += np.array((shine, shine, shine * 3 // 4), np.int32)
@@ -363,7 +363,7 @@ def _sketch(
     lines = _outline(drawn, width) | (drawn == 1)
     faint = _outline(paper, max(1, width * 2 // 3)) & ~there & ~lines
     tones = np.array([(c[0] * 77 + c[1] * 150 + c[2] * 29) // 256 for c in inks.colours], np.uint8)[drawn]
-    ahead, period = Dice(chosen.detail + 2).chance(0.5), size * 11 // 32
+    ahead, period = Draws(chosen.detail + 2).chance(0.5), size * 11 // 32
     rows, columns = np.arange(len(drawn))[:, None], np.arange(len(drawn))[None, :]
     slant = (rows + columns if ahead else rows - columns) % period  # (4s, 4s)
     hatch = (

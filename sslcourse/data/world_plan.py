@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from sslcourse.data.world_things import ALL_KINDS, CLASSES, COLOURS, KINDS, SHARES, Dice
+from sslcourse.data.world_things import ALL_KINDS, CLASSES, COLOURS, KINDS, SHARES, Draws
 
 WORLD_VERSION = 1  # changes whenever any byte of any picture does
 MODES, DOMAINS, SPLITS = (
@@ -69,45 +69,45 @@ def stream(*parts: int | str) -> int:
 
 def label_of(mode: str, split: str, seed: int, index: int) -> int:
     """The class of picture `index`: each run of ten pictures has every class once, in an order of its own."""
-    dice = Dice(stream(mode, split, seed, "classes", index // len(CLASSES)))
+    draws = Draws(stream(mode, split, seed, "classes", index // len(CLASSES)))
     order = list(range(len(CLASSES)))
     for last in range(len(order) - 1, 0, -1):  # Fisher and Yates
-        chosen = dice.whole(0, last)
+        chosen = draws.whole(0, last)
         order[last], order[chosen] = order[chosen], order[last]
     return order[index % len(CLASSES)]
 
 
 def plan(mode: str, split: str, seed: int, index: int) -> Plan:
-    dice = Dice(stream(mode, split, seed, "picture", index))
+    draws = Draws(stream(mode, split, seed, "picture", index))
     label = label_of(mode, split, seed, index)
-    horizon = dice.between(0.42, 0.62)
+    horizon = draws.between(0.42, 0.62)
     if mode == "objects":
-        scale, room = dice.between(0.33, 0.42), 0.095
+        scale, room = draws.between(0.33, 0.42), 0.095
         things = [
-            _thing(dice, label, dice.between(0.5 - room, 0.5 + room), dice.between(0.5 - room, 0.5 + room), scale)
+            _thing(draws, label, draws.between(0.5 - room, 0.5 + room), draws.between(0.5 - room, 0.5 + room), scale)
         ]
     elif mode == "scenes":
-        scale = dice.between(0.1, 0.15)
-        foot = dice.between(horizon + 0.04, 0.92)
-        things = [_thing(dice, label, dice.between(0.16, 0.84), foot - scale, scale, most_tilt=3)]
+        scale = draws.between(0.1, 0.15)
+        foot = draws.between(horizon + 0.04, 0.92)
+        things = [_thing(draws, label, draws.between(0.16, 0.84), foot - scale, scale, most_tilt=3)]
     else:
-        things = _crowd(dice, label)
+        things = _crowd(draws, label)
     backgrounds = GROUNDS if mode == "scenes" else BACKDROPS
     return Plan(
         mode,
         tuple(things),
-        background=dice.whole(0, len(backgrounds) - 1),
-        lighting=dice.whole(0, 3),
-        sky=dice.whole(0, 1),
+        background=draws.whole(0, len(backgrounds) - 1),
+        lighting=draws.whole(0, 3),
+        sky=draws.whole(0, 1),
         horizon=horizon,
         detail=stream(mode, split, seed, "detail", index),
     )
 
 
-def _thing(dice: Dice, label: int, x: float, y: float, scale: float, most_tilt: int = 6) -> Thing:
-    kinds, share = tuple(KINDS[CLASSES[label]]), dice.random()
+def _thing(draws: Draws, label: int, x: float, y: float, scale: float, most_tilt: int = 6) -> Thing:
+    kinds, share = tuple(KINDS[CLASSES[label]]), draws.random()
     kind = kinds[0 if share < SHARES[0] else 1 if share < SHARES[0] + SHARES[1] else 2]
-    colour = dice.pick(KINDS[CLASSES[label]][kind][1])
+    colour = draws.pick(KINDS[CLASSES[label]][kind][1])
     return Thing(
         label,
         ALL_KINDS.index(kind),
@@ -115,28 +115,28 @@ def _thing(dice: Dice, label: int, x: float, y: float, scale: float, most_tilt: 
         x,
         y,
         scale,
-        stretch=dice.between(0.85, 1.15),
-        mirror=dice.chance(0.5),
-        tilt=dice.whole(-most_tilt, most_tilt),
-        detail=dice.whole(0, 2**40),
+        stretch=draws.between(0.85, 1.15),
+        mirror=draws.chance(0.5),
+        tilt=draws.whole(-most_tilt, most_tilt),
+        detail=draws.whole(0, 2**40),
     )
 
 
-def _crowd(dice: Dice, label: int) -> list[Thing]:
+def _crowd(draws: Draws, label: int) -> list[Thing]:
     """Two to six things, the main one in front and largest; none is covered so far that too little of it is seen."""
-    wanted = dice.whole(2, CROWD)
-    size = dice.between(0.2, 0.3) if wanted < 4 else dice.between(0.17, 0.23)
-    things = [_thing(dice, label, dice.between(0.28, 0.72), dice.between(0.28, 0.72), size)]
+    wanted = draws.whole(2, CROWD)
+    size = draws.between(0.2, 0.3) if wanted < 4 else draws.between(0.17, 0.23)
+    things = [_thing(draws, label, draws.between(0.28, 0.72), draws.between(0.28, 0.72), size)]
     for attempt in range(60):
         if len(things) == wanted:
             break
-        scale = size * dice.between(0.62, 0.95)
-        x, y = dice.between(0.16, 0.84), dice.between(0.16, 0.84)
+        scale = size * draws.between(0.62, 0.95)
+        x, y = draws.between(0.16, 0.84), draws.between(0.16, 0.84)
         # Squares around the things may overlap, but the one behind keeps half of its own free of each one in front.
         # (An attempt that fails often lowers the demand a little, so that there are always at least two things.)
         free = 0.55 if attempt < 40 else 0.3
         if all(_overlap(x, y, scale, other) <= 1 - free for other in things):
-            things.append(_thing(dice, dice.whole(0, len(CLASSES) - 1), x, y, scale))
+            things.append(_thing(draws, draws.whole(0, len(CLASSES) - 1), x, y, scale))
     return things
 
 

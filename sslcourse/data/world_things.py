@@ -30,7 +30,7 @@ SKINS = ((250, 214, 184), (234, 182, 142), (190, 132, 92), (128, 84, 58))
 HAIRS = ((48, 38, 36), (104, 66, 40), (216, 166, 84), (176, 76, 40), (190, 190, 194))
 
 
-class Dice:
+class Draws:
     """Random numbers that are the same in every version of Python: only Random.random() is promised to be."""
 
     def __init__(self, seed: int):
@@ -58,17 +58,17 @@ def lighter(colour: Colour, by: float = 0.3) -> Colour:
     return tuple(int(c + (255 - c) * by) for c in colour)
 
 
-def other(colour: Colour, dice: Dice) -> Colour:
+def other(colour: Colour, draws: Draws) -> Colour:
     """A colour of the palette that stands out from `colour`."""
-    return dice.pick([c for c in COLOURS.values() if sum(abs(a - b) for a, b in zip(c, colour, strict=True)) > 150])
+    return draws.pick([c for c in COLOURS.values() if sum(abs(a - b) for a, b in zip(c, colour, strict=True)) > 150])
 
 
 # --- tree --------------------------------------------------------------------------------------------------------
 
 
-def conifer(pen: Pen, colour: Colour, dice: Dice) -> None:
+def conifer(pen: Pen, colour: Colour, draws: Draws) -> None:
     pen.box(-0.1, 0.6, 0.1, 1, pen.ink(WOOD))
-    tiers, width, slim = dice.whole(2, 4), dice.between(0.6, 0.8), dice.between(0.12, 0.3)
+    tiers, width, slim = draws.whole(2, 4), draws.between(0.6, 0.8), draws.between(0.12, 0.3)
     for tier in range(tiers):
         low = 0.72 - 1.05 * tier / tiers
         high = max(-1.0, low - 1.75 / tiers + 0.02 * tier) if tier < tiers - 1 else -1.0
@@ -81,16 +81,16 @@ def conifer(pen: Pen, colour: Colour, dice: Dice) -> None:
         )
 
 
-def broadleaf(pen: Pen, colour: Colour, dice: Dice) -> None:
+def broadleaf(pen: Pen, colour: Colour, draws: Draws) -> None:
     pen.shape([(-0.15, 1), (0.15, 1), (0.08, 0.1), (-0.08, 0.1)], pen.ink(WOOD))
     pen.shape([(0.02, 1), (0.15, 1), (0.08, 0.1), (0.0, 0.1)], pen.ink(darker(WOOD)))
-    leaves, wide = dice.whole(4, 6), dice.between(0.36, 0.5)
-    start = dice.whole(0, 359)
+    leaves, wide = draws.whole(4, 6), draws.between(0.36, 0.5)
+    start = draws.whole(0, 359)
     spots = [
         (
             wide * cosine(start + 360 * k // leaves),
             -0.32 + 0.36 * sine(start + 360 * k // leaves),
-            dice.between(0.3, 0.4),
+            draws.between(0.3, 0.4),
         )
         for k in range(leaves)
     ] + [(0.0, -0.32, 0.44)]
@@ -99,22 +99,22 @@ def broadleaf(pen: Pen, colour: Colour, dice: Dice) -> None:
     for u, v, radius in spots:
         pen.disc(u - 0.03, v, radius * 0.84, pen.ink(colour))
     for _ in range(4):
-        pen.disc(dice.between(-0.5, 0.0), dice.between(-0.6, 0.0), 0.11, pen.ink(lighter(colour, 0.25)))
-    if dice.chance(0.35):
-        fruit = pen.ink(other(colour, dice))
+        pen.disc(draws.between(-0.5, 0.0), draws.between(-0.6, 0.0), 0.11, pen.ink(lighter(colour, 0.25)))
+    if draws.chance(0.35):
+        fruit = pen.ink(other(colour, draws))
         for _ in range(5):
-            pen.disc(dice.between(-0.5, 0.5), dice.between(-0.65, 0.05), 0.085, fruit)
+            pen.disc(draws.between(-0.5, 0.5), draws.between(-0.65, 0.05), 0.085, fruit)
 
 
-def palm(pen: Pen, colour: Colour, dice: Dice) -> None:
-    lean = dice.between(0.1, 0.4)
+def palm(pen: Pen, colour: Colour, draws: Draws) -> None:
+    lean = draws.between(0.1, 0.4)
     trunk = [(-lean, 1.0), (-lean * 0.5, 0.6), (-lean * 0.05, 0.15), (lean * 0.5, -0.4)]
     for k, (start, end) in enumerate(zip(trunk, trunk[1:], strict=False)):
         pen.bar(start, end, 0.22 - 0.03 * k, pen.ink(WOOD if k % 2 == 0 else lighter(WOOD, 0.15)), 0.18 - 0.03 * k)
-    top, fronds = trunk[-1], dice.whole(6, 8)
+    top, fronds = trunk[-1], draws.whole(6, 8)
     for k in range(fronds):
-        angle = 200 + 320 * k // fronds + dice.whole(-8, 8)
-        reach, across = dice.between(0.6, 0.75), cosine(angle)
+        angle = 200 + 320 * k // fronds + draws.whole(-8, 8)
+        reach, across = draws.between(0.6, 0.75), cosine(angle)
         middle = (top[0] + reach * 0.6 * across, top[1] + reach * 0.55 * sine(angle) - 0.12)
         tip = (top[0] + reach * 1.1 * across, top[1] + reach * 0.8 * sine(angle) + 0.22 * abs(across))
         ink = pen.ink(colour if k % 2 else darker(colour))
@@ -132,26 +132,26 @@ def _window(pen: Pen, u: float, v: float, across: float, along: float, lit: bool
     pen.box(u - across, v - along, u + across, v + along, pen.ink(LAMP, glow=True) if lit else pen.ink((96, 132, 164)))
 
 
-def cottage(pen: Pen, colour: Colour, dice: Dice) -> None:
-    roof, eave = other(colour, dice), dice.between(-0.2, 0.05)
+def cottage(pen: Pen, colour: Colour, draws: Draws) -> None:
+    roof, eave = other(colour, draws), draws.between(-0.2, 0.05)
     pen.box(0.3, -0.85, 0.52, -0.2, pen.ink(darker(CLAY)))
     pen.box(-0.7, eave, 0.7, 1, pen.ink(colour))
     pen.box(0.42, eave, 0.7, 1, pen.ink(darker(colour, 0.14)))
     pen.shape([(-0.92, eave + 0.06), (0.92, eave + 0.06), (0, -1)], pen.ink(roof))
     pen.shape([(0.2, eave + 0.06), (0.92, eave + 0.06), (0, -1)], pen.ink(darker(roof)))
-    door = dice.between(-0.35, 0.3)
+    door = draws.between(-0.35, 0.3)
     pen.box(door - 0.17, 0.38, door + 0.17, 1, pen.ink(darker(roof, 0.35)))
     pen.disc(door + 0.09, 0.7, 0.045, pen.ink(LAMP))
     beside = door + 0.45 if door < 0 else door - 0.45
-    _window(pen, beside, 0.4, 0.15, 0.16, dice.chance(0.7))
-    if dice.chance(0.6):
+    _window(pen, beside, 0.4, 0.15, 0.16, draws.chance(0.7))
+    if draws.chance(0.6):
         pen.disc(0, eave - 0.28, 0.13, pen.ink(CREAM))
         pen.disc(0, eave - 0.28, 0.09, pen.ink(LAMP, glow=True))
 
 
-def farmhouse(pen: Pen, colour: Colour, dice: Dice) -> None:
-    roof, eave = other(colour, dice), dice.between(-0.08, 0.12)
-    chimney = dice.between(-0.6, 0.5)
+def farmhouse(pen: Pen, colour: Colour, draws: Draws) -> None:
+    roof, eave = other(colour, draws), draws.between(-0.08, 0.12)
+    chimney = draws.between(-0.6, 0.5)
     pen.box(chimney - 0.1, -0.72, chimney + 0.1, -0.2, pen.ink(CLAY))
     pen.box(-0.92, eave, 0.92, 0.9, pen.ink(colour))
     pen.box(-0.92, 0.8, 0.92, 0.9, pen.ink(STEEL))
@@ -159,7 +159,7 @@ def farmhouse(pen: Pen, colour: Colour, dice: Dice) -> None:
     pen.shape(
         [(-1, eave + 0.05), (1, eave + 0.05), (0.97, eave - 0.05), (-0.97, eave - 0.05)], pen.ink(darker(roof, 0.3))
     )
-    door, lit = dice.pick((-0.6, 0.0, 0.6)), dice.chance(0.7)
+    door, lit = draws.pick((-0.6, 0.0, 0.6)), draws.chance(0.7)
     for u in (-0.6, 0.0, 0.6):
         if u == door:
             pen.box(u - 0.15, 0.28, u + 0.15, 0.9, pen.ink(darker(roof, 0.3)))
@@ -167,9 +167,9 @@ def farmhouse(pen: Pen, colour: Colour, dice: Dice) -> None:
             _window(pen, u, 0.38, 0.15, 0.14, lit)
 
 
-def townhouse(pen: Pen, colour: Colour, dice: Dice) -> None:
-    half, floors = dice.between(0.45, 0.62), dice.whole(3, 4)
-    trim = other(colour, dice)
+def townhouse(pen: Pen, colour: Colour, draws: Draws) -> None:
+    half, floors = draws.between(0.45, 0.62), draws.whole(3, 4)
+    trim = other(colour, draws)
     pen.box(-half, -0.9, half, 1, pen.ink(colour))
     pen.box(half * 0.6, -0.9, half, 1, pen.ink(darker(colour, 0.16)))
     pen.box(-half - 0.08, -1, half + 0.08, -0.84, pen.ink(trim))
@@ -177,7 +177,7 @@ def townhouse(pen: Pen, colour: Colour, dice: Dice) -> None:
         v = -0.62 + 1.55 * floor / floors
         for u in (-half * 0.5, half * 0.5):
             if floor < floors - 1:
-                _window(pen, u, v, 0.13, 0.26 / floors * 1.6, dice.chance(0.6))
+                _window(pen, u, v, 0.13, 0.26 / floors * 1.6, draws.chance(0.6))
     pen.box(-0.17, 0.5, 0.17, 1, pen.ink(darker(trim, 0.3)))
     pen.box(-half, 0.42, half, 0.5, pen.ink(trim))
 
@@ -190,8 +190,8 @@ def _wheel(pen: Pen, u: float, radius: float) -> None:
     pen.disc(u, 0.42, radius * 0.5, pen.ink(lighter(STEEL, 0.4)))
 
 
-def sedan(pen: Pen, colour: Colour, dice: Dice) -> None:
-    hood, roof = dice.between(-0.16, -0.02), dice.between(-0.6, -0.46)
+def sedan(pen: Pen, colour: Colour, draws: Draws) -> None:
+    hood, roof = draws.between(-0.16, -0.02), draws.between(-0.6, -0.46)
     pen.shape([(-0.78, hood), (-0.5, roof), (0.22, roof), (0.56, hood)], pen.ink(colour))
     pen.shape([(-0.62, hood), (-0.44, roof + 0.1), (-0.16, roof + 0.1), (-0.16, hood)], pen.ink(GLASS))
     pen.shape([(-0.06, hood), (-0.06, roof + 0.1), (0.18, roof + 0.1), (0.42, hood)], pen.ink(GLASS))
@@ -203,8 +203,8 @@ def sedan(pen: Pen, colour: Colour, dice: Dice) -> None:
         _wheel(pen, u, 0.25)
 
 
-def van(pen: Pen, colour: Colour, dice: Dice) -> None:
-    top, second = dice.between(-0.75, -0.6), other(colour, dice)
+def van(pen: Pen, colour: Colour, draws: Draws) -> None:
+    top, second = draws.between(-0.75, -0.6), other(colour, draws)
     pen.shape(
         [(-0.95, top + 0.06), (-0.88, top), (0.55, top), (0.8, -0.1), (0.96, 0.02), (0.98, 0.42), (-0.96, 0.42)],
         pen.ink(colour),
@@ -218,8 +218,8 @@ def van(pen: Pen, colour: Colour, dice: Dice) -> None:
         _wheel(pen, u, 0.24)
 
 
-def truck(pen: Pen, colour: Colour, dice: Dice) -> None:
-    box, top = other(colour, dice), dice.between(-0.85, -0.35)
+def truck(pen: Pen, colour: Colour, draws: Draws) -> None:
+    box, top = other(colour, draws), draws.between(-0.85, -0.35)
     pen.box(-1, top, 0.28, 0.3, pen.ink(box))
     pen.box(-1, top, -0.86, 0.3, pen.ink(darker(box)))
     for k in range(2):
@@ -241,9 +241,9 @@ def _hull(pen: Pen, colour: Colour, deck: float, stripe: Colour) -> None:
     pen.shape([(-0.7, 0.7), (0.74, 0.7), (0.62, 0.88), (-0.62, 0.88)], pen.ink(darker(colour, 0.4)))
 
 
-def sailboat(pen: Pen, colour: Colour, dice: Dice) -> None:
-    mast, second = dice.between(-0.1, 0.15), dice.chance(0.5)
-    sail = dice.pick((COLOURS["white"], CREAM, other(colour, dice)))
+def sailboat(pen: Pen, colour: Colour, draws: Draws) -> None:
+    mast, second = draws.between(-0.1, 0.15), draws.chance(0.5)
+    sail = draws.pick((COLOURS["white"], CREAM, other(colour, draws)))
     pen.bar((mast, 0.5), (mast, -1), 0.07, pen.ink(WOOD))
     pen.shape([(mast - 0.06, -0.92), (mast - 0.06, 0.28), (-0.8, 0.28)], pen.ink(sail))
     if second:
@@ -253,8 +253,8 @@ def sailboat(pen: Pen, colour: Colour, dice: Dice) -> None:
     _hull(pen, colour, 0.42, lighter(colour, 0.4))
 
 
-def steamer(pen: Pen, colour: Colour, dice: Dice) -> None:
-    funnels, band = dice.whole(1, 2), other(colour, dice)
+def steamer(pen: Pen, colour: Colour, draws: Draws) -> None:
+    funnels, band = draws.whole(1, 2), other(colour, draws)
     for k in range(funnels):
         u = -0.25 + 0.42 * k
         for puff in range(3):
@@ -268,8 +268,8 @@ def steamer(pen: Pen, colour: Colour, dice: Dice) -> None:
     _hull(pen, colour, 0.36, darker(colour, 0.25))
 
 
-def fishing_boat(pen: Pen, colour: Colour, dice: Dice) -> None:
-    trim, cabin = other(colour, dice), dice.between(0.1, 0.3)
+def fishing_boat(pen: Pen, colour: Colour, draws: Draws) -> None:
+    trim, cabin = other(colour, draws), draws.between(0.1, 0.3)
     pen.bar((-0.3, 0.4), (-0.3, -0.9), 0.08, pen.ink(WOOD))
     pen.bar((-0.3, 0.1), (-0.85, -0.55), 0.06, pen.ink(WOOD))
     pen.bar((-0.3, -0.85), (-0.84, -0.54), 0.035, pen.ink(DARK))
@@ -283,17 +283,17 @@ def fishing_boat(pen: Pen, colour: Colour, dice: Dice) -> None:
 # --- flower ------------------------------------------------------------------------------------------------------
 
 
-def _stem(pen: Pen, dice: Dice, top: float) -> None:
-    sway = dice.between(-0.12, 0.12)
+def _stem(pen: Pen, draws: Draws, top: float) -> None:
+    sway = draws.between(-0.12, 0.12)
     pen.bar((sway, 1), (0, top), 0.1, pen.ink(LEAF), 0.09)
-    side = dice.pick((-1, 1))
+    side = draws.pick((-1, 1))
     pen.oval(side * 0.27 + sway, 0.66, 0.3, 0.12, pen.ink(LEAF), turn=-28 * side)
     pen.oval(-side * 0.24 + sway, 0.82, 0.27, 0.11, pen.ink(darker(LEAF)), turn=28 * side)
 
 
-def _head(pen: Pen, colour: Colour, dice: Dice, v: float, size: float) -> None:
+def _head(pen: Pen, colour: Colour, draws: Draws, v: float, size: float) -> None:
     """A flower seen from the front: turned by a random angle, it looks nearly the same whichever way is up."""
-    petals, start = dice.whole(5, 9), dice.whole(0, 359)
+    petals, start = draws.whole(5, 9), draws.whole(0, 359)
     heart = COLOURS["yellow"] if colour[2] > 90 or colour[1] < 120 else (112, 70, 44)
     broad = 1.75 / petals
     for k in range(petals):
@@ -304,14 +304,14 @@ def _head(pen: Pen, colour: Colour, dice: Dice, v: float, size: float) -> None:
     pen.disc(0, v, 0.25 * size, pen.ink(heart))
 
 
-def daisy(pen: Pen, colour: Colour, dice: Dice) -> None:
-    _stem(pen, dice, -0.3)
-    _head(pen, colour, dice, -0.4, dice.between(0.5, 0.6))
+def daisy(pen: Pen, colour: Colour, draws: Draws) -> None:
+    _stem(pen, draws, -0.3)
+    _head(pen, colour, draws, -0.4, draws.between(0.5, 0.6))
 
 
-def tulip(pen: Pen, colour: Colour, dice: Dice) -> None:
-    _stem(pen, dice, -0.2)
-    half = dice.between(0.34, 0.44)
+def tulip(pen: Pen, colour: Colour, draws: Draws) -> None:
+    _stem(pen, draws, -0.2)
+    half = draws.between(0.34, 0.44)
     pen.shape(
         [
             (-half, -0.55),
@@ -334,15 +334,15 @@ def tulip(pen: Pen, colour: Colour, dice: Dice) -> None:
     )
 
 
-def blossom(pen: Pen, colour: Colour, dice: Dice) -> None:
-    _head(pen, colour, dice, 0.0, dice.between(0.8, 0.98))
+def blossom(pen: Pen, colour: Colour, draws: Draws) -> None:
+    _head(pen, colour, draws, 0.0, draws.between(0.8, 0.98))
 
 
 # --- person ------------------------------------------------------------------------------------------------------
 
 
-def _face(pen: Pen, dice: Dice, skin: Colour, *, long_hair: bool = False) -> None:
-    hair = pen.ink(dice.pick(HAIRS))
+def _face(pen: Pen, draws: Draws, skin: Colour, *, long_hair: bool = False) -> None:
+    hair = pen.ink(draws.pick(HAIRS))
     if long_hair:
         pen.oval(-0.03, -0.6, 0.25, 0.32, hair)
     pen.disc(-0.02, -0.72, 0.235, hair)
@@ -357,28 +357,28 @@ def _arm(pen: Pen, shoulder: tuple[float, float], hand: tuple[float, float], sle
     pen.disc(hand[0], hand[1], 0.085, pen.ink(skin))
 
 
-def walker(pen: Pen, colour: Colour, dice: Dice) -> None:
-    skin, step = dice.pick(SKINS), dice.between(0.14, 0.32)
-    trousers = darker(other(colour, dice), 0.25)
-    up = dice.chance(0.5)
+def walker(pen: Pen, colour: Colour, draws: Draws) -> None:
+    skin, step = draws.pick(SKINS), draws.between(0.14, 0.32)
+    trousers = darker(other(colour, draws), 0.25)
+    up = draws.chance(0.5)
     for side, tone in ((-1, 0.2), (1, 0.0)):
         pen.bar((side * 0.08, 0.25), (side * step, 0.94), 0.21, pen.ink(darker(trousers, tone)), 0.16)
         pen.oval(side * step + 0.06, 0.95, 0.14, 0.07, pen.ink(DARK))
     _arm(pen, (-0.22, -0.32), (-0.44, 0.22), darker(colour), skin)
     pen.shape([(-0.28, -0.42), (0.28, -0.42), (0.24, 0.34), (-0.24, 0.34)], pen.ink(colour))
     _arm(pen, (0.22, -0.32), (0.55, -0.72) if up else (0.46, 0.18), darker(colour, 0.1), skin)
-    _face(pen, dice, skin)
+    _face(pen, draws, skin)
 
 
-def dancer(pen: Pen, colour: Colour, dice: Dice) -> None:
-    skin, flare = dice.pick(SKINS), dice.between(0.42, 0.62)
+def dancer(pen: Pen, colour: Colour, draws: Draws) -> None:
+    skin, flare = draws.pick(SKINS), draws.between(0.42, 0.62)
     for side in (-1, 1):
         pen.bar((side * 0.12, 0.5), (side * 0.16, 0.92), 0.13, pen.ink(skin), 0.1)
         pen.oval(side * 0.16 + 0.05, 0.95, 0.13, 0.06, pen.ink(darker(colour, 0.4)))
-    reach = dice.between(-0.35, 0.05)
+    reach = draws.between(-0.35, 0.05)
     _arm(pen, (-0.2, -0.32), (-0.62, reach), colour, skin)
     _arm(pen, (0.2, -0.32), (0.62, reach - 0.15), colour, skin)
-    _face(pen, dice, skin, long_hair=True)
+    _face(pen, draws, skin, long_hair=True)
     pen.shape(
         [(-0.22, -0.44), (0.22, -0.44), (0.16, -0.02), (flare, 0.6), (-flare, 0.6), (-0.16, -0.02)], pen.ink(colour)
     )
@@ -386,8 +386,8 @@ def dancer(pen: Pen, colour: Colour, dice: Dice) -> None:
     pen.box(-0.17, -0.06, 0.17, 0.03, pen.ink(lighter(colour, 0.5)))
 
 
-def gardener(pen: Pen, colour: Colour, dice: Dice) -> None:
-    skin, hat = dice.pick(SKINS), other(colour, dice)
+def gardener(pen: Pen, colour: Colour, draws: Draws) -> None:
+    skin, hat = draws.pick(SKINS), other(colour, draws)
     pen.box(-0.2, 0.4, -0.02, 0.92, pen.ink(DARK))
     pen.box(0.04, 0.4, 0.22, 0.92, pen.ink(DARK))
     for u in (-0.09, 0.16):
@@ -397,7 +397,7 @@ def gardener(pen: Pen, colour: Colour, dice: Dice) -> None:
     pen.box(-0.03, -0.42, 0.03, 0.55, pen.ink(darker(colour)))
     pen.bar((0.55, -0.5), (0.55, 0.98), 0.07, pen.ink(WOOD))
     _arm(pen, (0.24, -0.3), (0.53, 0.05), darker(colour, 0.1), skin)
-    _face(pen, dice, skin)
+    _face(pen, draws, skin)
     pen.oval(0.01, -0.82, 0.38, 0.08, pen.ink(hat))
     pen.shape([(-0.2, -0.82), (0.22, -0.82), (0.16, -1), (-0.14, -1)], pen.ink(hat))
 
@@ -417,20 +417,20 @@ def _stalk(pen: Pen, u: float, top: float, width: float, flesh: Colour) -> None:
     )
 
 
-def toadstool(pen: Pen, colour: Colour, dice: Dice) -> None:
-    rim, half, flesh = dice.between(-0.05, 0.15), dice.between(0.72, 0.92), CREAM
-    _stalk(pen, 0, rim - 0.05, dice.between(0.17, 0.26), flesh)
+def toadstool(pen: Pen, colour: Colour, draws: Draws) -> None:
+    rim, half, flesh = draws.between(-0.05, 0.15), draws.between(0.72, 0.92), CREAM
+    _stalk(pen, 0, rim - 0.05, draws.between(0.17, 0.26), flesh)
     pen.oval(0, rim, half, 0.15, pen.ink(darker(flesh, 0.2)))
     pen.shape(_dome(half, 0.9, rim), pen.ink(colour))
     pen.shape([(half * 0.45, rim), *_dome(half, 0.9, rim)[7:]], pen.ink(darker(colour, 0.15)))
     spot = pen.ink(COLOURS["white"] if sum(colour) < 640 else CLAY)
     for u, v in ((-0.5, 0.2), (-0.12, 0.42), (0.32, 0.3), (0.55, 0.1), (-0.3, 0.68), (0.15, 0.72)):
-        if dice.chance(0.85):
-            pen.disc(u * half, rim - v * 0.9, dice.between(0.07, 0.12), spot)
+        if draws.chance(0.85):
+            pen.disc(u * half, rim - v * 0.9, draws.between(0.07, 0.12), spot)
 
 
-def bell_mushroom(pen: Pen, colour: Colour, dice: Dice) -> None:
-    rim, half, flesh = dice.between(0.0, 0.3), dice.between(0.45, 0.6), lighter(colour, 0.65)
+def bell_mushroom(pen: Pen, colour: Colour, draws: Draws) -> None:
+    rim, half, flesh = draws.between(0.0, 0.3), draws.between(0.45, 0.6), lighter(colour, 0.65)
     _stalk(pen, 0, rim - 0.1, 0.13, flesh)
     cap = [
         (-half, rim),
@@ -447,8 +447,8 @@ def bell_mushroom(pen: Pen, colour: Colour, dice: Dice) -> None:
         pen.disc(-half + half * k / 3, rim, 0.09, pen.ink(darker(colour, 0.35)))
 
 
-def chanterelle(pen: Pen, colour: Colour, dice: Dice) -> None:
-    for u, size in ((0.0, 1.0), (dice.pick((-0.62, 0.62)), dice.between(0.45, 0.62))):
+def chanterelle(pen: Pen, colour: Colour, draws: Draws) -> None:
+    for u, size in ((0.0, 1.0), (draws.pick((-0.62, 0.62)), draws.between(0.45, 0.62))):
         foot, half = 0.96, 0.7 * size
         top = foot - 1.55 * size
         flesh = lighter(colour, 0.5)
@@ -481,44 +481,44 @@ def _column(pen: Pen, u: float, top: float, foot: float, width: float, colour: C
     pen.box(u - width * 0.5, top - width * 0.3, u - width * 0.25, foot, pen.ink(lighter(colour, 0.25)))
 
 
-def saguaro(pen: Pen, colour: Colour, dice: Dice) -> None:
-    arms = dice.pick(((-1, 1), (-1, 1), (-1,), (1,)))
+def saguaro(pen: Pen, colour: Colour, draws: Draws) -> None:
+    arms = draws.pick(((-1, 1), (-1, 1), (-1,), (1,)))
     for side in arms:
-        elbow, top = dice.between(0.1, 0.4), dice.between(-0.5, -0.15)
+        elbow, top = draws.between(0.1, 0.4), draws.between(-0.5, -0.15)
         pen.bar((0, elbow), (side * 0.55, elbow), 0.24, pen.ink(darker(colour)))
         _column(pen, side * 0.56, top, elbow + 0.1, 0.14, colour)
-    _column(pen, 0, -0.8, 1, dice.between(0.18, 0.25), colour)
-    if dice.chance(0.5):
+    _column(pen, 0, -0.8, 1, draws.between(0.18, 0.25), colour)
+    if draws.chance(0.5):
         for angle in (210, 270, 330):
             pen.disc(0.11 * cosine(angle), -0.96 + 0.05 * sine(angle), 0.1, pen.ink(COLOURS["pink"]))
 
 
-def potted_cactus(pen: Pen, colour: Colour, dice: Dice) -> None:
-    tall = dice.between(0.5, 0.75)
+def potted_cactus(pen: Pen, colour: Colour, draws: Draws) -> None:
+    tall = draws.between(0.5, 0.75)
     pen.oval(0, -0.05, 0.6, tall, pen.ink(darker(colour)))
     for k, share in enumerate((0.8, 0.46, 0.16)):
         pen.oval(0, -0.05, 0.6 * share, tall, pen.ink(lighter(colour, 0.22) if k % 2 == 0 else colour))
     for u, v in ((-0.38, -0.2), (-0.15, 0.1), (0.13, -0.3), (0.36, 0.05), (-0.1, -0.45)):
         pen.disc(u, v * tall * 1.4, 0.04, pen.ink(CREAM))
-    bloom = pen.ink(dice.pick((COLOURS["pink"], COLOURS["yellow"], COLOURS["red"])))
+    bloom = pen.ink(draws.pick((COLOURS["pink"], COLOURS["yellow"], COLOURS["red"])))
     for angle in range(0, 360, 72):
         pen.disc(0.12 * cosine(angle), -0.05 - tall + 0.08 * sine(angle), 0.11, bloom)
-    clay = dice.pick((CLAY, COLOURS["white"], COLOURS["blue"], COLOURS["yellow"]))
+    clay = draws.pick((CLAY, COLOURS["white"], COLOURS["blue"], COLOURS["yellow"]))
     pen.shape([(-0.55, 0.4), (0.55, 0.4), (0.4, 1), (-0.4, 1)], pen.ink(clay))
     pen.box(-0.63, 0.34, 0.63, 0.52, pen.ink(darker(clay, 0.18)))
 
 
-def prickly_pear(pen: Pen, colour: Colour, dice: Dice) -> None:
-    lean = dice.between(24, 40)
+def prickly_pear(pen: Pen, colour: Colour, draws: Draws) -> None:
+    lean = draws.between(24, 40)
     pads = [
         (0.0, 0.55, 0.36, 0.46, 0),
         (-0.42, -0.12, 0.26, 0.38, -lean),
         (0.4, -0.18, 0.27, 0.4, lean),
         (0.02, -0.42, 0.24, 0.36, 4),
     ]
-    if dice.chance(0.5):
+    if draws.chance(0.5):
         pads.append((0.62, -0.66, 0.17, 0.25, 20))
-    bloom = pen.ink(dice.pick((COLOURS["red"], COLOURS["pink"], COLOURS["yellow"])))
+    bloom = pen.ink(draws.pick((COLOURS["red"], COLOURS["pink"], COLOURS["yellow"])))
     for k, (u, v, across, along, turn) in enumerate(pads):
         angle = int(turn)
         pen.oval(u, v, across, along, pen.ink(darker(colour, 0.28)), turn=angle)
@@ -534,20 +534,20 @@ def prickly_pear(pen: Pen, colour: Colour, dice: Dice) -> None:
 # --- balloon -----------------------------------------------------------------------------------------------------
 
 
-def _balloon(pen: Pen, colour: Colour, dice: Dice, pattern: Callable[[Colour], None]) -> None:
+def _balloon(pen: Pen, colour: Colour, draws: Draws, pattern: Callable[[Colour], None]) -> None:
     """Everything about a balloon is left-right symmetric."""
-    mouth = dice.between(0.1, 0.17)
+    mouth = draws.between(0.1, 0.17)
     for side in (-1, 1):
         pen.bar((side * 0.42, 0.1), (side * 0.12, 0.76), 0.045, pen.ink(WOOD))
     pen.shape([(-0.66, -0.08), (0.66, -0.08), (mouth, 0.5), (-mouth, 0.5)], pen.ink(colour))
     pen.disc(0, -0.3, 0.7, pen.ink(colour))
-    pattern(other(colour, dice))
+    pattern(other(colour, draws))
     pen.box(-mouth, 0.44, mouth, 0.52, pen.ink(LAMP, glow=True))
     pen.shape([(-0.19, 0.74), (0.19, 0.74), (0.15, 1), (-0.15, 1)], pen.ink(WOOD))
     pen.box(-0.21, 0.72, 0.21, 0.79, pen.ink(lighter(WOOD, 0.3)))
 
 
-def striped_balloon(pen: Pen, colour: Colour, dice: Dice) -> None:
+def striped_balloon(pen: Pen, colour: Colour, draws: Draws) -> None:
     def gores(second: Colour) -> None:
         for share, tone in ((0.68, second), (0.36, colour), (0.1, second)):
             pen.shape(
@@ -555,12 +555,12 @@ def striped_balloon(pen: Pen, colour: Colour, dice: Dice) -> None:
             )
             pen.oval(0, -0.3, 0.7 * share, 0.7, pen.ink(tone))
 
-    _balloon(pen, colour, dice, gores)
+    _balloon(pen, colour, draws, gores)
 
 
-def banded_balloon(pen: Pen, colour: Colour, dice: Dice) -> None:
+def banded_balloon(pen: Pen, colour: Colour, draws: Draws) -> None:
     def band(second: Colour) -> None:
-        top = dice.between(-0.62, -0.4)
+        top = draws.between(-0.62, -0.4)
         half = 0.68
         low, high = [], []
         for k in range(7):
@@ -571,24 +571,24 @@ def banded_balloon(pen: Pen, colour: Colour, dice: Dice) -> None:
         pen.shape(high + low[::-1], pen.ink(second))
         pen.oval(0, -0.93, 0.26, 0.07, pen.ink(second))
 
-    _balloon(pen, colour, dice, band)
+    _balloon(pen, colour, draws, band)
 
 
-def spotted_balloon(pen: Pen, colour: Colour, dice: Dice) -> None:
+def spotted_balloon(pen: Pen, colour: Colour, draws: Draws) -> None:
     def spots(second: Colour) -> None:
-        big = dice.between(0.1, 0.16)
+        big = draws.between(0.1, 0.16)
         for u, v in ((0.0, -0.72), (0.36, -0.5), (0.0, -0.3), (0.42, -0.08), (0.0, 0.14)):
             for side in (-1, 1):
                 pen.disc(side * u, v, big, pen.ink(second))
 
-    _balloon(pen, colour, dice, spots)
+    _balloon(pen, colour, draws, spots)
 
 
 # --- windmill ----------------------------------------------------------------------------------------------------
 
 
-def _sails(pen: Pen, dice: Dice, u: float, v: float, reach: float, cloth: Colour) -> None:
-    start = dice.whole(0, 89)
+def _sails(pen: Pen, draws: Draws, u: float, v: float, reach: float, cloth: Colour) -> None:
+    start = draws.whole(0, 89)
     for k in range(4):
         angle = start + 90 * k
         c, s = cosine(angle), sine(angle)
@@ -611,18 +611,18 @@ def _sails(pen: Pen, dice: Dice, u: float, v: float, reach: float, cloth: Colour
     pen.disc(u, v, 0.1, pen.ink(DARK))
 
 
-def tower_mill(pen: Pen, colour: Colour, dice: Dice) -> None:
-    half, cap = dice.between(0.38, 0.48), other(colour, dice)
+def tower_mill(pen: Pen, colour: Colour, draws: Draws) -> None:
+    half, cap = draws.between(0.38, 0.48), other(colour, draws)
     pen.shape([(-0.26, -0.3), (0.26, -0.3), (half, 1), (-half, 1)], pen.ink(colour))
     pen.shape([(0.06, -0.3), (0.26, -0.3), (half, 1), (half * 0.3, 1)], pen.ink(darker(colour, 0.15)))
     pen.shape(_dome(0.31, 0.4, -0.28), pen.ink(cap))
     pen.box(-0.15, 0.62, 0.11, 1, pen.ink(darker(cap, 0.3)))
     pen.box(-0.12, 0.18, 0.06, 0.38, pen.ink(LAMP, glow=True))
-    _sails(pen, dice, 0.0, -0.3, dice.between(0.66, 0.78), dice.pick((CREAM, COLOURS["white"], lighter(cap, 0.5))))
+    _sails(pen, draws, 0.0, -0.3, draws.between(0.66, 0.78), draws.pick((CREAM, COLOURS["white"], lighter(cap, 0.5))))
 
 
-def post_mill(pen: Pen, colour: Colour, dice: Dice) -> None:
-    roof = other(colour, dice)
+def post_mill(pen: Pen, colour: Colour, draws: Draws) -> None:
+    roof = other(colour, draws)
     pen.bar((0, 0.3), (-0.42, 1), 0.12, pen.ink(WOOD))
     pen.bar((0, 0.3), (0.42, 1), 0.12, pen.ink(darker(WOOD)))
     pen.bar((0, 0.2), (0, 0.98), 0.16, pen.ink(darker(WOOD, 0.1)))
@@ -630,12 +630,12 @@ def post_mill(pen: Pen, colour: Colour, dice: Dice) -> None:
     pen.box(0.2, -0.4, 0.4, 0.42, pen.ink(darker(colour, 0.16)))
     pen.shape([(-0.46, -0.36), (0.5, -0.36), (0.02, -0.78)], pen.ink(roof))
     pen.box(0.0, 0.1, 0.14, 0.28, pen.ink(LAMP, glow=True))
-    _sails(pen, dice, -0.02, -0.22, dice.between(0.66, 0.76), CREAM)
+    _sails(pen, draws, -0.02, -0.22, draws.between(0.66, 0.76), CREAM)
 
 
-def wind_turbine(pen: Pen, colour: Colour, dice: Dice) -> None:
+def wind_turbine(pen: Pen, colour: Colour, draws: Draws) -> None:
     pale = lighter(colour, 0.3)
-    hub, reach, start = (0.0, -0.32), dice.between(0.62, 0.74), dice.whole(0, 119)
+    hub, reach, start = (0.0, -0.32), draws.between(0.62, 0.74), draws.whole(0, 119)
     pen.shape([(-0.07, -0.3), (0.07, -0.3), (0.13, 1), (-0.13, 1)], pen.ink(pale))
     pen.shape([(0.01, -0.3), (0.07, -0.3), (0.13, 1), (0.03, 1)], pen.ink(darker(pale)))
     pen.box(-0.24, 0.9, 0.24, 1, pen.ink(STEEL))
@@ -651,7 +651,7 @@ def wind_turbine(pen: Pen, colour: Colour, dice: Dice) -> None:
 
 # --- the table of classes ----------------------------------------------------------------------------------------
 
-Drawing = Callable[[Pen, Colour, Dice], None]
+Drawing = Callable[[Pen, Colour, Draws], None]
 ANY = ("red", "orange", "yellow", "green", "teal", "blue", "purple", "pink", "white")
 LEAVES = ("green",) * 6 + ("teal", "orange", "yellow")
 PETALS = ("red", "orange", "yellow", "pink", "purple", "white", "blue")

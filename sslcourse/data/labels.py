@@ -1,0 +1,237 @@
+"""Classes from a file beside a flat folder: a CSV with a path, a label and perhaps a split in each row.
+
+    path,label,split
+    IMG_0001.jpg,cat,train
+    IMG_0002.jpg,dog,test
+
+The first row may be missing. Values are separated by commas, semicolons or tabs, and may be quoted. A path is that of the
+file within the folder, whole or its last part, with its ending or without. Images that no row names, or whose label is
+empty, are unlabeled.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from sslcourse.console import shown
+from sslcourse.data.layout import Layout, role_of
+from sslcourse.data.walk import named, spelled
+from sslcourse.errors import CourseError
+from sslcourse.files import reading
+
+ENDINGS = (".csv", ".tsv")
+PATHS = {
+    "path",
+    "file",
+    "filename",
+    "file_name",
+    "filepath",
+    "file_path",
+    "image",
+    "image_id",
+    "image_path",
+    "img",
+    "id",
+    "name",
+}
+LABELS = {"label", "labels", "class", "classes", "class_name", "category", "target", "species", "breed", "diagnosis"}
+SPLITS = {"split", "subset", "set", "partition", "usage"}
+
+Cells = list[str]
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Which cell of a row is which; `split` is None where there is none. `header` says whether the first row is one."""
+
+    path: int
+    label: int
+    split: int | None
+    header: bool
+
+
+def tables_in(top: Path) -> list[str]:
+    """The names of the CSV files that lie in a folder."""
+    names = [name for name in os.listdir(top) if not name.startswith(".")]
+    return sorted(name for name in names if name.lower().endswith(ENDINGS))
+
+
+def labelled(files: Sequence[str], top: Path, table: Path) -> Layout:
+    """The layout that a table gives to the files of a folder.
+
+    files  paths within `top`
+    table  the CSV file; one that isn't where it says is looked for in the folder
+
+    Raises CourseError for a table that can't be read, whose columns can't be told apart, that names no file of the
+    folder, or a split that isn't one.
+    """
+    table = table if table.exists() or table.is_absolute() else top / table
+    index = _Index(files, top)
+    rows = _rows(table, index)
+    columns = _columns(table, rows, index)
+    return _sorted_rows(table, rows[columns.header :], columns, index, files)
+
+
+class _Index:
+    """The files of a folder by every way in which a row may name them."""
+
+    def __init__(self, files: Sequence[str], top: Path):
+        self.top = os.path.join(os.path.abspath(top), "")
+        self.files: dict[str, str | None] = {}  # None: several files
+        for file in files:
+            whole = self._plain(os.path.relpath(file, top))
+            parts = whole.split("/")
+            ways = {"/".join(parts[i:]) for i in range(len(parts))}
+            ways |= {os.path.splitext(way)[0] for way in ways}
+            ways |= {way.lower() for way in ways}
+            for way in ways:
+                self.files[way] = file if self.files.setdefault(way, file) == file or way == whole else None
+        for file in files:  # a whole path is meant even where another file ends so
+            self.files[self._plain(os.path.relpath(file, top))] = file
+
+    @staticmethod
+    def _plain(name: str) -> str:
+        return unicodedata.normalize("NFC", name.strip().replace("\\", "/"))
+
+    def find(self, name: str) -> str | None:
+        """The file that a cell names; None for no file and for several."""
+        name = self._plain(name.strip().removeprefix(self.top))
+        parts = [part for part in PurePosixPath(name).parts if part not in (".", "/")]
+        for i in range(len(parts)):
+            way = "/".join(parts[i:])
+            for spelling in (way, way.lower()):
+                if spelling in self.files:
+                    return self.files[spelling]
+        return None
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+def _text(table: Path) -> str:
+    """What a table holds, whether it is UTF-8, with or without a mark at its beginning, or UTF-16 with one."""
+    if table.exists() and not table.is_file():
+        raise CourseError(f"{shown(table)} isn't a file; labels takes a CSV file with a path and a label in each row.")
+    if not table.exists():
+        raise CourseError(
+            f"there is no file {shown(table)}; labels takes a CSV file with a path and a label in each row."
+        )
+    with reading(table):
+        content = table.read_bytes()
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return content.decode("utf-16", "replace")
+    return content.decode("utf-8-sig", "surrogateescape")  # as names of files are
+
+
+def _rows(table: Path, index: _Index) -> list[Cells]:
+    """The rows that aren't empty, read with the separator that names the most files."""
+    text = _text(table)
+    if "\0" in text:
+        raise CourseError(
+            f"{shown(table)} isn't a text file; labels takes a CSV file with a path and a label in each row."
+        )
+
+    def read(separator: str) -> list[Cells]:
+        try:
+            rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True))
+        except csv.Error:
+            return []
+        return [row for row in rows if any(cell.strip() for cell in row)]
+
+    def matches(rows: list[Cells]) -> int:
+        return sum(len(row) > 1 and any(index.find(cell) is not None for cell in row) for row in rows)
+
+    found = max((read(separator) for separator in ",;\t"), key=matches)
+    if not matches(found):
+        raise CourseError(
+            f"no row of {shown(table)} names an image of {shown(index.top.rstrip(os.sep))}; needed in each are the path "
+            "of a file within it and a label, with a comma between them."
+        )
+    return found
+
+
+def _columns(table: Path, rows: list[Cells], index: _Index) -> _Columns:
+    """Which column holds what, from the names in the first row where it is a header."""
+    width = max(len(row) for row in rows)
+    found = [len({index.find(row[i]) for row in rows if len(row) > i} - {None}) for i in range(width)]
+    path = found.index(max(found))
+    first = [cell.strip().lower() for cell in rows[0]] + [""] * width
+    known = PATHS | LABELS | SPLITS
+    header = index.find(rows[0][path] if len(rows[0]) > path else "") is None and any(cell in known for cell in first)
+    others = [i for i in range(width) if i != path]
+    split = [i for i in others if (first[i] in SPLITS if header else _all_roles(rows, i, others))]
+    rest = [i for i in others if i not in split[:1] and (not header or first[i])]
+    label = [i for i in rest if header and first[i] in LABELS] or rest
+    if len(label) != 1:
+        seen = named(rows[0]) if header else f"{width} columns"
+        raise CourseError(
+            f"the classes in {shown(table)} can't be told from its columns ({seen}); call the one that holds them label, "
+            "in the first row."
+        )
+    return _Columns(path, label[0], split[0] if split else None, header)
+
+
+def _all_roles(rows: list[Cells], column: int, others: list[int]) -> bool:
+    """Whether a column without a name holds splits: beside it there is another one, and nothing else is in it."""
+    return len(others) > 1 and all(len(row) > column and role_of(row[column]) for row in rows)
+
+
+# --- sorting -----------------------------------------------------------------------------------------------------
+
+
+def _sorted_rows(table: Path, rows: list[Cells], columns: _Columns, index: _Index, files: Sequence[str]) -> Layout:
+    """Files by split and class as the rows say, and what the rows got wrong as warnings."""
+    layout = Layout(notes=[f"classes were read from {shown(table.name)}."])
+    assigned: dict[str, tuple[str, str]] = {}  # file -> split, label
+    unknown, again, contrary = [], set(), set()
+    for row in rows:
+        cells = [*row, *[""] * (1 + max(columns.path, columns.label, columns.split or 0) - len(row))]
+        file = index.find(cells[columns.path])
+        here = (
+            _split(table, "" if columns.split is None else cells[columns.split]),
+            spelled(cells[columns.label].strip()),
+        )
+        if file is None:
+            unknown.append(cells[columns.path])
+        elif file in assigned:
+            again.add(file)
+            if assigned[file] != here:
+                contrary.add(file)
+        else:
+            assigned[file] = here
+    for file in files:
+        split, label = assigned.get(file, ("train", ""))
+        if file in contrary or (split in ("val", "test") and not label):
+            continue
+        if not label or split == "unlabeled":
+            layout.unlabeled.append(file)
+        else:
+            layout.classes.setdefault(split, {}).setdefault(label, []).append(file)
+    _warn(layout, table, unknown, again - contrary, contrary, index.top)
+    return layout
+
+
+def _split(table: Path, cell: str) -> str:
+    """The split that a cell names: train where it is empty."""
+    role = role_of(cell) if cell.strip() else "train"
+    if role is None:
+        raise CourseError(
+            f"{shown(cell)!r} in {shown(table)} isn't a split; use train, val, test or unlabeled, or leave it empty."
+        )
+    return role
+
+
+def _warn(layout: Layout, table: Path, unknown: list[str], again: set[str], contrary: set[str], top: str) -> None:
+    name = shown(table.name)
+    if unknown:
+        layout.warnings.append(f"rows of {name} that name no file, or several: {len(unknown):,}, {named(unknown)}.")
+    for files, what in ((again, "more than once"), (contrary, "with different labels or splits, and left out")):
+        if files:
+            paths = named(sorted(os.path.relpath(file, top) for file in files))
+            layout.warnings.append(f"files that {name} names {what}: {len(files):,}, {paths}.")

@@ -201,8 +201,10 @@ def _cropped(
 
 def random_flip(images: Tensor, generator: torch.Generator, probability: float = 0.5) -> Tensor:
     """Mirror each image left and right with the given probability."""
-    mirrored = next(_draws(generator, 1, len(images))) < probability
-    return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+    mirrored = next(_draws(generator, 1, len(images))) < probability  # (N,)
+    column = torch.arange(images.shape[-1], device=images.device)
+    source = torch.where(mirrored[:, None], column.flip(0), column)  # (N, W): which column comes to each place
+    return images.gather(-1, source[:, None, None].expand(images.shape))
 
 
 def random_shift(images: Tensor, generator: torch.Generator, pixels: int = 4) -> Tensor:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sslcourse.errors import CourseError, suggest
 
@@ -162,11 +163,16 @@ def _cannot_compile(error: Exception) -> CourseError:
 
 @contextlib.contextmanager
 def reproducible(device: torch.device) -> Iterator[None]:
-    """Within it, convolutions on CUDA use algorithms that give the same bits every time."""
+    """Within it, convolutions and attention on CUDA use algorithms that give the same bits every time.
+
+    Of the kinds of attention, two add up gradients in any order. Flash attention has one order for as few tokens as
+    the course's transformers have (65: a single block), and the plain products, in float32, have one for any number.
+    """
     if device.type != "cuda":
         yield
         return
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=True):
+    convolution = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=True)
+    with convolution, sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]):
         yield
 
 

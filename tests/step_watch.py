@@ -37,7 +37,7 @@ ANY_ORDER = {
     "reflection_pad3d_backward", "replication_pad1d_backward", "replication_pad2d_backward",
     "replication_pad3d_backward", "upsample_bicubic2d_backward", "upsample_bilinear2d_backward",
     "_upsample_bicubic2d_aa_backward", "_upsample_bilinear2d_aa_backward", "upsample_linear1d_backward",
-    "upsample_trilinear3d_backward", "upsample_nearest2d_backward",
+    "upsample_trilinear3d_backward",
 }  # fmt: skip
 # They add, or write, several values to one place in any order: allowed where no two values meet.
 MEETING = {"scatter", "scatter_", "scatter_add", "scatter_add_", "scatter_reduce", "scatter_reduce_", "index_add", "index_add_",

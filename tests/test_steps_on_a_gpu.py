@@ -157,7 +157,6 @@ MEETING = {
     "bilinear": lambda p: functional.interpolate(p, (5, 5), mode="bilinear"),
     "bicubic": lambda p: functional.interpolate(p, scale_factor=2, mode="bicubic"),
     "antialias": lambda p: functional.interpolate(p, (5, 5), mode="bilinear", antialias=True),
-    "nearest": lambda p: functional.interpolate(p, scale_factor=2, mode="nearest"),
     "adaptive pooling": lambda p: functional.adaptive_avg_pool2d(p, 3),
     "adaptive max": lambda p: functional.adaptive_max_pool2d(p, 3),
     "grid_sample": lambda p: functional.grid_sample(p, torch.zeros(2, 4, 4, 2), align_corners=False),

@@ -56,15 +56,15 @@ class Colorization(PretextTask):
     def prepare(self, images: Tensor) -> None:
         """Refuse gray pictures, and weigh the bins by how rare their colours are among these images."""
         step = max(1, len(images) // LOOKED_AT)
-        lab = self.sampled(images[::step])
+        lab = self.sampled(images[::step].cpu())  # there, sums have one order: the same weights on every machine
         if color.chroma(lab).max() < GRAY:
             raise CourseError(
                 "colorization needs pictures in colour, and all of these are gray: there is no colour to predict; "
                 "give colour pictures, or choose another task (`sslcourse tasks` lists them)."
             )
         rows = color.table_rows(lab[:, 1:]).flatten()
-        index, share = self.index.to(rows.device)[rows], self.share.to(rows.device)[rows]
-        frequency = torch.zeros(len(self.centres), device=rows.device)
+        index, share = self.index.cpu()[rows], self.share.cpu()[rows]
+        frequency = torch.zeros(len(self.centres))
         frequency.scatter_add_(0, index.flatten(), share.flatten())
         self.weights.copy_(rebalancing(frequency / frequency.sum(), self.rebalance))
 

@@ -99,7 +99,7 @@ def random_holes(
     in_rows = (row >= top[:, None]) & (row < (top + tall)[:, None])  # (count * blocks, height)
     in_columns = (column >= left[:, None]) & (column < (left + wide)[:, None])
     block = (in_rows[:, :, None] & in_columns[:, None]).view(count, blocks, height, width)
-    hole = block.cumsum(dim=1) > 0  # (count, blocks, height, width): the union of the first ones
-    enough = hole.flatten(2).float().mean(dim=2) >= share  # (count, blocks)
+    hole = block.cumsum(dim=1, dtype=torch.int16) > 0  # (count, blocks, height, width): the union of the first ones
+    enough = hole.flatten(2).sum(dim=2) / (height * width) >= share  # (count, blocks)
     last = torch.where(enough.any(dim=1), enough.int().argmax(dim=1), blocks - 1)  # (count,)
     return hole[torch.arange(count, device=place), last][:, None]

@@ -23,9 +23,6 @@ def _pictures(generator: torch.Generator, *shape: int) -> Tensor:
     return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
 
 
-# --- 2.1 rotate a batch ------------------------------------------------------------------------------------------
-
-
 def _pictures_and_turns(generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
     cases = []
     for n, c, h in [(4, 1, 2), (6, 3, 3), (5, 3, 4), (9, 2, 5)]:
@@ -63,18 +60,6 @@ def _turn_pixel_by_pixel(images, quarter_turns):
     return turned
 
 
-def _turn_clockwise(images, quarter_turns):
-    return _turn_in_loop(images, -quarter_turns)
-
-
-def _turn_all_by_first(images, quarter_turns):
-    return torch.rot90(images, int(quarter_turns[0]), (2, 3))
-
-
-def _turn_all_by_last(images, quarter_turns):
-    return torch.rot90(images, int(quarter_turns[-1]), (2, 3))
-
-
 def _turn_all_by_sum(images, quarter_turns):
     """Turns the whole batch again and again, once for every picture."""
     for k in quarter_turns:
@@ -82,50 +67,10 @@ def _turn_all_by_sum(images, quarter_turns):
     return images
 
 
-def _turn_channels_and_rows(images, quarter_turns):
-    return torch.stack([torch.rot90(x, int(k)) for x, k in zip(images, quarter_turns, strict=True)])
-
-
-def _turn_channels_and_columns(images, quarter_turns):
-    return torch.stack([torch.rot90(x, int(k), (0, 2)) for x, k in zip(images, quarter_turns, strict=True)])
-
-
-def _turn_slices_of_batch(images, quarter_turns):
-    return torch.cat([torch.rot90(images[i : i + 1], int(k), (1, 2)) for i, k in enumerate(quarter_turns)])
-
-
-def _turn_batch_and_channels(images, quarter_turns):
-    return torch.rot90(images, int(quarter_turns[0]))
-
-
-def _turn_none(images, quarter_turns):
-    return images.clone()
-
-
 def _turn_result_dropped(images, quarter_turns):
     for x, k in zip(images, quarter_turns, strict=True):
         x = torch.rot90(x, int(k), (1, 2))
     return images
-
-
-def _turn_half(images, quarter_turns):
-    return _turn_in_loop(images, 2 * quarter_turns)
-
-
-def _turn_one_more(images, quarter_turns):
-    return _turn_in_loop(images, quarter_turns + 1)
-
-
-def _turn_one_less(images, quarter_turns):
-    return _turn_in_loop(images, quarter_turns - 1)
-
-
-def _turn_by_degrees(images, quarter_turns):
-    return _turn_in_loop(images, 90 * quarter_turns)
-
-
-def _turn_floor_degrees(images, quarter_turns):
-    return _turn_in_loop(images, quarter_turns // 90)
 
 
 def _turn_transposed(images, quarter_turns):
@@ -152,81 +97,56 @@ def _turn_flipped_sideways(images, quarter_turns):
     return turned[quarter_turns, torch.arange(len(images))]
 
 
-def _turn_grouped(images, quarter_turns):
-    """Right pictures, but gathered by turn: they no longer stand where their originals do."""
-    return torch.cat([images[quarter_turns == k].rot90(k, (2, 3)) for k in range(4)])
-
-
 rotate_batch = Check(
     name="2.1 rotate a batch",
-    reference=augment.rotate90,
-    cases=_pictures_and_turns,
+    reference=augment.rotate90, cases=_pictures_and_turns,
     rights=(_turn_in_loop, _turn_by_transpose, _turn_by_masks, _turn_pixel_by_pixel),
     wrongs=(
-        Wrong("clockwise", _turn_clockwise, CLOCKWISE),
-        Wrong(
-            "one turn for all",
-            _turn_all_by_first,
-            "The whole batch is turned by one picture's number: quarter_turns[i] belongs to images[i], and differs from picture to picture.",
-            also=(_turn_all_by_last, _turn_all_by_sum),
-        ),
-        Wrong(
-            "wrong dimensions",
-            _turn_channels_and_rows,
-            "You rotate in a plane with the channels or the batch in it. A picture (C, H, W) turns in its dimensions 1 and 2, a batch (N, C, H, W) in 2 and 3: torch.rot90(x, k, dims=(-2, -1)) fits both (its default is the first two).",
-            also=(_turn_channels_and_columns, _turn_slices_of_batch, _turn_batch_and_channels),
-        ),
-        Wrong(
-            "not turned",
-            _turn_none,
-            "The pictures come back as they were: torch.rot90 returns a new tensor and leaves its argument alone, so its result must be kept.",
-            also=(_turn_result_dropped, _turn_floor_degrees),
-        ),
-        Wrong(
-            "half turns",
-            _turn_half,
-            "You turn by k half turns: torch.rot90's k counts quarter turns already.",
-            also=(_turn_by_degrees,),
-        ),
-        Wrong(
-            "one turn too many",
-            _turn_one_more,
-            "Every picture is turned once too often: quarter_turns counts from 0, and 0 leaves a picture as it is.",
-        ),
-        Wrong(
-            "one turn too few",
-            _turn_one_less,
-            "Every picture is turned once too little: quarter_turns counts from 0, and 1 is one quarter turn already.",
-        ),
-        Wrong(
-            "transpose alone",
-            _turn_transposed,
-            "A transpose is a mirror image (along the diagonal), no rotation: a quarter turn is a transpose and then a flip of the rows.",
-            also=(_turn_transposed_only,),
-        ),
-        Wrong(
-            "one flip for half a turn",
-            _turn_flipped,
-            "Half a turn flips rows and columns; with one flip alone you get a mirror image.",
-            also=(_turn_flipped_sideways,),
-        ),
-        Wrong(
-            "order of the batch lost",
-            _turn_grouped,
-            "Each picture is turned rightly, but they come back sorted by their turn: write each one to the place where it was (turned[quarter_turns == k] = ...).",
-        ),
+        Wrong("clockwise", lambda images, quarter_turns: _turn_in_loop(images, -quarter_turns), CLOCKWISE),
+        Wrong("one turn for all",
+            lambda images, quarter_turns: torch.rot90(images, int(quarter_turns[0]), (2, 3)),
+            also=(lambda images, quarter_turns: torch.rot90(images, int(quarter_turns[-1]), (2, 3)),
+            _turn_all_by_sum), hint="""
+            The whole batch is turned by one picture's number: quarter_turns[i] belongs to images[i], and differs from
+            picture to picture."""),
+        Wrong("wrong dimensions", change=("square_symmetry(images, quarter_turns % 4)",
+            "torch.stack([torch.rot90(x, int(k)) for x, k in zip(images, quarter_turns, strict=True)])"),
+            also=(("square_symmetry(images, quarter_turns % 4)", "torch.stack([torch.rot90(x, int(k), (0, 2)) for x, k in zip(images, quarter_turns, strict=True)])"),
+            ("square_symmetry(images, quarter_turns % 4)", "torch.cat([torch.rot90(images[i : i + 1], int(k), (1, 2)) for i, k in enumerate(quarter_turns)])"),
+            lambda images, quarter_turns: torch.rot90(images, int(quarter_turns[0]))), hint="""
+            You rotate in a plane with the channels or the batch in it. A picture (C, H, W) turns in its dimensions 1
+            and 2, a batch (N, C, H, W) in 2 and 3: torch.rot90(x, k, dims=(-2, -1)) fits both (its default is the
+            first two)."""),
+        Wrong("not turned", lambda images, quarter_turns: images.clone(),
+            also=(_turn_result_dropped, (("square_symmetry", "_turn_in_loop"), ("% 4", "// 90"))), hint="""
+            The pictures come back as they were: torch.rot90 returns a new tensor and leaves its argument alone, so
+            its result must be kept."""),
+        Wrong("half turns", lambda images, quarter_turns: _turn_in_loop(images, 2 * quarter_turns),
+            also=(lambda images, quarter_turns: _turn_in_loop(images, 90 * quarter_turns),), hint="""
+            You turn by k half turns: torch.rot90's k counts quarter turns already."""),
+        Wrong("one turn too many", lambda images, quarter_turns: _turn_in_loop(images, quarter_turns + 1), """
+            Every picture is turned once too often: quarter_turns counts from 0, and 0 leaves a picture as it is."""),
+        Wrong("one turn too few", lambda images, quarter_turns: _turn_in_loop(images, quarter_turns - 1), """
+            Every picture is turned once too little: quarter_turns counts from 0, and 1 is one quarter turn already."""),
+        Wrong("transpose alone", _turn_transposed, also=(_turn_transposed_only,), hint="""
+            A transpose is a mirror image (along the diagonal), no rotation: a quarter turn is a transpose and then a
+            flip of the rows."""),
+        Wrong("one flip for half a turn", _turn_flipped, also=(_turn_flipped_sideways,), hint="""
+            Half a turn flips rows and columns; with one flip alone you get a mirror image."""),
+        Wrong("order of the batch lost",
+            lambda images, quarter_turns: torch.cat([images[quarter_turns == k].rot90(k, (2, 3)) for k in range(4)]), """
+            Each picture is turned rightly, but they come back sorted by their turn: write each one to the place where
+            it was (turned[quarter_turns == k] = ...)."""),
     ),
     hints=(
         "What does torch.rot90 do to one picture (3, H, W), and in which of its dimensions is up and down?",
-        "Turn picture by picture, torch.rot90(image, k, dims=(1, 2)) with k a Python number, and stack. Or do the batch in four portions: those with quarter_turns == 0, == 1, == 2, == 3.",
+        """Turn picture by picture, torch.rot90(image, k, dims=(1, 2)) with k a Python number, and stack. Or do the
+        batch in four portions: those with quarter_turns == 0, == 1, == 2, == 3.""",
         "torch.stack([torch.rot90(image, int(k), dims=(1, 2)) for image, k in zip(...)])",
     ),
     close=EXACT,
     praise="No pixel changed its value: only places were exchanged.",
-)
-
-
-# --- 2.2 all four rotations, with labels -------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def all_four(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -271,17 +191,9 @@ def _four_pictures_interleaved(images):
     return rotated.unflatten(0, (4, len(images))).transpose(0, 1).flatten(0, 1), turns
 
 
-def _four_by_picture(images):
-    return _four_pictures_interleaved(images)[0], _four_labels_interleaved(images)[1]
-
-
 def _four_clockwise(images):
     rotated, turns = all_four(images)
     return torch.cat([torch.rot90(images, -t, (2, 3)) for t in range(4)]), turns
-
-
-def _four_from_one(images):
-    return torch.cat([torch.rot90(images, t, (2, 3)) for t in (1, 2, 3, 4)]), all_four(images)[1]
 
 
 def _four_labels_from_one(images):
@@ -302,30 +214,9 @@ def _four_cumulative(images):
     return torch.cat(parts), all_four(images)[1]
 
 
-def _four_first_dimensions(images):
-    return torch.cat([torch.rot90(images, t) for t in range(4)]), all_four(images)[1]
-
-
-def _four_rows_and_channels(images):
-    return torch.cat([torch.rot90(images, t, (1, 2)) for t in range(4)]), all_four(images)[1]
-
-
-def _four_labels_only(images):
-    return all_four(images)[0], torch.arange(4)
-
-
 def _four_one_hot(images):
     rotated, turns = all_four(images)
     return rotated, F.one_hot(turns, 4)
-
-
-def _four_one_hot_float(images):
-    rotated, turns = _four_one_hot(images)
-    return rotated, turns.float()
-
-
-def _four_unturned(images):
-    return images.repeat(4, 1, 1, 1), all_four(images)[1]
 
 
 def _four_labels_zero(images):
@@ -342,10 +233,6 @@ def _four_stacked(images):
     return torch.stack([torch.rot90(images, t, (2, 3)) for t in range(4)]), all_four(images)[1]
 
 
-def _four_stacked_labels(images):
-    return _four_stacked(images)[0], torch.arange(4)
-
-
 def _four_swapped(images):
     rotated, turns = all_four(images)
     return turns, rotated
@@ -353,101 +240,66 @@ def _four_swapped(images):
 
 four_rotations = Check(
     name="2.2 all four rotations of a batch",
-    reference=all_four,
-    cases=_batches,
-    rights=(_four_by_rotate90, _four_by_stack, _four_in_loop),
+    reference=all_four, cases=_batches, rights=(_four_by_rotate90, _four_by_stack, _four_in_loop),
     wrongs=(
-        Wrong(
-            "labels interleaved",
-            _four_labels_interleaved,
-            "Your pictures come in blocks (all unturned, then all turned once, ...), but your labels run 0, 1, 2, 3, 0, 1, 2, 3: almost every picture has another's label. repeat_interleave repeats each label, repeat the whole row.",
-        ),
-        Wrong(
-            "pictures interleaved",
-            _four_pictures_interleaved,
-            "Your labels come in blocks (0, 0, ..., 1, 1, ...), but your pictures come picture by picture in four rotations: almost every picture has another's label. Join along the batch with torch.cat, one block per rotation.",
-        ),
-        Wrong(
-            "picture by picture",
-            _four_by_picture,
-            "Pictures and labels match each other, so a network could learn from this; but the order asked for is by rotation: first all pictures unturned, then all turned once, and so on.",
-        ),
+        Wrong("labels interleaved", _four_labels_interleaved, """
+            Your pictures come in blocks (all unturned, then all turned once, ...), but your labels run 0, 1, 2, 3, 0,
+            1, 2, 3: almost every picture has another's label. repeat_interleave repeats each label, repeat the whole
+            row."""),
+        Wrong("pictures interleaved", _four_pictures_interleaved, """
+            Your labels come in blocks (0, 0, ..., 1, 1, ...), but your pictures come picture by picture in four
+            rotations: almost every picture has another's label. Join along the batch with torch.cat, one block per
+            rotation."""),
+        Wrong("picture by picture",
+            lambda images: (_four_pictures_interleaved(images)[0], _four_labels_interleaved(images)[1]), """
+            Pictures and labels match each other, so a network could learn from this; but the order asked for is by
+            rotation: first all pictures unturned, then all turned once, and so on."""),
         Wrong("clockwise", _four_clockwise, CLOCKWISE),
-        Wrong(
-            "starts with one turn",
-            _four_from_one,
-            "Your first block is turned once already, though its label says 0: begin with the pictures as they are.",
-        ),
-        Wrong(
-            "labels from one",
-            _four_labels_from_one,
-            "Your labels run from 1 to 4; cross-entropy counts classes from 0, so they are 0, 1, 2, 3.",
-        ),
-        Wrong(
-            "labels in degrees",
-            _four_degrees,
-            "Your labels are degrees; cross-entropy takes the number of the class: 0, 1, 2 or 3 quarter turns.",
-        ),
-        Wrong(
-            "turned turns",
-            _four_cumulative,
-            "You turn what has been turned before, so block t is turned 0 + 1 + ... + t times: turn the pictures as they came.",
-        ),
-        Wrong(
-            "wrong dimensions",
-            _four_first_dimensions,
-            "You rotate in a plane with the channels or the batch in it (the default of torch.rot90 is the first two dimensions): in (N, C, H, W), height and width are dims=(2, 3).",
-            also=(_four_rows_and_channels,),
-        ),
-        Wrong(
-            "four labels in all",
-            _four_labels_only,
-            "There are four labels in all, but every one of the 4N pictures needs its own: repeat each label N times.",
-        ),
-        Wrong(
-            "one-hot labels",
-            _four_one_hot,
-            "Your labels are one-hot rows; what is needed are the numbers of the classes, int64 of shape (4N,).",
-            also=(_four_one_hot_float,),
-        ),
-        Wrong(
-            "not turned",
-            _four_unturned,
-            "All four blocks hold the pictures as they were: torch.rot90 returns a new tensor, and block t needs the one with k=t.",
-        ),
-        Wrong(
-            "all labels zero",
-            _four_labels_zero,
-            "All labels are 0: block t has the label t.",
-        ),
-        Wrong(
-            "one drawn",
-            _four_random_labels,
-            "You draw one rotation per picture; here every picture is wanted in all four, so that nothing is left to chance.",
-        ),
-        Wrong(
-            "stacked",
-            _four_stacked,
-            "torch.stack makes a new dimension of four, (4, N, C, H, W), and a backbone takes (4N, C, H, W): torch.cat joins along the batch.",
-            also=(_four_stacked_labels,),
-        ),
-        Wrong(
-            "labels first",
-            _four_swapped,
-            "The two results are in the wrong order: first the pictures, then the labels.",
-        ),
+        Wrong("starts with one turn",
+            lambda images: (torch.cat([torch.rot90(images, t, (2, 3)) for t in (1, 2, 3, 4)]), all_four(images)[1]), """
+            Your first block is turned once already, though its label says 0: begin with the pictures as they are."""),
+        Wrong("labels from one", _four_labels_from_one, """
+            Your labels run from 1 to 4; cross-entropy counts classes from 0, so they are 0, 1, 2, 3."""),
+        Wrong("labels in degrees", _four_degrees, """
+            Your labels are degrees; cross-entropy takes the number of the class: 0, 1, 2 or 3 quarter turns."""),
+        Wrong("turned turns", _four_cumulative, """
+            You turn what has been turned before, so block t is turned 0 + 1 + ... + t times: turn the pictures as
+            they came."""),
+        Wrong("wrong dimensions",
+            lambda images: (torch.cat([torch.rot90(images, t) for t in range(4)]), all_four(images)[1]),
+            also=(lambda images: (torch.cat([torch.rot90(images, t, (1, 2)) for t in range(4)]), all_four(images)[1]),), hint="""
+            You rotate in a plane with the channels or the batch in it (the default of torch.rot90 is the first two
+            dimensions): in (N, C, H, W), height and width are dims=(2, 3)."""),
+        Wrong("four labels in all", lambda images: (all_four(images)[0], torch.arange(4)), """
+            There are four labels in all, but every one of the 4N pictures needs its own: repeat each label N times."""),
+        Wrong("one-hot labels", _four_one_hot,
+            also=((("= torch.cat([torch.rot90(images, t, dims=(-2, -1)) for t in range(4)])", ", turns = _four_one_hot(images)"), ("torch.arange(4).repeat_interleave(len(images))", "turns.float()")),), hint="""
+            Your labels are one-hot rows; what is needed are the numbers of the classes, int64 of shape (4N,)."""),
+        Wrong("not turned", lambda images: (images.repeat(4, 1, 1, 1), all_four(images)[1]), """
+            All four blocks hold the pictures as they were: torch.rot90 returns a new tensor, and block t needs the
+            one with k=t."""),
+        Wrong("all labels zero", _four_labels_zero, "All labels are 0: block t has the label t."),
+        Wrong("one drawn", _four_random_labels, """
+            You draw one rotation per picture; here every picture is wanted in all four, so that nothing is left to
+            chance."""),
+        Wrong("stacked", _four_stacked, also=(lambda images: (_four_stacked(images)[0], torch.arange(4)),), hint="""
+            torch.stack makes a new dimension of four, (4, N, C, H, W), and a backbone takes (4N, C, H, W): torch.cat
+            joins along the batch."""),
+        Wrong("labels first", _four_swapped, """
+            The two results are in the wrong order: first the pictures, then the labels."""),
     ),
     hints=(
-        "Four blocks of N pictures, each block turned by its own number of quarter turns. Which labels does the first block have, and how many?",
-        "torch.cat joins a list of four batches (N, C, H, H) to one (4N, C, H, H). The labels are 0 N times, then 1 N times, ...: compare torch.arange(4).repeat(N) and torch.arange(4).repeat_interleave(N).",
-        "rotated = torch.cat([torch.rot90(images, t, dims=(2, 3)) for t in range(4)]); turns = torch.arange(4).repeat_interleave(len(images))",
+        """Four blocks of N pictures, each block turned by its own number of quarter turns. Which labels does the
+        first block have, and how many?""",
+        """torch.cat joins a list of four batches (N, C, H, H) to one (4N, C, H, H). The labels are 0 N times, then 1
+        N times, ...: compare torch.arange(4).repeat(N) and torch.arange(4).repeat_interleave(N).""",
+        """rotated = torch.cat([torch.rot90(images, t, dims=(2, 3)) for t in range(4)]); turns =
+        torch.arange(4).repeat_interleave(len(images))""",
     ),
     close=EXACT,
     praise="This is the whole data set of the task: no one was asked for a label.",
-)
+)  # fmt: skip
 
-
-# --- 2.3 cross-entropy -------------------------------------------------------------------------------------------
 
 LARGE = 50.0  # logits beyond it break a softmax that doesn't subtract the largest first
 
@@ -483,94 +335,15 @@ def _entropy_in_loop(logits, turns):
     return total / len(turns)
 
 
-def _entropy_sum(logits, turns):
-    return losses.cross_entropy(logits, turns) * len(turns)
-
-
-def _entropy_wrong_dimension(logits, turns):
-    return -logits.log_softmax(0)[torch.arange(len(turns)), turns].mean()
-
-
 def _entropy_whole(logits, turns):
     logp = logits.flatten().log_softmax(0).view_as(logits)
     return -logp[torch.arange(len(turns)), turns].mean()
-
-
-def _entropy_negative(logits, turns):
-    return -losses.cross_entropy(logits, turns)
-
-
-def _entropy_base_2(logits, turns):
-    return losses.cross_entropy(logits, turns) / math.log(2)
-
-
-def _entropy_base_10(logits, turns):
-    return losses.cross_entropy(logits, turns) / math.log(10)
-
-
-def _entropy_all_pairs(logits, turns):
-    return -logits.log_softmax(1)[:, turns].mean()
-
-
-def _entropy_every_class(logits, turns):
-    return -logits.log_softmax(1).mean()
-
-
-def _entropy_every_class_sum(logits, turns):
-    return -logits.log_softmax(1).sum(1).mean()
-
-
-def _entropy_mean_of_all(logits, turns):
-    return losses.cross_entropy(logits, turns) / logits.shape[1]
-
-
-def _entropy_twice(logits, turns):
-    return losses.cross_entropy(logits.softmax(1), turns)
-
-
-def _entropy_twice_log(logits, turns):
-    """Takes log-softmax of a softmax's result in the other common way."""
-    return F.nll_loss(logits.softmax(1).log_softmax(1), turns)
-
-
-def _entropy_without_log(logits, turns):
-    return -logits.softmax(1)[torch.arange(len(turns)), turns].mean()
-
-
-def _entropy_complement(logits, turns):
-    return (1 - logits.softmax(1)[torch.arange(len(turns)), turns]).mean()
-
-
-def _entropy_logit_alone(logits, turns):
-    return -logits[torch.arange(len(turns)), turns].mean()
-
-
-def _entropy_normalizer_alone(logits, turns):
-    return torch.logsumexp(logits, 1).mean()
-
-
-def _entropy_of_answer(logits, turns):
-    """-log of the largest probability: what the network believes, and not what is true."""
-    return -logits.log_softmax(1).max(1).values.mean()
-
-
-def _entropy_first_class(logits, turns):
-    return -logits.log_softmax(1)[:, 0].mean()
 
 
 def _entropy_log_of_mean(logits, turns):
     """-log of the mean probability, computed in logarithms."""
     chosen = logits.log_softmax(1)[torch.arange(len(turns)), turns]
     return math.log(len(turns)) - torch.logsumexp(chosen, 0)
-
-
-def _entropy_of_soft_answer(logits, turns):
-    logp = logits.log_softmax(1)
-    return -(logp.exp() * logp).sum(1).mean()
-
-
-def _entropy_per_picture(logits, turns):
-    return -logits.log_softmax(1)[torch.arange(len(turns)), turns]
 
 
 def _entropy_overflowing(logits, turns):
@@ -602,125 +375,80 @@ def _fails_only_when_large(finite: bool):
 
 cross_entropy = Check(
     name="2.3 cross-entropy from logits",
-    reference=losses.cross_entropy,
-    cases=_logits_and_labels,
-    run=value_and_gradients,
+    reference=losses.cross_entropy, cases=_logits_and_labels, run=value_and_gradients,
     rights=(_entropy_by_gather, _entropy_by_log_softmax, _entropy_by_one_hot, _entropy_in_loop, F.cross_entropy),
     wrongs=(
-        Wrong(
-            "sum",
-            _entropy_sum,
-            "You add up over the batch where the mean is meant: the expectation over x and t divides by their number, so that the loss (and the step) doesn't grow with the batch.",
-        ),
-        Wrong(
-            "softmax over the batch",
-            _entropy_wrong_dimension,
-            "Your softmax runs over dimension 0, the batch: the four probabilities of one picture must add up to 1, so it runs over dim=1.",
-            also=(_entropy_whole,),
-        ),
-        Wrong(
-            "sign",
-            _entropy_negative,
-            "The minus is missing: log p is at most 0, and the loss is -log p, at least 0.",
-        ),
-        Wrong(
-            "logarithm to base 2",
-            _entropy_base_2,
-            "You take the logarithm to base 2, which measures in bits: the loss is in nats, with the natural logarithm (torch.log).",
-        ),
-        Wrong(
-            "logarithm to base 10",
-            _entropy_base_10,
-            "You take the logarithm to base 10: the loss is in nats, with the natural logarithm (torch.log).",
-        ),
-        Wrong(
-            "every label for every picture",
-            _entropy_all_pairs,
-            "logp[:, turns] takes every picture's label for every picture, (N, N) numbers: pair row i with turns[i], by logp[torch.arange(N), turns] or gather.",
-        ),
-        Wrong(
-            "every class",
-            _entropy_every_class,
-            "You average -log p over all classes; only the true class of each picture counts, so turns must choose one entry per row.",
-            also=(_entropy_every_class_sum,),
-        ),
-        Wrong(
-            "divided by the classes too",
-            _entropy_mean_of_all,
-            "You divide by N times the number of classes (a mean over a one-hot product does that): one number per picture counts, so divide by N alone.",
-        ),
-        Wrong(
-            "softmax twice",
-            _entropy_twice,
-            "The softmax is applied twice: F.cross_entropy and log_softmax take logits, not probabilities.",
-            also=(_entropy_twice_log,),
-        ),
-        Wrong(
-            "no logarithm",
-            _entropy_without_log,
-            "The logarithm is missing: the loss is the mean of -log p, not of -p or 1 - p.",
-            also=(_entropy_complement,),
-        ),
-        Wrong(
-            "logit alone",
-            _entropy_logit_alone,
-            "You take the true class's logit for its log-probability: log p is the logit minus the log-sum-exp of its row.",
-        ),
-        Wrong(
-            "log-sum-exp alone",
-            _entropy_normalizer_alone,
-            "That is the log-sum-exp alone: the logit of the true class must still be subtracted.",
-        ),
-        Wrong(
-            "the network's own choice",
-            _entropy_of_answer,
-            "You take the largest probability of each row: what the network believes. The loss asks for the probability of the true class, turns[i].",
-        ),
-        Wrong(
-            "always class 0",
-            _entropy_first_class,
-            "You take column 0 for every picture: the column is turns[i].",
-        ),
-        Wrong(
-            "logarithm of the mean",
-            _entropy_log_of_mean,
-            "You take the logarithm of the mean probability; the loss is the mean of the logarithms. The order matters: one picture with p near 0 must cost much.",
-        ),
-        Wrong(
-            "entropy of the answer",
-            _entropy_of_soft_answer,
-            "That is the entropy of the network's answer: it never looks at turns. Weigh -log p with the one-hot label, not with p.",
-        ),
-        Wrong(
-            "not averaged",
-            _entropy_per_picture,
-            "You return one number per picture; the loss is their mean, one number for the batch.",
-        ),
+        Wrong("sum", lambda logits, turns: losses.cross_entropy(logits, turns) * len(turns), """
+            You add up over the batch where the mean is meant: the expectation over x and t divides by their number,
+            so that the loss (and the step) doesn't grow with the batch."""),
+        Wrong("softmax over the batch",
+            lambda logits, turns: -logits.log_softmax(0)[torch.arange(len(turns)), turns].mean(),
+            also=(_entropy_whole,), hint="""
+            Your softmax runs over dimension 0, the batch: the four probabilities of one picture must add up to 1, so
+            it runs over dim=1."""),
+        Wrong("sign", lambda logits, turns: -losses.cross_entropy(logits, turns), """
+            The minus is missing: log p is at most 0, and the loss is -log p, at least 0."""),
+        Wrong("logarithm to base 2", lambda logits, turns: losses.cross_entropy(logits, turns) / math.log(2), """
+            You take the logarithm to base 2, which measures in bits: the loss is in nats, with the natural logarithm
+            (torch.log)."""),
+        Wrong("logarithm to base 10", lambda logits, turns: losses.cross_entropy(logits, turns) / math.log(10), """
+            You take the logarithm to base 10: the loss is in nats, with the natural logarithm (torch.log)."""),
+        Wrong("every label for every picture", lambda logits, turns: -logits.log_softmax(1)[:, turns].mean(), """
+            logp[:, turns] takes every picture's label for every picture, (N, N) numbers: pair row i with turns[i], by
+            logp[torch.arange(N), turns] or gather."""),
+        Wrong("every class", lambda logits, turns: -logits.log_softmax(1).mean(),
+            also=(lambda logits, turns: -logits.log_softmax(1).sum(1).mean(),), hint="""
+            You average -log p over all classes; only the true class of each picture counts, so turns must choose one
+            entry per row."""),
+        Wrong("divided by the classes too",
+            lambda logits, turns: losses.cross_entropy(logits, turns) / logits.shape[1], """
+            You divide by N times the number of classes (a mean over a one-hot product does that): one number per
+            picture counts, so divide by N alone."""),
+        Wrong("softmax twice", lambda logits, turns: losses.cross_entropy(logits.softmax(1), turns),
+            also=(lambda logits, turns: F.nll_loss(logits.softmax(1).log_softmax(1), turns),), hint="""
+            The softmax is applied twice: F.cross_entropy and log_softmax take logits, not probabilities."""),
+        Wrong("no logarithm", lambda logits, turns: -logits.softmax(1)[torch.arange(len(turns)), turns].mean(),
+            also=(lambda logits, turns: (1 - logits.softmax(1)[torch.arange(len(turns)), turns]).mean(),), hint="""
+            The logarithm is missing: the loss is the mean of -log p, not of -p or 1 - p."""),
+        Wrong("logit alone", lambda logits, turns: -logits[torch.arange(len(turns)), turns].mean(), """
+            You take the true class's logit for its log-probability: log p is the logit minus the log-sum-exp of its
+            row."""),
+        Wrong("log-sum-exp alone", lambda logits, turns: torch.logsumexp(logits, 1).mean(), """
+            That is the log-sum-exp alone: the logit of the true class must still be subtracted."""),
+        Wrong("the network's own choice", lambda logits, turns: -logits.log_softmax(1).max(1).values.mean(), """
+            You take the largest probability of each row: what the network believes. The loss asks for the probability
+            of the true class, turns[i]."""),
+        Wrong("always class 0", lambda logits, turns: -logits.log_softmax(1)[:, 0].mean(), """
+            You take column 0 for every picture: the column is turns[i]."""),
+        Wrong("logarithm of the mean", _entropy_log_of_mean, """
+            You take the logarithm of the mean probability; the loss is the mean of the logarithms. The order matters:
+            one picture with p near 0 must cost much."""),
+        Wrong("entropy of the answer",
+            change=(("chosen = logits.gather(1, labels[:, None]).squeeze", "logp = logits.log_softmax"),
+            ("(torch.logsumexp(logits, dim=1) - chosen)", "-(logp.exp() * logp).sum(1)")), hint="""
+            That is the entropy of the network's answer: it never looks at turns. Weigh -log p with the one-hot label,
+            not with p."""),
+        Wrong("not averaged", lambda logits, turns: -logits.log_softmax(1)[torch.arange(len(turns)), turns], """
+            You return one number per picture; the loss is their mean, one number for the batch."""),
     ),
     mistakes=(
-        Mistake(
-            "overflow",
-            _fails_only_when_large(finite=False),
-            "Right for moderate logits, but for large ones exp overflows or p rounds to 0, and its logarithm is infinite. Don't go by way of p: log p = logit - logsumexp(row), and logsumexp subtracts the row's own largest logit first (torch.logsumexp does it for you).",
-            example=_entropy_overflowing,
-        ),
-        Mistake(
-            "epsilon",
-            _fails_only_when_large(finite=True),
-            "Right for moderate logits, but an epsilon (or a clamp) inside the logarithm caps the loss of a picture that the network gets very wrong, and its gradient vanishes. Stay in logarithms, and none is needed: log p = logit - logsumexp(row).",
-            example=_entropy_with_epsilon,
-        ),
+        Mistake("overflow", _fails_only_when_large(finite=False), example=_entropy_overflowing, hint="""
+            Right for moderate logits, but for large ones exp overflows or p rounds to 0, and its logarithm is
+            infinite. Don't go by way of p: log p = logit - logsumexp(row), and logsumexp subtracts the row's own
+            largest logit first (torch.logsumexp does it for you)."""),
+        Mistake("epsilon", _fails_only_when_large(finite=True), example=_entropy_with_epsilon, hint="""
+            Right for moderate logits, but an epsilon (or a clamp) inside the logarithm caps the loss of a picture
+            that the network gets very wrong, and its gradient vanishes. Stay in logarithms, and none is needed: log p
+            = logit - logsumexp(row)."""),
     ),
     hints=(
         "Write log p for one picture, with p = exp(l_t) / sum of exp(l_k): what becomes of the quotient?",
-        "log p = l_t - log(sum of exp(l_k)). torch.logsumexp(logits, dim=1) is the second term for every row, safely; gather or logits[torch.arange(N), turns] picks the first.",
+        """log p = l_t - log(sum of exp(l_k)). torch.logsumexp(logits, dim=1) is the second term for every row,
+        safely; gather or logits[torch.arange(N), turns] picks the first.""",
         "(torch.logsumexp(logits, dim=1) - logits[torch.arange(len(turns)), turns]).mean()",
     ),
     praise="It holds for logits of a thousand, too.",
-)
-
-
-# --- 2.4 the gradient with respect to the logits -----------------------------------------------------------------
+)  # fmt: skip
 
 
 def gradient_of_logits(logits: Tensor, turns: Tensor) -> Tensor:
@@ -774,84 +502,11 @@ def _gradient_sum(logits, turns):
     return gradient_of_logits(logits, turns) * len(logits)
 
 
-def _gradient_sign(logits, turns):
-    return -gradient_of_logits(logits, turns)
-
-
-def _gradient_sign_sum(logits, turns):
-    return -_gradient_sum(logits, turns)
-
-
-def _gradient_plus(logits, turns):
-    return (logits.softmax(1) + F.one_hot(turns, logits.shape[1])) / len(logits)
-
-
-def _gradient_plus_sum(logits, turns):
-    return logits.softmax(1) + F.one_hot(turns, logits.shape[1])
-
-
-def _gradient_probabilities(logits, turns):
-    return logits.softmax(1) / len(logits)
-
-
-def _gradient_probabilities_sum(logits, turns):
-    return logits.softmax(1)
-
-
-def _gradient_wrong_dimension(logits, turns):
-    return (logits.softmax(0) - F.one_hot(turns, logits.shape[1])) / len(logits)
-
-
-def _gradient_wrong_dimension_sum(logits, turns):
-    return logits.softmax(0) - F.one_hot(turns, logits.shape[1])
-
-
-def _gradient_divided_by_all(logits, turns):
-    return _gradient_sum(logits, turns) / logits.numel()
-
-
-def _gradient_divided_by_classes(logits, turns):
-    return _gradient_sum(logits, turns) / logits.shape[1]
-
-
-def _gradient_true_class_alone(logits, turns):
-    return gradient_of_logits(logits, turns) * F.one_hot(turns, logits.shape[1])
-
-
-def _gradient_of_log_without_softmax(logits, turns):
-    """-1/p at the true class: the derivative with respect to the probability."""
-    share = logits.softmax(1)
-    return -F.one_hot(turns, logits.shape[1]) / share / len(logits)
-
-
-def _gradient_minus_label(logits, turns):
-    return (logits.softmax(1) - turns[:, None]) / len(logits)
-
-
-def _gradient_of_logits_themselves(logits, turns):
-    return (logits - F.one_hot(turns, logits.shape[1])) / len(logits)
-
-
-def _gradient_of_log_probabilities(logits, turns):
-    return (logits.log_softmax(1) - F.one_hot(turns, logits.shape[1])) / len(logits)
-
-
-def _gradient_all_columns(logits, turns):
-    """share[:, turns] -= 1: subtracts in every row at every label."""
-    share = logits.softmax(1)
-    share[:, turns] = share[:, turns] - 1
-    return share / len(logits)
-
-
 def _gradient_squared_error(logits, turns):
     """That of the squared error between probabilities and one-hot, by way of the softmax's Jacobian."""
     share = logits.softmax(1)
     gap = share - F.one_hot(turns, logits.shape[1])
     return 2 * share * (gap - (share * gap).sum(1, keepdim=True)) / len(logits)
-
-
-def _gradient_averaged(logits, turns):
-    return gradient_of_logits(logits, turns).sum(0)
 
 
 def _gradient_overflowing(logits, turns):
@@ -867,115 +522,75 @@ def _gradient_overflows(answer, cases) -> bool:
 
 logits_gradient = Check(
     name="2.4 the gradient by hand",
-    reference=gradient_of_logits,
-    cases=_logits_and_labels,
-    run=_run_without_autograd,
+    reference=gradient_of_logits, cases=_logits_and_labels, run=_run_without_autograd,
     rights=(_gradient_in_place, _gradient_in_loop, _gradient_by_scatter),
     wrongs=(
-        Wrong(
-            "not divided by N",
-            _gradient_sum,
-            "The 1/N is missing: the loss is a mean over the batch, so each picture's gradient counts 1/N.",
-        ),
-        Wrong(
-            "sign",
-            _gradient_sign,
-            "The sign is turned about: it is p minus one-hot. A gradient step goes *against* it, and so raises the true class's logit.",
-            also=(_gradient_sign_sum,),
-        ),
-        Wrong(
-            "plus one-hot",
-            _gradient_plus,
-            "You add the one-hot label to p, and it is subtracted. A test: each row of the gradient must add up to 0, since adding the same number to all logits of a row changes no probability.",
-            also=(_gradient_plus_sum,),
-        ),
-        Wrong(
-            "no one-hot",
-            _gradient_probabilities,
-            "That is the gradient of the log-sum-exp alone; the true class's logit is subtracted in the loss, and brings a -1 at its place.",
-            also=(_gradient_probabilities_sum,),
-        ),
-        Wrong(
-            "softmax over the batch",
-            _gradient_wrong_dimension,
-            "Your softmax runs over dimension 0, the batch: the probabilities of one picture must add up to 1, so it runs over dim=1.",
-            also=(_gradient_wrong_dimension_sum,),
-        ),
-        Wrong(
-            "divided by all elements",
-            _gradient_divided_by_all,
-            "You divide by N times the number of classes: the loss is a mean over the N pictures alone.",
-        ),
-        Wrong(
-            "divided by the classes",
-            _gradient_divided_by_classes,
-            "You divide by the number of classes: the mean in the loss is over the N pictures, len(logits).",
-        ),
-        Wrong(
-            "true class alone",
-            _gradient_true_class_alone,
-            "You leave the gradient at the other classes 0, but their logits are in the log-sum-exp too: each is pushed down by its own p.",
-        ),
-        Wrong(
-            "with respect to p",
-            _gradient_of_log_without_softmax,
-            "That is the derivative with respect to the probabilities (-1/p at the true class); go on through the softmax to the logits, by the chain rule, and it becomes shorter.",
-        ),
-        Wrong(
-            "label as a number",
-            _gradient_minus_label,
-            "You subtract the label's number (0, 1, 2, 3) from every entry of the row: subtract 1 at the label's place, the one-hot vector.",
-        ),
-        Wrong(
-            "logits instead of p",
-            _gradient_of_logits_themselves,
-            "The softmax is missing: it is the probabilities, not the logits, minus one-hot.",
-        ),
-        Wrong(
-            "log p instead of p",
-            _gradient_of_log_probabilities,
-            "You take log_softmax, and so log p: it is the probabilities themselves (softmax) minus one-hot.",
-        ),
-        Wrong(
-            "every label in every row",
-            _gradient_all_columns,
-            "share[:, turns] reaches every row at every picture's label: pair row i with turns[i], by share[torch.arange(N), turns].",
-        ),
-        Wrong(
-            "squared error",
-            _gradient_squared_error,
-            "That is the gradient of the squared error between p and one-hot, through the softmax's Jacobian; the loss is -log p, and with it the Jacobian cancels: only p minus one-hot remains.",
-        ),
-        Wrong(
-            "added up over the batch",
-            _gradient_averaged,
-            "You add up over the batch: the gradient has the shape of the logits, a row for each picture.",
-        ),
+        Wrong("not divided by N", _gradient_sum, """
+            The 1/N is missing: the loss is a mean over the batch, so each picture's gradient counts 1/N."""),
+        Wrong("sign", lambda logits, turns: -gradient_of_logits(logits, turns),
+            also=(lambda logits, turns: -_gradient_sum(logits, turns),), hint="""
+            The sign is turned about: it is p minus one-hot. A gradient step goes *against* it, and so raises the true
+            class's logit."""),
+        Wrong("plus one-hot", change=("softmax(dim=1) -", "softmax(1) +"),
+            also=(lambda logits, turns: logits.softmax(1) + F.one_hot(turns, logits.shape[1]),), hint="""
+            You add the one-hot label to p, and it is subtracted. A test: each row of the gradient must add up to 0,
+            since adding the same number to all logits of a row changes no probability."""),
+        Wrong("no one-hot", lambda logits, turns: logits.softmax(1) / len(logits),
+            also=(lambda logits, turns: logits.softmax(1),), hint="""
+            That is the gradient of the log-sum-exp alone; the true class's logit is subtracted in the loss, and
+            brings a -1 at its place."""),
+        Wrong("softmax over the batch", change=("dim=1", "0"),
+            also=(lambda logits, turns: logits.softmax(0) - F.one_hot(turns, logits.shape[1]),), hint="""
+            Your softmax runs over dimension 0, the batch: the probabilities of one picture must add up to 1, so it
+            runs over dim=1."""),
+        Wrong("divided by all elements", lambda logits, turns: _gradient_sum(logits, turns) / logits.numel(), """
+            You divide by N times the number of classes: the loss is a mean over the N pictures alone."""),
+        Wrong("divided by the classes", lambda logits, turns: _gradient_sum(logits, turns) / logits.shape[1], """
+            You divide by the number of classes: the mean in the loss is over the N pictures, len(logits)."""),
+        Wrong("true class alone",
+            lambda logits, turns: gradient_of_logits(logits, turns) * F.one_hot(turns, logits.shape[1]), """
+            You leave the gradient at the other classes 0, but their logits are in the log-sum-exp too: each is pushed
+            down by its own p."""),
+        Wrong("with respect to p",
+            change=("return (logits.softmax(dim=1) - F.one_hot(turns, logits.shape[1]))",
+            "share = logits.softmax(1); return -F.one_hot(turns, logits.shape[1]) / share"), hint="""
+            That is the derivative with respect to the probabilities (-1/p at the true class); go on through the
+            softmax to the logits, by the chain rule, and it becomes shorter."""),
+        Wrong("label as a number", lambda logits, turns: (logits.softmax(1) - turns[:, None]) / len(logits), """
+            You subtract the label's number (0, 1, 2, 3) from every entry of the row: subtract 1 at the label's place,
+            the one-hot vector."""),
+        Wrong("logits instead of p", change=(".softmax(dim=1)", ""), hint="""
+            The softmax is missing: it is the probabilities, not the logits, minus one-hot."""),
+        Wrong("log p instead of p", change=("softmax(dim=1)", "log_softmax(1)"), hint="""
+            You take log_softmax, and so log p: it is the probabilities themselves (softmax) minus one-hot."""),
+        Wrong("every label in every row",
+            change=("return (logits.softmax(dim=1) - F.one_hot(turns, logits.shape[1]))",
+            "share = logits.softmax(1); share[:, turns] = share[:, turns] - 1; return share"), hint="""
+            share[:, turns] reaches every row at every picture's label: pair row i with turns[i], by
+            share[torch.arange(N), turns]."""),
+        Wrong("squared error", _gradient_squared_error, """
+            That is the gradient of the squared error between p and one-hot, through the softmax's Jacobian; the loss
+            is -log p, and with it the Jacobian cancels: only p minus one-hot remains."""),
+        Wrong("added up over the batch", lambda logits, turns: gradient_of_logits(logits, turns).sum(0), """
+            You add up over the batch: the gradient has the shape of the logits, a row for each picture."""),
     ),
     mistakes=(
-        Mistake(
-            "autograd",
-            _uses_autograd,
-            "The numbers are right, but autograd found them: the exercise is to write the formula, with a softmax and a one-hot vector. (The check calls your function in torch.inference_mode, where autograd is switched off.)",
-            example=_gradient_by_autograd,
-        ),
-        Mistake(
-            "overflow",
-            _gradient_overflows,
-            "Right for moderate logits, but exp of a large one is infinite: logits.softmax(dim=1) subtracts the row's largest first.",
-            example=_gradient_overflowing,
-        ),
+        Mistake("autograd", _uses_autograd, example=_gradient_by_autograd, hint="""
+            The numbers are right, but autograd found them: the exercise is to write the formula, with a softmax and a
+            one-hot vector. (The check calls your function in torch.inference_mode, where autograd is switched off.)"""),
+        Mistake("overflow", _gradient_overflows, example=_gradient_overflowing, hint="""
+            Right for moderate logits, but exp of a large one is infinite: logits.softmax(dim=1) subtracts the row's
+            largest first."""),
     ),
     hints=(
-        "The loss of one picture is logsumexp(l) - l_t. What is the derivative of each of the two terms with respect to l_k?",
-        "d logsumexp / d l_k = p_k, the softmax; d l_t / d l_k is 1 where k = t and 0 elsewhere. And the loss is a mean over N pictures.",
+        """The loss of one picture is logsumexp(l) - l_t. What is the derivative of each of the two terms with respect
+        to l_k?""",
+        """d logsumexp / d l_k = p_k, the softmax; d l_t / d l_k is 1 where k = t and 0 elsewhere. And the loss is a
+        mean over N pictures.""",
         "(logits.softmax(dim=1) - F.one_hot(turns, logits.shape[1])) / len(logits)",
     ),
     praise="Each row adds up to 0: what one logit gains, the others lose.",
-)
-
-
-# --- 2.5 the Bayes-optimal loss ----------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def _stabilizer(picture: Tensor) -> list[int]:
@@ -1059,70 +674,6 @@ def _bayes_by_cases(pictures):
     return torch.tensor(values).mean()
 
 
-def _bayes_group(pictures):
-    return math.log(4)
-
-
-def _bayes_orbit_size(pictures):
-    return sum(math.log(4 / len(_stabilizer(x))) for x in pictures) / len(pictures)
-
-
-def _bayes_base_2(pictures):
-    return bayes_optimal(pictures) / math.log(2)
-
-
-def _bayes_base_4(pictures):
-    return bayes_optimal(pictures) / math.log(4)
-
-
-def _bayes_log_of_mean(pictures):
-    return math.log(sum(len(_stabilizer(x)) for x in pictures) / len(pictures))
-
-
-def _bayes_sum(pictures):
-    return bayes_optimal(pictures) * len(pictures)
-
-
-def _bayes_without_identity(pictures):
-    return sum(math.log(max(len(_stabilizer(x)) - 1, 1)) for x in pictures) / len(pictures)
-
-
-def _bayes_without_identity_raising(pictures):
-    return sum(math.log(len(_stabilizer(x)) - 1) for x in pictures) / len(pictures)
-
-
-def _bayes_without_identity_tensor(pictures):
-    return torch.tensor([float(len(_stabilizer(x)) - 1) for x in pictures]).log().mean()
-
-
-def _bayes_half_turn_only(pictures):
-    return sum(math.log(2) * (2 in _stabilizer(x)) for x in pictures) / len(pictures)
-
-
-def _bayes_quarter_turn_only(pictures):
-    return sum(math.log(4) * (1 in _stabilizer(x)) for x in pictures) / len(pictures)
-
-
-def _bayes_any_is_four(pictures):
-    return sum(math.log(4) * (2 in _stabilizer(x)) for x in pictures) / len(pictures)
-
-
-def _bayes_mean_size(pictures):
-    return sum(len(_stabilizer(x)) for x in pictures) / len(pictures)
-
-
-def _bayes_error(pictures):
-    return sum(1 - 1 / len(_stabilizer(x)) for x in pictures) / len(pictures)
-
-
-def _bayes_accuracy(pictures):
-    return sum(1 / len(_stabilizer(x)) for x in pictures) / len(pictures)
-
-
-def _bayes_negative(pictures):
-    return -bayes_optimal(pictures)
-
-
 def _bayes_mirrors(pictures):
     """Counts mirror images as symmetries, too."""
     sizes = [sum(torch.equal(y.rot90(t, (1, 2)), x) for y in (x, x.flip(2)) for t in range(4)) for x in pictures]
@@ -1135,17 +686,9 @@ def _bayes_flips(pictures):
     return sum(map(math.log, sizes)) / len(pictures)
 
 
-def _bayes_whole_batch(pictures):
-    return math.log(sum(torch.equal(pictures.rot90(t, (2, 3)), pictures) for t in range(4)))
-
-
 def _bayes_any_pixel(pictures):
     sizes = [sum(bool((x.rot90(t, (1, 2)) == x).any()) for t in range(4)) for x in pictures]
     return sum(map(math.log, sizes)) / len(pictures)
-
-
-def _bayes_first_channel(pictures):
-    return bayes_optimal(pictures[:, :1])
 
 
 def _bayes_clipped(pictures):
@@ -1156,118 +699,78 @@ def _bayes_clipped(pictures):
 
 bayes_loss = Check(
     name="2.5 the lowest loss there can be",
-    reference=bayes_optimal,
-    cases=_symmetric_pictures,
+    reference=bayes_optimal, cases=_symmetric_pictures,
     rights=(_bayes_vectorized, _bayes_by_orbit, _bayes_by_posterior, _bayes_by_cases),
     wrongs=(
-        Wrong(
-            "size of the group",
-            _bayes_group,
-            "log 4 is the loss of a network that knows nothing, for any picture. What can't be known depends on the picture: count the turns that leave *this* picture as it is.",
-        ),
-        Wrong(
-            "orbit instead of stabilizer",
-            _bayes_orbit_size,
-            "You count the different pictures that turning makes (the orbit): many of them mean that the turn can be seen, and costs nothing. Count the turns that leave the picture as it is (the stabilizer); the two numbers multiply to 4.",
-        ),
-        Wrong(
-            "logarithm to base 2",
-            _bayes_base_2,
-            "You take the logarithm to base 2, which measures in bits; the loss is in nats, with the natural logarithm (math.log).",
-        ),
-        Wrong(
-            "logarithm to base 4",
-            _bayes_base_4,
-            "You take the logarithm to base 4; the loss is in nats, with the natural logarithm (math.log).",
-        ),
-        Wrong(
-            "logarithm of the mean",
-            _bayes_log_of_mean,
-            "You take the logarithm of the mean size; the loss is a mean of logarithms, one per picture.",
-        ),
-        Wrong(
-            "sum",
-            _bayes_sum,
-            "You add up over the pictures; the loss is an expectation, so it is their mean.",
-        ),
-        Wrong(
-            "identity not counted",
-            _bayes_without_identity,
-            "You leave out the turn by 0, which leaves every picture as it is: a picture without symmetry has one such turn, and costs log 1 = 0.",
-            also=(_bayes_without_identity_raising, _bayes_without_identity_tensor),
-        ),
-        Wrong(
-            "half turn alone",
-            _bayes_half_turn_only,
-            "You try the half turn alone; a picture that a quarter turn leaves as it is costs log 4, not log 2.",
-        ),
-        Wrong(
-            "quarter turn alone",
-            _bayes_quarter_turn_only,
-            "You try the quarter turn alone; a picture that only the half turn leaves as it is costs log 2.",
-        ),
-        Wrong(
-            "every symmetry costs log 4",
-            _bayes_any_is_four,
-            "A picture that only the half turn leaves as it is costs log 2: two of the four answers remain possible, not all.",
-        ),
-        Wrong(
-            "no logarithm",
-            _bayes_mean_size,
-            "You return the mean number of turns that look alike; with k equally likely answers the loss is -log(1/k) = log k.",
-        ),
-        Wrong(
-            "error rate",
-            _bayes_error,
-            "That is the lowest error rate, 1 - 1/k; the loss with k equally likely answers is -log(1/k) = log k.",
-        ),
-        Wrong(
-            "accuracy",
-            _bayes_accuracy,
-            "That is the best accuracy, 1/k; the loss with k equally likely answers is -log(1/k) = log k.",
-        ),
-        Wrong(
-            "sign",
-            _bayes_negative,
-            "The sign is turned about: the loss is -log(1/k) = log k, at least 0.",
-        ),
-        Wrong(
-            "mirror images",
-            _bayes_mirrors,
-            "You count mirror images as well: no quarter turn makes one, so they don't blur the answer. Only the four rotations count.",
-            also=(_bayes_flips,),
-        ),
-        Wrong(
-            "the batch at once",
-            _bayes_whole_batch,
-            "You compare the whole batch at once, so one picture without symmetry hides the others': compare picture by picture.",
-        ),
-        Wrong(
-            "any pixel",
-            _bayes_any_pixel,
-            "You ask whether *any* pixel stays the same; a picture is left as it is when *all* do.",
-        ),
-        Wrong(
-            "first channel alone",
-            _bayes_first_channel,
-            "You look at the first channel alone: a picture whose red is symmetric can still show its turn in green or blue.",
-        ),
-        Wrong(
-            "nearly equal",
-            _bayes_clipped,
-            "You take nearly equal pictures for equal: these are exact pixels, and a difference of one step in one pixel gives the turn away.",
-        ),
+        Wrong("size of the group", lambda pictures: math.log(4), """
+            log 4 is the loss of a network that knows nothing, for any picture. What can't be known depends on the
+            picture: count the turns that leave *this* picture as it is."""),
+        Wrong("orbit instead of stabilizer",
+            change=(("len(_stabilizer(picture))", "4 / len(_stabilizer(x))"), ("picture", "x")), hint="""
+            You count the different pictures that turning makes (the orbit): many of them mean that the turn can be
+            seen, and costs nothing. Count the turns that leave the picture as it is (the stabilizer); the two numbers
+            multiply to 4."""),
+        Wrong("logarithm to base 2", lambda pictures: bayes_optimal(pictures) / math.log(2), """
+            You take the logarithm to base 2, which measures in bits; the loss is in nats, with the natural logarithm
+            (math.log)."""),
+        Wrong("logarithm to base 4", lambda pictures: bayes_optimal(pictures) / math.log(4), """
+            You take the logarithm to base 4; the loss is in nats, with the natural logarithm (math.log)."""),
+        Wrong("logarithm of the mean",
+            lambda pictures: math.log(sum(len(_stabilizer(x)) for x in pictures) / len(pictures)), """
+            You take the logarithm of the mean size; the loss is a mean of logarithms, one per picture."""),
+        Wrong("sum", lambda pictures: bayes_optimal(pictures) * len(pictures), """
+            You add up over the pictures; the loss is an expectation, so it is their mean."""),
+        Wrong("identity not counted",
+            change=(("len(_stabilizer(picture))", "max(len(_stabilizer(x)) - 1, 1)"), ("picture", "x")),
+            also=((("len(_stabilizer(picture))", "len(_stabilizer(x)) - 1"), ("picture", "x")),
+            lambda pictures: torch.tensor([float(len(_stabilizer(x)) - 1) for x in pictures]).log().mean()), hint="""
+            You leave out the turn by 0, which leaves every picture as it is: a picture without symmetry has one such
+            turn, and costs log 1 = 0."""),
+        Wrong("half turn alone",
+            change=(("log(len(_stabilizer(picture)))", "log(2) * (2 in _stabilizer(x))"), ("picture", "x")), hint="""
+            You try the half turn alone; a picture that a quarter turn leaves as it is costs log 4, not log 2."""),
+        Wrong("quarter turn alone",
+            change=(("log(len(_stabilizer(picture)))", "log(4) * (1 in _stabilizer(x))"), ("picture", "x")), hint="""
+            You try the quarter turn alone; a picture that only the half turn leaves as it is costs log 2."""),
+        Wrong("every symmetry costs log 4",
+            change=(("log(len(_stabilizer(picture)))", "log(4) * (2 in _stabilizer(x))"), ("picture", "x")), hint="""
+            A picture that only the half turn leaves as it is costs log 2: two of the four answers remain possible,
+            not all."""),
+        Wrong("no logarithm", lambda pictures: sum(len(_stabilizer(x)) for x in pictures) / len(pictures), """
+            You return the mean number of turns that look alike; with k equally likely answers the loss is -log(1/k) =
+            log k."""),
+        Wrong("error rate", lambda pictures: sum(1 - 1 / len(_stabilizer(x)) for x in pictures) / len(pictures), """
+            That is the lowest error rate, 1 - 1/k; the loss with k equally likely answers is -log(1/k) = log k."""),
+        Wrong("accuracy", lambda pictures: sum(1 / len(_stabilizer(x)) for x in pictures) / len(pictures), """
+            That is the best accuracy, 1/k; the loss with k equally likely answers is -log(1/k) = log k."""),
+        Wrong("sign", lambda pictures: -bayes_optimal(pictures), """
+            The sign is turned about: the loss is -log(1/k) = log k, at least 0."""),
+        Wrong("mirror images", _bayes_mirrors, also=(_bayes_flips,), hint="""
+            You count mirror images as well: no quarter turn makes one, so they don't blur the answer. Only the four
+            rotations count."""),
+        Wrong("the batch at once",
+            lambda pictures: math.log(sum(torch.equal(pictures.rot90(t, (2, 3)), pictures) for t in range(4))), """
+            You compare the whole batch at once, so one picture without symmetry hides the others': compare picture by
+            picture."""),
+        Wrong("any pixel", _bayes_any_pixel, """
+            You ask whether *any* pixel stays the same; a picture is left as it is when *all* do."""),
+        Wrong("first channel alone", lambda pictures: bayes_optimal(pictures[:, :1]), """
+            You look at the first channel alone: a picture whose red is symmetric can still show its turn in green or
+            blue."""),
+        Wrong("nearly equal", _bayes_clipped, """
+            You take nearly equal pictures for equal: these are exact pixels, and a difference of one step in one
+            pixel gives the turn away."""),
     ),
     hints=(
-        "For one picture: which of the four rotations can't be told from the one that was applied? How likely is each of them then?",
-        "Count, for each picture, the t in 0..3 with torch.equal(torch.rot90(picture, t, (1, 2)), picture). If there are k, the best answer gives each possible turn 1/k, and costs -log(1/k).",
-        "The mean over the pictures of math.log(sum(torch.equal(torch.rot90(picture, t, (1, 2)), picture) for t in range(4))).",
+        """For one picture: which of the four rotations can't be told from the one that was applied? How likely is
+        each of them then?""",
+        """Count, for each picture, the t in 0..3 with torch.equal(torch.rot90(picture, t, (1, 2)), picture). If there
+        are k, the best answer gives each possible turn 1/k, and costs -log(1/k).""",
+        """The mean over the pictures of math.log(sum(torch.equal(torch.rot90(picture, t, (1, 2)), picture) for t in
+        range(4))).""",
     ),
     praise="No network, however large and however long it trains, goes below this.",
-)
-
-
-# --- 2.6 two estimators ------------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def both_variances(table: Tensor, n: int) -> tuple[float, float]:
@@ -1319,16 +822,8 @@ def _variances_equal_images(table, n):
     return first, 4 * second
 
 
-def _variances_sample(table, n):
-    return table.mean(1).var() / n, table.var() / (4 * n)
-
-
 def _variances_sample_law(table, n):
     return table.mean(1).var() / n, (table.mean(1).var() + table.var(1, correction=0).mean()) / (4 * n)
-
-
-def _variances_within_alone(table, n):
-    return both_variances(table, n)[0], table.var(1, correction=0).mean() / (4 * n)
 
 
 def _variances_between_alone(table, n):
@@ -1339,15 +834,6 @@ def _variances_between_alone(table, n):
 def _variances_all_independent(table, n):
     second = both_variances(table, n)[1]
     return second, second
-
-
-def _variances_over_rotations(table, n):
-    return table.mean(0).var(correction=0) / n, both_variances(table, n)[1]
-
-
-def _variances_of_mean_variance(table, n):
-    """The mean of the pictures' own variances, for the variance of the pictures' means."""
-    return table.var(1, correction=0).mean() / n, both_variances(table, n)[1]
 
 
 def _variances_deviation(table, n):
@@ -1382,82 +868,56 @@ def _variances_squared_n(table, n):
 
 estimator_variances = Check(
     name="2.6 two estimators of one loss",
-    reference=both_variances,
-    cases=_worlds,
+    reference=both_variances, cases=_worlds,
     rights=(_variances_by_law, _variances_by_moments, _variances_by_enumeration),
     wrongs=(
-        Wrong(
-            "equal pictures",
-            _variances_equal_images,
-            "Your second variance is that of n pictures in one rotation each: a quarter of the work. At equal work there are 4n of them, so it is four times smaller.",
-        ),
-        Wrong(
-            "sample variance",
-            _variances_sample,
-            "var() divides by M - 1 unless told otherwise, to estimate the variance of a larger world from a sample. Here the table is the whole world: correction=0.",
-            also=(_variances_sample_law,),
-        ),
-        Wrong(
-            "within alone",
-            _variances_within_alone,
-            "Your second variance has the spread between the rotations of a picture alone; the pictures are drawn too, so the spread between pictures must be added (the law of total variance).",
-        ),
-        Wrong(
-            "between alone",
-            _variances_between_alone,
-            "Your second variance has the spread between pictures alone; each picture's rotation is drawn too, so the spread between the rotations of a picture must be added (the law of total variance).",
-        ),
-        Wrong(
-            "4n independent losses",
-            _variances_all_independent,
-            "Your first variance takes all 4n losses for independent, but the four of one picture belong together: only n things are drawn, each with its mean over the four rotations.",
-        ),
-        Wrong(
-            "over the rotations",
-            _variances_over_rotations,
-            "Your first variance is over the four rotations of the average picture; what is drawn are pictures, so take the mean over dim=1 first and then the variance over the pictures.",
-        ),
-        Wrong(
-            "mean of variances",
-            _variances_of_mean_variance,
-            "Your first value is the mean of each picture's own variance; with all four rotations shown, that spread is averaged away. Needed is the variance of the pictures' means.",
-        ),
-        Wrong(
-            "standard deviation",
-            _variances_deviation,
-            "You return standard deviations; asked for are variances, their squares.",
-        ),
-        Wrong(
-            "not divided",
-            _variances_undivided,
-            "You return the variance of a single draw; the mean of k independent draws has 1/k of it, with k = n and k = 4n here.",
-        ),
-        Wrong(
-            "wrong order",
-            _variances_swapped,
-            "The two are in the wrong order: first all four rotations of n pictures, then one rotation each of 4n.",
-        ),
-        Wrong(
-            "divided by four as well",
-            _variances_first_by_four,
-            "Your first variance is divided by 4n, but only n things are drawn at random: averaging over the four rotations is in the picture's mean already.",
-        ),
-        Wrong(
-            "divided by the size of the world",
-            _variances_by_size_of_world,
-            "You divide by M, the number of pictures there are; what counts is how many are drawn, n and 4n.",
-        ),
-        Wrong(
-            "divided twice",
-            _variances_squared_n,
-            "You divide by the number of draws twice: the variance of a mean of k draws is 1/k of a single one's (the standard deviation goes with the square root of that).",
-        ),
+        Wrong("equal pictures", _variances_equal_images, """
+            Your second variance is that of n pictures in one rotation each: a quarter of the work. At equal work
+            there are 4n of them, so it is four times smaller."""),
+        Wrong("sample variance", lambda table, n: (table.mean(1).var() / n, table.var() / (4 * n)),
+            also=(_variances_sample_law,), hint="""
+            var() divides by M - 1 unless told otherwise, to estimate the variance of a larger world from a sample.
+            Here the table is the whole world: correction=0."""),
+        Wrong("within alone",
+            lambda table, n: (both_variances(table, n)[0], table.var(1, correction=0).mean() / (4 * n)), """
+            Your second variance has the spread between the rotations of a picture alone; the pictures are drawn too,
+            so the spread between pictures must be added (the law of total variance)."""),
+        Wrong("between alone", _variances_between_alone, """
+            Your second variance has the spread between pictures alone; each picture's rotation is drawn too, so the
+            spread between the rotations of a picture must be added (the law of total variance)."""),
+        Wrong("4n independent losses", _variances_all_independent, """
+            Your first variance takes all 4n losses for independent, but the four of one picture belong together: only
+            n things are drawn, each with its mean over the four rotations."""),
+        Wrong("over the rotations",
+            lambda table, n: (table.mean(0).var(correction=0) / n, both_variances(table, n)[1]), """
+            Your first variance is over the four rotations of the average picture; what is drawn are pictures, so take
+            the mean over dim=1 first and then the variance over the pictures."""),
+        Wrong("mean of variances",
+            lambda table, n: (table.var(1, correction=0).mean() / n, both_variances(table, n)[1]), """
+            Your first value is the mean of each picture's own variance; with all four rotations shown, that spread is
+            averaged away. Needed is the variance of the pictures' means."""),
+        Wrong("standard deviation", _variances_deviation, """
+            You return standard deviations; asked for are variances, their squares."""),
+        Wrong("not divided", _variances_undivided, """
+            You return the variance of a single draw; the mean of k independent draws has 1/k of it, with k = n and k
+            = 4n here."""),
+        Wrong("wrong order", _variances_swapped, """
+            The two are in the wrong order: first all four rotations of n pictures, then one rotation each of 4n."""),
+        Wrong("divided by four as well", _variances_first_by_four, """
+            Your first variance is divided by 4n, but only n things are drawn at random: averaging over the four
+            rotations is in the picture's mean already."""),
+        Wrong("divided by the size of the world", _variances_by_size_of_world, """
+            You divide by M, the number of pictures there are; what counts is how many are drawn, n and 4n."""),
+        Wrong("divided twice", _variances_squared_n, """
+            You divide by the number of draws twice: the variance of a mean of k draws is 1/k of a single one's (the
+            standard deviation goes with the square root of that)."""),
     ),
     hints=(
         "What is drawn at random in each of the two, how often, and what is the value of one draw?",
-        "First: n draws, each a row's mean. Second: 4n draws, each an entry of the table, all equally likely. A mean of k independent draws has 1/k of the variance of one. The table is the whole world, so correction=0.",
+        """First: n draws, each a row's mean. Second: 4n draws, each an entry of the table, all equally likely. A mean
+        of k independent draws has 1/k of the variance of one. The table is the whole world, so correction=0.""",
         "table.mean(dim=1).var(correction=0) / n, and table.var(correction=0) / (4 * n)",
     ),
     close=Closeness(rtol=1e-3, atol=1e-7, dtype="any"),
     praise="Now you can say beforehand which of the two is worth its computing.",
-)
+)  # fmt: skip

@@ -16,8 +16,6 @@ from sslcourse import schedules
 from sslcourse.checks.compare import Closeness
 from sslcourse.checks.framework import Check, Mistake, Wrong
 
-# -- 3.1 one training step ----------------------------------------------------------------------------------------------
-
 
 class _CountingSGD(torch.optim.SGD):
     """SGD that counts its steps."""
@@ -78,35 +76,6 @@ def _with_autograd_grad(model, optimizer, images, turns):
     return loss.detach().numpy().item()
 
 
-def _accumulates(model, optimizer, images, turns):
-    loss = functional.cross_entropy(model(images), turns)
-    loss.backward()
-    optimizer.step()
-    return loss.item()
-
-
-def _erases(model, optimizer, images, turns):
-    loss = functional.cross_entropy(model(images), turns)
-    loss.backward()
-    optimizer.zero_grad()
-    optimizer.step()
-    return loss.item()
-
-
-def _forgets_to_step(model, optimizer, images, turns):
-    loss = functional.cross_entropy(model(images), turns)
-    optimizer.zero_grad()
-    loss.backward()
-    return loss.item()
-
-
-def _forgets_backward(model, optimizer, images, turns):
-    loss = functional.cross_entropy(model(images), turns)
-    optimizer.zero_grad()
-    optimizer.step()
-    return loss.item()
-
-
 def _steps_too_early(model, optimizer, images, turns):
     loss = functional.cross_entropy(model(images), turns)
     optimizer.step()
@@ -123,41 +92,9 @@ def _steps_before_zero_and_backward(model, optimizer, images, turns):
     return loss.item()
 
 
-def _detaches(model, optimizer, images, turns):
-    loss = functional.cross_entropy(model(images), turns).detach()
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return loss.item()
-
-
 def _without_gradient(model, optimizer, images, turns):
     with torch.no_grad():
         loss = functional.cross_entropy(model(images), turns)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return loss.item()
-
-
-def _steps_the_number(model, optimizer, images, turns):
-    loss = functional.cross_entropy(model(images), turns).item()
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return loss
-
-
-def _softmax_twice(model, optimizer, images, turns):
-    loss = functional.cross_entropy(model(images).softmax(dim=1), turns)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return loss.item()
-
-
-def _summed(model, optimizer, images, turns):
-    loss = functional.cross_entropy(model(images), turns, reduction="sum")
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -195,42 +132,6 @@ def _steps_twice_on_the_batch(model, optimizer, images, turns):
     return _train_step(model, optimizer, images, turns)
 
 
-def _uphill(model, optimizer, images, turns):
-    loss = functional.cross_entropy(model(images), turns)
-    optimizer.zero_grad()
-    (-loss).backward()
-    optimizer.step()
-    return loss.item()
-
-
-def _without_log(model, optimizer, images, turns):
-    loss = functional.nll_loss(model(images), turns)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return loss.item()
-
-
-def _squared(model, optimizer, images, turns):
-    loss = functional.mse_loss(model(images), functional.one_hot(turns, 4).float())
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return loss.item()
-
-
-def _divided(model, optimizer, images, turns):
-    return _train_step(model, optimizer, images, turns) / len(images)
-
-
-def _divided_before(model, optimizer, images, turns):
-    loss = functional.cross_entropy(model(images), turns) / len(images)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return loss.item()
-
-
 def _gives_accuracy(model, optimizer, images, turns):
     logits = model(images)
     loss = functional.cross_entropy(logits, turns)
@@ -238,14 +139,6 @@ def _gives_accuracy(model, optimizer, images, turns):
     loss.backward()
     optimizer.step()
     return (logits.argmax(dim=1) == turns).float().mean().item()
-
-
-def _swapped(model, optimizer, images, turns):
-    loss = functional.cross_entropy(turns, model(images))
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return loss.item()
 
 
 def _returns_nothing(model, optimizer, images, turns):
@@ -257,14 +150,6 @@ def _loss_afterwards(model, optimizer, images, turns):
     return functional.cross_entropy(model(images), turns).item()
 
 
-def _keeps_the_graph(model, optimizer, images, turns):
-    loss = functional.cross_entropy(model(images), turns)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return loss
-
-
 def _returns_attached(answer: Callable, cases: list[tuple]) -> bool:
     model, optimizer, batches = cases[0]
     loss = answer(model, optimizer, *batches[0])
@@ -273,147 +158,88 @@ def _returns_attached(answer: Callable, cases: list[tuple]) -> bool:
 
 train_step = Check(
     name="3.1 one training step",
-    reference=_train_step,
-    cases=_step_cases,
-    run=_take_steps,
-    rights=(_zero_grad_first, _with_autograd_grad),
+    reference=_train_step, cases=_step_cases, run=_take_steps, rights=(_zero_grad_first, _with_autograd_grad),
     wrongs=(
-        Wrong(
-            "gradients accumulate",
-            _accumulates,
-            "Your gradients accumulate: .backward() adds to what is in p.grad, so from the second step on you follow the sum of "
-            "all gradients so far. Call optimizer.zero_grad() once in every step, before .backward().",
-        ),
-        Wrong(
-            "no gradient at the step",
-            _erases,
-            "When optimizer.step() runs, there is no gradient to follow, so no weight moves: either .backward() hasn't been called "
-            "yet, or zero_grad() came in between. The order is zero_grad, backward, step.",
-            also=(_forgets_backward, _steps_before_zero_and_backward),
-        ),
-        Wrong(
-            "no optimizer step",
-            _forgets_to_step,
-            "The gradient is computed and never used: the weights are the same after your step. optimizer.step() is what moves "
-            "them, after .backward().",
-        ),
-        Wrong(
-            "step before backward",
-            _steps_too_early,
-            "You call optimizer.step() before this batch's .backward(), so each step follows the gradient of the batch before. "
-            "The step comes last, after zero_grad() and .backward().",
-        ),
-        Wrong(
-            "loss cut off",
-            _detaches,
-            "The loss that you call .backward() on is cut off from the weights: .detach(), .data or torch.no_grad() has removed "
-            "the graph. Compute the forward pass and the loss with gradients on, and detach only what you return.",
-            also=(_without_gradient,),
-        ),
-        Wrong(
-            "backward on a number",
-            _steps_the_number,
-            ".item() turned the loss into a Python number before .backward(): a number has no graph. Call .backward() on the "
-            "tensor, and .item() only for what you return.",
-        ),
-        Wrong(
-            "softmax twice",
-            _softmax_twice,
-            "You take the softmax twice: cross_entropy takes logits and applies log-softmax itself. Give it what the model returns.",
-        ),
-        Wrong(
-            "summed",
-            _summed,
-            "You sum the loss over the batch; the mean is needed, so that the step doesn't grow with the batch size.",
-        ),
-        Wrong(
-            "eval mode",
-            _in_eval_mode,
-            "You train in evaluation mode: batch norm then uses its running averages instead of the batch's statistics, and never "
-            "updates them. Leave the model in training mode (model.train()).",
-        ),
-        Wrong(
-            "a new optimizer each step",
-            _new_optimizer,
-            "The step isn't taken by the optimizer that is passed in, but by a new one or by hand, and the memory of the steps "
-            "before (here the momentum) is lost every time. Call optimizer.step().",
-            also=(_step_by_hand,),
-        ),
-        Wrong(
-            "two optimizer steps",
-            _two_steps,
-            "You call optimizer.step() twice: the second time follows the same gradient again, from weights that have moved on.",
-        ),
-        Wrong(
-            "the batch taken twice",
-            _steps_twice_on_the_batch,
-            "You train on the batch twice. One forward pass, one backward pass and one step are asked for.",
-        ),
-        Wrong(
-            "uphill",
-            _uphill,
-            "You climb: .backward() runs on minus the loss. Optimizers go downhill on whatever .backward() was called on.",
-        ),
-        Wrong(
-            "log-softmax left out",
-            _without_log,
-            "nll_loss expects log-probabilities, and the model gives logits. Use functional.cross_entropy, which is log_softmax "
-            "and nll_loss in one.",
-        ),
-        Wrong(
-            "squared error",
-            _squared,
-            "You use the squared error; the loss of a classification is the cross-entropy, functional.cross_entropy(logits, turns).",
-        ),
-        Wrong(
-            "divided by the batch size",
-            _divided,
-            "You divide the loss by the batch size, but cross_entropy is a mean over the batch already.",
-            also=(_divided_before,),
-        ),
-        Wrong(
-            "accuracy returned",
-            _gives_accuracy,
-            "You return the accuracy; the loss is asked for.",
-        ),
-        Wrong(
-            "arguments swapped",
-            _swapped,
-            "cross_entropy takes the logits first and the labels second.",
-        ),
-        Wrong(
-            "nothing returned",
-            _returns_nothing,
-            "The step is right, but nothing is returned: end with `return loss.item()`.",
-        ),
-        Wrong(
-            "loss after the step",
-            _loss_afterwards,
-            "The weights move rightly, but you return the loss of a second forward pass, made after the step. Return the loss "
-            "that you called .backward() on: it is there already, and the second pass costs time and changes batch norm's averages.",
-        ),
+        Wrong("gradients accumulate", change=("optimizer.zero_grad()", "pass"), hint="""
+            Your gradients accumulate: .backward() adds to what is in p.grad, so from the second step on you follow
+            the sum of all gradients so far. Call optimizer.zero_grad() once in every step, before .backward()."""),
+        Wrong("no gradient at the step",
+            change=(("optimizer.zero_grad", "loss.backward"), ("loss.backward", "optimizer.zero_grad")),
+            also=(("loss.backward()", "pass"), _steps_before_zero_and_backward), hint="""
+            When optimizer.step() runs, there is no gradient to follow, so no weight moves: either .backward() hasn't
+            been called yet, or zero_grad() came in between. The order is zero_grad, backward, step."""),
+        Wrong("no optimizer step", change=("optimizer.step()", "pass"), hint="""
+            The gradient is computed and never used: the weights are the same after your step. optimizer.step() is
+            what moves them, after .backward()."""),
+        Wrong("step before backward", _steps_too_early, """
+            You call optimizer.step() before this batch's .backward(), so each step follows the gradient of the batch
+            before. The step comes last, after zero_grad() and .backward()."""),
+        Wrong("loss cut off",
+            change=("cross_entropy(model(images), turns)", "cross_entropy(model(images), turns).detach()"),
+            also=(_without_gradient,), hint="""
+            The loss that you call .backward() on is cut off from the weights: .detach(), .data or torch.no_grad() has
+            removed the graph. Compute the forward pass and the loss with gradients on, and detach only what you
+            return."""),
+        Wrong("backward on a number",
+            change=(("loss = functional.cross_entropy(model(images), turns)", "loss = functional.cross_entropy(model(images), turns).item()"),
+            ("return loss.item()", "return loss")), hint="""
+            .item() turned the loss into a Python number before .backward(): a number has no graph. Call .backward()
+            on the tensor, and .item() only for what you return."""),
+        Wrong("softmax twice", change=("model(images)", "model(images).softmax(dim=1)"), hint="""
+            You take the softmax twice: cross_entropy takes logits and applies log-softmax itself. Give it what the
+            model returns."""),
+        Wrong("summed", change=("model(images), turns", 'model(images), turns, reduction="sum"'), hint="""
+            You sum the loss over the batch; the mean is needed, so that the step doesn't grow with the batch size."""),
+        Wrong("eval mode", _in_eval_mode, """
+            You train in evaluation mode: batch norm then uses its running averages instead of the batch's statistics,
+            and never updates them. Leave the model in training mode (model.train())."""),
+        Wrong("a new optimizer each step", _new_optimizer, also=(_step_by_hand,), hint="""
+            The step isn't taken by the optimizer that is passed in, but by a new one or by hand, and the memory of
+            the steps before (here the momentum) is lost every time. Call optimizer.step()."""),
+        Wrong("two optimizer steps", _two_steps, """
+            You call optimizer.step() twice: the second time follows the same gradient again, from weights that have
+            moved on."""),
+        Wrong("the batch taken twice", _steps_twice_on_the_batch, """
+            You train on the batch twice. One forward pass, one backward pass and one step are asked for."""),
+        Wrong("uphill", change=("loss.backward", "(-loss).backward"), hint="""
+            You climb: .backward() runs on minus the loss. Optimizers go downhill on whatever .backward() was called
+            on."""),
+        Wrong("log-softmax left out", change=("cross_entropy", "nll_loss"), hint="""
+            nll_loss expects log-probabilities, and the model gives logits. Use functional.cross_entropy, which is
+            log_softmax and nll_loss in one."""),
+        Wrong("squared error", change=("cross_entropy(model(images), turns)",
+            "mse_loss(model(images), functional.one_hot(turns, 4).float())"), hint="""
+            You use the squared error; the loss of a classification is the cross-entropy,
+            functional.cross_entropy(logits, turns)."""),
+        Wrong("divided by the batch size",
+            lambda model, optimizer, images, turns: _train_step(model, optimizer, images, turns) / len(images),
+            also=(("cross_entropy(model(images), turns)", "cross_entropy(model(images), turns) / len(images)"),), hint="""
+            You divide the loss by the batch size, but cross_entropy is a mean over the batch already."""),
+        Wrong("accuracy returned", _gives_accuracy, "You return the accuracy; the loss is asked for."),
+        Wrong("arguments swapped", change=("model(images), turns", "turns, model(images)"), hint="""
+            cross_entropy takes the logits first and the labels second."""),
+        Wrong("nothing returned", _returns_nothing, """
+            The step is right, but nothing is returned: end with `return loss.item()`."""),
+        Wrong("loss after the step", _loss_afterwards, """
+            The weights move rightly, but you return the loss of a second forward pass, made after the step. Return
+            the loss that you called .backward() on: it is there already, and the second pass costs time and changes
+            batch norm's averages."""),
     ),
     mistakes=(
-        Mistake(
-            "loss still in the graph",
-            _returns_attached,
-            "You return the loss as a tensor that still holds its graph: a list of such losses keeps every batch's activations in "
-            "memory. Return loss.item().",
-            example=_keeps_the_graph,
-        ),
+        Mistake("loss still in the graph", _returns_attached, example=(".item()", ""), hint="""
+            You return the loss as a tensor that still holds its graph: a list of such losses keeps every batch's
+            activations in memory. Return loss.item()."""),
     ),
     hints=(
-        "Five things happen in a step: the loss, old gradients away, new gradients, the weights move, and the loss is returned "
-        "as a number. Which of them must come before which?",
-        "The loss is cross-entropy of model(images) against turns. optimizer.zero_grad() must come before loss.backward(), and "
-        "optimizer.step() after it.",
-        "loss = nn.functional.cross_entropy(model(images), turns); then optimizer.zero_grad(), loss.backward(), "
-        "optimizer.step(), and return loss.item().",
+        """Five things happen in a step: the loss, old gradients away, new gradients, the weights move, and the loss
+        is returned as a number. Which of them must come before which?""",
+        """The loss is cross-entropy of model(images) against turns. optimizer.zero_grad() must come before
+        loss.backward(), and optimizer.step() after it.""",
+        """loss = nn.functional.cross_entropy(model(images), turns); then optimizer.zero_grad(), loss.backward(),
+        optimizer.step(), and return loss.item().""",
     ),
     praise="Zero, backward, step: every network of this course is trained by these three lines.",
-)
-
-# -- 3.2 repair the model -----------------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 class SmallNet(nn.Module):
@@ -766,152 +592,83 @@ def _model_no_super() -> type:
 
 rotnet_model = Check(
     name="3.2 repair the model",
-    reference=_model_reference(),
-    cases=_model_cases,
-    run=_use_model,
-    kind="class",
+    reference=_model_reference(), cases=_model_cases, run=_use_model, kind="class",
     rights=(_model_cut(), _model_empty_sequence()),
     wrongs=(
-        Wrong(
-            "fc kept, as in the listing",
-            _model_as_found(),
-            "The network still ends in its own fc, so it gives as many numbers as fc has outputs, and the classifier expects as "
-            "many as fc has inputs. Put nn.Identity() in the place of fc, after reading fc.in_features.",
-        ),
-        Wrong(
-            "classifier on the old head",
-            _model_on_the_old_head(),
-            "This runs, but the network still ends in its own fc, and your classifier reads fc's outputs instead of the features: "
-            "pretraining then goes through a layer that is thrown away. Replace fc by nn.Identity(), and let the classifier take "
-            "fc.in_features.",
-        ),
-        Wrong(
-            "head inside the backbone",
-            _model_head_inside(),
-            "You put the new head in the place of fc, inside the backbone: then backbone(x) gives logits, and there are no "
-            "features to keep after pretraining. Put nn.Identity() there, and the head into self.classifier.",
-        ),
-        Wrong(
-            "two heads in a row",
-            _model_two_heads(),
-            "Two linear layers follow each other: fc squeezes the features to num_classes numbers before your classifier sees "
-            "them. Replace fc by nn.Identity(), so that the classifier reads the features.",
-        ),
-        Wrong(
-            "in_features read too late",
-            _model_reads_too_late(),
-            "You read fc.in_features after replacing fc, and nn.Identity has none. Read it first, then replace fc.",
-        ),
-        Wrong(
-            "fc is None",
-            _model_fc_none(),
-            "You set fc to None, but the network's forward still calls self.fc(...). nn.Identity() can be called, and gives "
-            "back what it is given.",
-        ),
-        Wrong(
-            "fc deleted",
-            _model_fc_deleted(),
-            "You delete fc, but the network's forward still calls self.fc(...). Replace it by nn.Identity(), which gives back "
-            "what it is given.",
-        ),
-        Wrong(
-            "not flattened",
-            _model_unflattened(),
-            "Without its forward, the network's layers end with a map of shape (N, C, 1, 1): the flattening was in forward, not "
-            "in a layer. Add nn.Flatten(), or keep the network and replace its fc by nn.Identity().",
-        ),
-        Wrong(
-            "2048 written down",
-            _model_for_resnet50(),
-            "2048 is ResNet-50's feature dimension, and other networks have another: take it from network.fc.in_features.",
-        ),
-        Wrong(
-            "always four classes",
-            _model_always_four(),
-            "Your classifier always has four outputs: use num_classes, so that the class serves other pretext tasks too.",
-        ),
-        Wrong(
-            "softmax in forward",
-            _model_with(lambda logits: logits.softmax(dim=1))(),
-            "You return probabilities. The loss, cross_entropy, takes logits and applies log-softmax itself, so leave the "
-            "softmax out.",
-        ),
-        Wrong(
-            "log-softmax in forward",
-            _model_with(lambda logits: logits.log_softmax(dim=1))(),
-            "You return log-probabilities; logits are needed. cross_entropy applies log-softmax itself.",
-        ),
-        Wrong(
-            "argmax in forward",
-            _model_with(lambda logits: logits.argmax(dim=1))(),
-            "You return the most likely class, and an argmax has no gradient: return the logits (N, num_classes).",
-        ),
-        Wrong(
-            "no gradient to the backbone",
-            _model_features_detached(),
-            "The logits are right, but no gradient reaches the backbone (torch.no_grad or .detach()), and the backbone is what "
-            "pretraining is for. Call it with gradients on.",
-        ),
-        Wrong(
-            "features returned",
-            _model_returns_features(),
-            "forward returns the features; the classifier is there and isn't used. Return self.classifier(self.backbone(x)).",
-        ),
-        Wrong(
-            "super().__init__() left out",
-            _model_no_super(),
-            "super().__init__() must run before you assign a layer: nn.Module keeps its list of layers there.",
-        ),
-        Wrong(
-            "another name",
-            _model_other_name(),
-            "The backbone is right, but the linear layer on top isn't called self.classifier: that name is asked for, so that "
-            "whoever uses the model can find it.",
-        ),
-        Wrong(
-            "Identity without parentheses",
-            _model_without_parentheses(),
-            "nn.Identity is a class; a layer is an instance of it: nn.Identity().",
-        ),
-        Wrong(
-            "in and out turned around",
-            _model_linear_turned_around(),
-            "nn.Linear takes what comes in first and what goes out second: nn.Linear(network.fc.in_features, num_classes).",
-        ),
-        Wrong(
-            "forward returns nothing",
-            _model_with(lambda logits: None)(),
-            "forward computes the logits and returns nothing: is `return` missing?",
-        ),
+        Wrong("fc kept, as in the listing", _model_as_found(), """
+            The network still ends in its own fc, so it gives as many numbers as fc has outputs, and the classifier
+            expects as many as fc has inputs. Put nn.Identity() in the place of fc, after reading fc.in_features."""),
+        Wrong("classifier on the old head", _model_on_the_old_head(), """
+            This runs, but the network still ends in its own fc, and your classifier reads fc's outputs instead of the
+            features: pretraining then goes through a layer that is thrown away. Replace fc by nn.Identity(), and let
+            the classifier take fc.in_features."""),
+        Wrong("head inside the backbone", _model_head_inside(), """
+            You put the new head in the place of fc, inside the backbone: then backbone(x) gives logits, and there are
+            no features to keep after pretraining. Put nn.Identity() there, and the head into self.classifier."""),
+        Wrong("two heads in a row", _model_two_heads(), """
+            Two linear layers follow each other: fc squeezes the features to num_classes numbers before your
+            classifier sees them. Replace fc by nn.Identity(), so that the classifier reads the features."""),
+        Wrong("in_features read too late", _model_reads_too_late(), """
+            You read fc.in_features after replacing fc, and nn.Identity has none. Read it first, then replace fc."""),
+        Wrong("fc is None", _model_fc_none(), """
+            You set fc to None, but the network's forward still calls self.fc(...). nn.Identity() can be called, and
+            gives back what it is given."""),
+        Wrong("fc deleted", _model_fc_deleted(), """
+            You delete fc, but the network's forward still calls self.fc(...). Replace it by nn.Identity(), which
+            gives back what it is given."""),
+        Wrong("not flattened", _model_unflattened(), """
+            Without its forward, the network's layers end with a map of shape (N, C, 1, 1): the flattening was in
+            forward, not in a layer. Add nn.Flatten(), or keep the network and replace its fc by nn.Identity()."""),
+        Wrong("2048 written down", _model_for_resnet50(), """
+            2048 is ResNet-50's feature dimension, and other networks have another: take it from
+            network.fc.in_features."""),
+        Wrong("always four classes", _model_always_four(), """
+            Your classifier always has four outputs: use num_classes, so that the class serves other pretext tasks
+            too."""),
+        Wrong("softmax in forward", _model_with(lambda logits: logits.softmax(dim=1))(), """
+            You return probabilities. The loss, cross_entropy, takes logits and applies log-softmax itself, so leave
+            the softmax out."""),
+        Wrong("log-softmax in forward", _model_with(lambda logits: logits.log_softmax(dim=1))(), """
+            You return log-probabilities; logits are needed. cross_entropy applies log-softmax itself."""),
+        Wrong("argmax in forward", _model_with(lambda logits: logits.argmax(dim=1))(), """
+            You return the most likely class, and an argmax has no gradient: return the logits (N, num_classes)."""),
+        Wrong("no gradient to the backbone", _model_features_detached(), """
+            The logits are right, but no gradient reaches the backbone (torch.no_grad or .detach()), and the backbone
+            is what pretraining is for. Call it with gradients on."""),
+        Wrong("features returned", _model_returns_features(), """
+            forward returns the features; the classifier is there and isn't used. Return
+            self.classifier(self.backbone(x))."""),
+        Wrong("super().__init__() left out", _model_no_super(), """
+            super().__init__() must run before you assign a layer: nn.Module keeps its list of layers there."""),
+        Wrong("another name", _model_other_name(), """
+            The backbone is right, but the linear layer on top isn't called self.classifier: that name is asked for,
+            so that whoever uses the model can find it."""),
+        Wrong("Identity without parentheses", _model_without_parentheses(), """
+            nn.Identity is a class; a layer is an instance of it: nn.Identity()."""),
+        Wrong("in and out turned around", _model_linear_turned_around(), """
+            nn.Linear takes what comes in first and what goes out second: nn.Linear(network.fc.in_features,
+            num_classes)."""),
+        Wrong("forward returns nothing", _model_with(lambda logits: None)(), """
+            forward computes the logits and returns nothing: is `return` missing?"""),
     ),
     mistakes=(
-        Mistake(
-            "the backbone ends in a linear layer",
-            _ends_in_a_layer,
-            "The backbone still ends in a linear layer called fc, an old one or a new one, so backbone(x) gives that layer's "
-            "outputs and not the features. Put nn.Identity() in its place.",
-            example=_model_wide(),
-        ),
-        Mistake(
-            "another classifier",
-            _classifier_is_more_or_less,
-            "self.classifier should be one linear layer with a bias, from the features to num_classes, and yours has another "
-            "number of weights.",
-            example=_model_hidden_layer(),
-        ),
+        Mistake("the backbone ends in a linear layer", _ends_in_a_layer, example=_model_wide(), hint="""
+            The backbone still ends in a linear layer called fc, an old one or a new one, so backbone(x) gives that
+            layer's outputs and not the features. Put nn.Identity() in its place."""),
+        Mistake("another classifier", _classifier_is_more_or_less, example=_model_hidden_layer(), hint="""
+            self.classifier should be one linear layer with a bias, from the features to num_classes, and yours has
+            another number of weights."""),
     ),
     hints=(
-        "What does network(x) return, and how many numbers does the classifier expect? The layer in between is the one that is "
-        "too much.",
-        "The network has to end in its features: put a layer that changes nothing in the place of network.fc. You need "
-        "fc.in_features for the classifier, so read it while fc is still there.",
-        "self.classifier = nn.Linear(network.fc.in_features, num_classes); self.backbone = network; self.backbone.fc = "
-        "nn.Identity(); and forward returns self.classifier(self.backbone(x)).",
+        """What does network(x) return, and how many numbers does the classifier expect? The layer in between is the
+        one that is too much.""",
+        """The network has to end in its features: put a layer that changes nothing in the place of network.fc. You
+        need fc.in_features for the classifier, so read it while fc is still there.""",
+        """self.classifier = nn.Linear(network.fc.in_features, num_classes); self.backbone = network; self.backbone.fc
+        = nn.Identity(); and forward returns self.classifier(self.backbone(x)).""",
     ),
     praise="After pretraining, model.backbone is what you keep, and model.classifier what you throw away.",
-)
-
-# -- 3.3 warm-up and cosine ---------------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def _schedule_cases(generator: torch.Generator) -> list[tuple]:
@@ -935,10 +692,6 @@ def _factor_with_tensors(progress, warmup):
     rise = torch.tensor(1.0 if warmup == 0 else min(progress / warmup, 1.0))
     done = torch.tensor((progress - warmup) / (1 - warmup)).clamp(0, 1)
     return rise * (1 + torch.cos(torch.pi * done)) / 2
-
-
-def _no_warmup(progress, warmup):
-    return 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def _cosine_from_the_start(progress, warmup):
@@ -994,10 +747,6 @@ def _warmup_times_progress(progress, warmup):
     return progress * warmup if progress < warmup else schedules.warmup_cosine(progress, warmup)
 
 
-def _cosine_on_both_sides(progress, warmup):
-    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
-
-
 def _sine(progress, warmup):
     return (
         progress / warmup if progress < warmup else 0.5 * (1 + math.sin(math.pi * (progress - warmup) / (1 - warmup)))
@@ -1014,143 +763,75 @@ def _straight(progress, warmup):
     return progress / warmup if progress < warmup else 1 - (progress - warmup) / (1 - warmup)
 
 
-def _constant(progress, warmup):
-    return progress / warmup if progress < warmup else 1.0
-
-
-def _divided_by_warmup(progress, warmup):
-    return (
-        progress / warmup if progress <= warmup else 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
-    )
-
-
-def _warmup_unscaled(progress, warmup):
-    return progress if progress < warmup else schedules.warmup_cosine(progress, warmup)
-
-
 def _warmup_backwards(progress, warmup):
     return 1 - progress / warmup if progress < warmup else schedules.warmup_cosine(progress, warmup)
 
 
 schedule = Check(
     name="3.3 warm-up and cosine",
-    reference=schedules.warmup_cosine,
-    cases=_schedule_cases,
-    close=Closeness(rtol=1e-4, atol=1e-6),
+    reference=schedules.warmup_cosine, cases=_schedule_cases, close=Closeness(rtol=1e-4, atol=1e-6),
     rights=(_factor_by_conditional, _factor_by_half_angle, _factor_with_tensors),
     wrongs=(
-        Wrong(
-            "no warm-up",
-            _no_warmup,
-            "There is no warm-up: while progress is below `warmup`, the factor should rise in a straight line from 0 to 1.",
-            also=(_cosine_on_both_sides,),
-        ),
-        Wrong(
-            "cosine starts at zero progress",
-            _cosine_from_the_start,
-            "The factor jumps where the warm-up ends: your cosine counts from progress 0. It should begin where the warm-up "
-            "ends, so it takes (progress - warmup) / (1 - warmup).",
-        ),
-        Wrong(
-            "warm-up times cosine",
-            _product,
-            "You multiply the rise by a cosine that runs from the start, so the factor never reaches 1. The cosine should begin "
-            "where the warm-up ends, at (progress - warmup) / (1 - warmup).",
-        ),
-        Wrong(
-            "cosine not stretched",
-            _not_rescaled,
-            "The factor doesn't reach 0 at progress 1: after a warm-up only the share 1 - warmup is left, and the whole half wave "
-            "must fit into it. Divide progress - warmup by 1 - warmup.",
-        ),
-        Wrong(
-            "a whole wave",
-            _whole_wave,
-            "You take a whole wave (2π), so the rate is back at its peak at the end. Half a wave, cos from 0 to π, falls from 1 "
-            "to -1.",
-        ),
-        Wrong(
-            "a quarter wave",
-            _quarter_wave,
-            "You take a quarter wave, cos from 0 to π/2. It does fall from 1 to 0, but it is steepest at the end. Half a wave is "
-            "needed: (1 + cos(π p)) / 2, which is flat at both ends.",
-        ),
-        Wrong(
-            "not shifted",
-            _negative,
-            "Your cosine runs from 1 to -1, and a negative learning rate climbs the loss: (1 + cos(π p)) / 2 runs from 1 to 0.",
-        ),
-        Wrong(
-            "halved, not lifted",
-            _not_lifted,
-            "Your cosine runs from 1/2 to -1/2: add 1 before you halve, (1 + cos(π p)) / 2.",
-        ),
-        Wrong(
-            "lifted, not halved",
-            _not_halved,
-            "Your cosine runs from 2 to 0: the factor must be 1 where the warm-up ends, so halve 1 + cos(π p).",
-        ),
-        Wrong(
-            "stretched, not shifted",
-            _stretched_not_shifted,
-            "You divide by 1 - warmup, but the cosine still counts from progress 0: subtract warmup first.",
-        ),
-        Wrong(
-            "sine",
-            _sine,
-            "That is a sine: it rises and comes back. The cosine falls from 1 to -1 over half a wave.",
-        ),
-        Wrong(
-            "degrees",
-            _degrees,
-            "math.cos takes radians: half a wave is π, not 180.",
-        ),
-        Wrong(
-            "rising",
-            _rising,
-            "Your cosine rises from 0 to 1 after the warm-up: it should fall. The sign before cos is plus.",
-        ),
-        Wrong(
-            "a straight fall",
-            _straight,
-            "The fall is a straight line here: half a cosine wave is asked for, (1 + cos(π p)) / 2.",
-        ),
-        Wrong(
-            "no fall",
-            _constant,
-            "The factor stays at 1 after the warm-up: it should fall along half a cosine wave, to 0 at progress 1.",
-        ),
-        Wrong(
-            "division by zero",
+        Wrong("no warm-up", lambda progress, warmup: 0.5 * (1 + math.cos(math.pi * progress)),
+            also=(lambda progress, warmup: 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))),), hint="""
+            There is no warm-up: while progress is below `warmup`, the factor should rise in a straight line from 0 to
+            1."""),
+        Wrong("cosine starts at zero progress", _cosine_from_the_start, """
+            The factor jumps where the warm-up ends: your cosine counts from progress 0. It should begin where the
+            warm-up ends, so it takes (progress - warmup) / (1 - warmup)."""),
+        Wrong("warm-up times cosine", _product, """
+            You multiply the rise by a cosine that runs from the start, so the factor never reaches 1. The cosine
+            should begin where the warm-up ends, at (progress - warmup) / (1 - warmup)."""),
+        Wrong("cosine not stretched", _not_rescaled, """
+            The factor doesn't reach 0 at progress 1: after a warm-up only the share 1 - warmup is left, and the whole
+            half wave must fit into it. Divide progress - warmup by 1 - warmup."""),
+        Wrong("a whole wave", _whole_wave, """
+            You take a whole wave (2π), so the rate is back at its peak at the end. Half a wave, cos from 0 to π,
+            falls from 1 to -1."""),
+        Wrong("a quarter wave", _quarter_wave, """
+            You take a quarter wave, cos from 0 to π/2. It does fall from 1 to 0, but it is steepest at the end. Half
+            a wave is needed: (1 + cos(π p)) / 2, which is flat at both ends."""),
+        Wrong("not shifted", _negative, """
+            Your cosine runs from 1 to -1, and a negative learning rate climbs the loss: (1 + cos(π p)) / 2 runs from
+            1 to 0."""),
+        Wrong("halved, not lifted", _not_lifted, """
+            Your cosine runs from 1/2 to -1/2: add 1 before you halve, (1 + cos(π p)) / 2."""),
+        Wrong("lifted, not halved", _not_halved, """
+            Your cosine runs from 2 to 0: the factor must be 1 where the warm-up ends, so halve 1 + cos(π p)."""),
+        Wrong("stretched, not shifted", _stretched_not_shifted, """
+            You divide by 1 - warmup, but the cosine still counts from progress 0: subtract warmup first."""),
+        Wrong("sine", _sine, """
+            That is a sine: it rises and comes back. The cosine falls from 1 to -1 over half a wave."""),
+        Wrong("degrees", _degrees, "math.cos takes radians: half a wave is π, not 180."),
+        Wrong("rising", _rising, """
+            Your cosine rises from 0 to 1 after the warm-up: it should fall. The sign before cos is plus."""),
+        Wrong("a straight fall", _straight, """
+            The fall is a straight line here: half a cosine wave is asked for, (1 + cos(π p)) / 2."""),
+        Wrong("no fall", lambda progress, warmup: progress / warmup if progress < warmup else 1.0, """
+            The factor stays at 1 after the warm-up: it should fall along half a cosine wave, to 0 at progress 1."""),
+        Wrong("division by zero",
             lambda progress, warmup: min(progress / warmup, 1.0) * schedules.warmup_cosine(max(progress, warmup), warmup),
-            "With warmup = 0 you divide by zero. Without a warm-up the cosine begins at once: divide only while progress < warmup, "
-            "which is never so when warmup is 0.",
             also=(lambda progress, warmup: progress / warmup if progress <= warmup or warmup == 0
-                  else schedules.warmup_cosine(progress, warmup),),
-        ),
-        Wrong(
-            "warm-up too low",
-            _warmup_unscaled,
-            "During the warm-up you return progress itself, so it ends at `warmup` instead of 1: divide by warmup.",
-            also=(_warmup_times_progress,),
-        ),
-        Wrong(
-            "warm-up downwards",
-            _warmup_backwards,
-            "Your warm-up falls from 1 to 0: it should rise from 0 to 1, progress / warmup.",
-        ),
+                  else schedules.warmup_cosine(progress, warmup),), hint="""
+            With warmup = 0 you divide by zero. Without a warm-up the cosine begins at once: divide only while
+            progress < warmup, which is never so when warmup is 0."""),
+        Wrong("warm-up too low",
+            lambda progress, warmup: progress if progress < warmup else schedules.warmup_cosine(progress, warmup),
+            also=(_warmup_times_progress,), hint="""
+            During the warm-up you return progress itself, so it ends at `warmup` instead of 1: divide by warmup."""),
+        Wrong("warm-up downwards", _warmup_backwards, """
+            Your warm-up falls from 1 to 0: it should rise from 0 to 1, progress / warmup."""),
     ),
     hints=(
-        "Two pieces: a straight line while progress < warmup, and half a cosine wave after it. Both must be 1 where they meet.",
-        "For the second piece, count anew: p = (progress - warmup) / (1 - warmup) is 0 where the warm-up ends, and 1 at the end "
-        "of training. Half a cosine wave from 1 to 0 is (1 + cos(π p)) / 2.",
-        "if progress < warmup: return progress / warmup; otherwise return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / "
-        "(1 - warmup))).",
+        """Two pieces: a straight line while progress < warmup, and half a cosine wave after it. Both must be 1 where
+        they meet.""",
+        """For the second piece, count anew: p = (progress - warmup) / (1 - warmup) is 0 where the warm-up ends, and 1
+        at the end of training. Half a cosine wave from 1 to 0 is (1 + cos(π p)) / 2.""",
+        """if progress < warmup: return progress / warmup; otherwise return 0.5 * (1 + math.cos(math.pi * (progress -
+        warmup) / (1 - warmup))).""",
     ),
     praise="A schedule without memory can't be resumed wrong.",
 )  # fmt: skip
-
-# -- 3.4 a frozen backbone ----------------------------------------------------------------------------------------------
 
 
 def _probe_cases(generator: torch.Generator) -> list[tuple]:
@@ -1396,120 +1077,71 @@ class _ProbeSoftmax(_ProbeReference):
 
 frozen_probe = Check(
     name="3.4 a backbone that stays frozen",
-    reference=_ProbeReference,
-    cases=_probe_cases,
-    run=_train_probe,
-    kind="class",
-    close=Closeness(rtol=1e-3, atol=1e-4),
-    rights=(_ProbeEvalInForward, _ProbeOverModules),
+    reference=_ProbeReference, cases=_probe_cases, run=_train_probe, kind="class",
+    close=Closeness(rtol=1e-3, atol=1e-4), rights=(_ProbeEvalInForward, _ProbeOverModules),
     wrongs=(
-        Wrong(
-            "requires_grad set on the module",
-            _ProbeAttribute,
-            "backbone.requires_grad = False gives the module a new attribute and changes no parameter. The method "
-            "backbone.requires_grad_(False), with the underscore, goes through all of them.",
-            also=(_ProbeAttributeAndNothingElse, _ProbeAttributeInNoGrad),
-        ),
-        Wrong(
-            "eval alone",
-            _ProbeModeOnly,
-            "Evaluation mode doesn't freeze weights: it only changes what batch norm and dropout do. The backbone's parameters "
-            "still get gradients and move. Set requires_grad_(False) as well.",
-        ),
-        Wrong(
-            "not frozen",
-            _ProbeUntouched,
-            "Nothing is frozen: weights and batch norm's averages both move, which is fine-tuning, not a probe. Set "
-            "requires_grad_(False) on the backbone and keep it in evaluation mode.",
-        ),
-        Wrong(
-            "parameters still ask for gradients",
-            _ProbeStillAsksForGradients,
-            "Nothing moves here, but the backbone's parameters still say requires_grad: whoever counts what is trained, or gives it "
-            "to an optimizer, takes them for part of the probe. Add requires_grad_(False).",
-        ),
-        Wrong(
-            "statistics of the batch",
-            _ProbeBatchStatistics,
-            "Nothing in the backbone moves, but while the probe trains it normalizes with the batch's statistics, so a picture's "
-            "features depend on its neighbours and aren't those that are used afterwards. Evaluation mode uses the stored averages.",
-        ),
-        Wrong(
-            "head frozen too",
-            _ProbeAllFrozen,
-            "You froze the head as well, so nothing is left to train. Call requires_grad_(False) on the backbone alone, not on "
-            "the whole probe.",
-        ),
-        Wrong(
-            "train() returns nothing",
-            _ProbeNoReturn,
-            "Your train() doesn't return anything, but nn.Module's returns the module, and people write model.train()(x). End it "
-            "with `return self`.",
-        ),
-        Wrong(
-            "no attribute head",
-            _ProbeWithoutHead,
-            "The probe needs its linear layer as self.head, outside the backbone: the backbone stays as pretraining left it, and "
-            "can be used again by others.",
-        ),
-        Wrong(
-            "the probe never trains",
-            _ProbeNeverTrains,
-            "Your train() puts the whole probe into evaluation mode. That is harmless for a linear head, and wrong as soon as "
-            "someone puts dropout into it: super().train(mode) for all, then self.backbone.eval().",
-        ),
-        Wrong(
-            "softmax in forward",
-            _ProbeSoftmax,
-            "You return probabilities; logits are needed, since cross_entropy applies log-softmax itself.",
-        ),
+        Wrong("requires_grad set on the module", _ProbeAttribute,
+            also=(_ProbeAttributeAndNothingElse, _ProbeAttributeInNoGrad), hint="""
+            backbone.requires_grad = False gives the module a new attribute and changes no parameter. The method
+            backbone.requires_grad_(False), with the underscore, goes through all of them."""),
+        Wrong("eval alone", _ProbeModeOnly, """
+            Evaluation mode doesn't freeze weights: it only changes what batch norm and dropout do. The backbone's
+            parameters still get gradients and move. Set requires_grad_(False) as well."""),
+        Wrong("not frozen", _ProbeUntouched, """
+            Nothing is frozen: weights and batch norm's averages both move, which is fine-tuning, not a probe. Set
+            requires_grad_(False) on the backbone and keep it in evaluation mode."""),
+        Wrong("parameters still ask for gradients", _ProbeStillAsksForGradients, """
+            Nothing moves here, but the backbone's parameters still say requires_grad: whoever counts what is trained,
+            or gives it to an optimizer, takes them for part of the probe. Add requires_grad_(False)."""),
+        Wrong("statistics of the batch", _ProbeBatchStatistics, """
+            Nothing in the backbone moves, but while the probe trains it normalizes with the batch's statistics, so a
+            picture's features depend on its neighbours and aren't those that are used afterwards. Evaluation mode
+            uses the stored averages."""),
+        Wrong("head frozen too", _ProbeAllFrozen, """
+            You froze the head as well, so nothing is left to train. Call requires_grad_(False) on the backbone alone,
+            not on the whole probe."""),
+        Wrong("train() returns nothing", _ProbeNoReturn, """
+            Your train() doesn't return anything, but nn.Module's returns the module, and people write
+            model.train()(x). End it with `return self`."""),
+        Wrong("no attribute head", _ProbeWithoutHead, """
+            The probe needs its linear layer as self.head, outside the backbone: the backbone stays as pretraining
+            left it, and can be used again by others."""),
+        Wrong("the probe never trains", _ProbeNeverTrains, """
+            Your train() puts the whole probe into evaluation mode. That is harmless for a linear head, and wrong as
+            soon as someone puts dropout into it: super().train(mode) for all, then self.backbone.eval()."""),
+        Wrong("softmax in forward", _ProbeSoftmax, """
+            You return probabilities; logits are needed, since cross_entropy applies log-softmax itself."""),
     ),
     mistakes=(
-        Mistake(
-            "order in train()",
-            _overrides_train,
-            "You define train(), and after it the backbone is in training mode all the same: does super().train(mode) run last, or "
-            "is the backbone's own .eval() missing? It reaches every module inside, so self.backbone.eval() must come after it.",
-            example=_ProbeOrder,
-        ),
-        Mistake(
-            "eval once",
-            _evaluates_once,
-            "You call backbone.eval() once, but .train() on the probe reaches every module inside it and undoes that, so batch "
-            "norm's averages move after all. Define train(self, mode=True) in your class: let super().train(mode) run, then put "
-            "the backbone back into evaluation mode.",
-            example=_ProbeEvalOnce,
-        ),
-        Mistake(
-            "parameters left in the optimizer",
-            lambda answer, cases: (
+        Mistake("order in train()", _overrides_train, example=_ProbeOrder, hint="""
+            You define train(), and after it the backbone is in training mode all the same: does super().train(mode)
+            run last, or is the backbone's own .eval() missing? It reaches every module inside, so
+            self.backbone.eval() must come after it."""),
+        Mistake("eval once", _evaluates_once, example=_ProbeEvalOnce, hint="""
+            You call backbone.eval() once, but .train() on the probe reaches every module inside it and undoes that,
+            so batch norm's averages move after all. Define train(self, mode=True) in your class: let
+            super().train(mode) run, then put the backbone back into evaluation mode."""),
+        Mistake("parameters left in the optimizer", lambda answer, cases: (
                 any(p.requires_grad for p in answer(*cases[0][:3]).backbone.parameters())
                 and _averages_alone_move(answer, cases[1])
-            ),
-            "torch.no_grad() stops the gradient, but the backbone is still in training mode, so batch norm's averages move; and "
-            "its parameters still say requires_grad, so whoever builds the optimizer takes them along. Use requires_grad_(False), "
-            "and evaluation mode.",
-            example=_ProbeNoGradOnly,
-        ),
-        Mistake(
-            "averages move",
-            lambda answer, cases: _averages_alone_move(answer, cases[0]),
-            "No weight of the backbone moves, but batch norm's running averages do: they aren't trained by gradients, they are "
-            "updated by every forward pass in training mode. The backbone must be in evaluation mode while the probe trains.",
-            example=_ProbeGradientsOnly,
-        ),
+            ), example=_ProbeNoGradOnly, hint="""
+            torch.no_grad() stops the gradient, but the backbone is still in training mode, so batch norm's averages
+            move; and its parameters still say requires_grad, so whoever builds the optimizer takes them along. Use
+            requires_grad_(False), and evaluation mode."""),
+        Mistake("averages move", lambda answer, cases: _averages_alone_move(answer, cases[0]), example=_ProbeGradientsOnly, hint="""
+            No weight of the backbone moves, but batch norm's running averages do: they aren't trained by gradients,
+            they are updated by every forward pass in training mode. The backbone must be in evaluation mode while the
+            probe trains."""),
     ),
     hints=(
-        "Two different things can move in a backbone: parameters, which follow gradients, and buffers (batch norm's running "
-        "averages), which follow forward passes. Each needs its own brake.",
-        "requires_grad_(False) stops the parameters. Evaluation mode stops the averages, but probe.train() switches every module "
-        "inside back to training mode: override train in your class.",
+        """Two different things can move in a backbone: parameters, which follow gradients, and buffers (batch norm's
+        running averages), which follow forward passes. Each needs its own brake.""",
+        """requires_grad_(False) stops the parameters. Evaluation mode stops the averages, but probe.train() switches
+        every module inside back to training mode: override train in your class.""",
         "def train(self, mode=True): super().train(mode); self.backbone.eval(); return self",
     ),
     praise="Whatever the probe reads now was there before it came.",
-)
-
-# -- 3.5 a paired difference --------------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def _paired_cases(generator: torch.Generator) -> list[tuple]:
@@ -1580,10 +1212,6 @@ def _half_widths_added(a, b):
     return float(np.mean(a) - np.mean(b)), float(_t(len(a)) * (_error(np.array(a)) + _error(np.array(b))))
 
 
-def _turned_around(a, b):
-    return _paired(b, a)
-
-
 def _ends(a, b):
     mean, half = _paired(a, b)
     return mean - half, mean + half
@@ -1606,133 +1234,72 @@ def _relative(a, b):
 
 paired_difference = Check(
     name="3.5 a paired difference with its interval",
-    reference=_paired,
-    cases=_paired_cases,
-    close=Closeness(rtol=2e-3, atol=1e-6),
+    reference=_paired, cases=_paired_cases, close=Closeness(rtol=2e-3, atol=1e-6),
     rights=(_paired_in_torch, _paired_by_hand),
     wrongs=(
-        Wrong(
-            "turned around",
-            _turned_around,
-            "You subtract a from b: the difference asked for is a - b, positive where a is better.",
-        ),
-        Wrong(
-            "not paired",
-            _unpaired,
-            "You treat the two as independent samples. Seed i drew the same labels for both, so take the difference seed by seed "
-            "first, and then the spread of these differences: the luck that both share cancels.",
-            also=(_unpaired_more_freedom, _half_widths_added, _half_widths_subtracted),
-        ),
-        Wrong(
-            "1.96 instead of t",
-            _paired_with(lambda n: 1.96, _error),
-            "1.96 is for a spread that is known, or for many seeds. With few, the spread is itself uncertain, and Student's t is "
-            "wider: stats.t.ppf(0.975, n - 1).",
-            also=(_paired_with(lambda n: stats.norm.ppf(0.975), _error), _paired_with(lambda n: 2.0, _error)),
-        ),
-        Wrong(
-            "one-sided quantile",
-            _paired_with(lambda n: stats.t.ppf(0.95, n - 1), _error),
-            "You take the 95% quantile of t, which leaves 5% on each side, and so 90% in the middle. For 95% in the middle leave "
-            "2.5% on each side: the 97.5% quantile.",
-        ),
-        Wrong(
-            "n degrees of freedom",
-            _paired_with(lambda n: stats.t.ppf(0.975, n), _error),
-            "You use n degrees of freedom: the mean was estimated from the same n differences, which leaves n - 1.",
-        ),
-        Wrong(
-            "standard deviation of the population",
-            _paired_with(_t, lambda d: d.std() / math.sqrt(len(d))),
-            "Your standard deviation divides by n (NumPy's default), and is too small for few seeds: divide by n - 1, which is "
-            "ddof=1.",
-        ),
-        Wrong(
-            "not divided by the root of n",
-            _paired_with(_t, lambda d: d.std(ddof=1)),
-            "This is the spread of single differences. The mean of n of them is surer than one: divide the standard deviation by "
-            "the square root of n.",
-        ),
-        Wrong(
-            "divided by n",
-            _paired_with(_t, lambda d: d.std(ddof=1) / len(d)),
-            "You divide the standard deviation by n: the mean's uncertainty shrinks with the square root of n.",
-        ),
-        Wrong(
-            "variance instead of deviation",
-            _paired_with(_t, lambda d: d.var(ddof=1) / math.sqrt(len(d))),
-            "You use the variance where the standard deviation belongs: take its square root.",
-        ),
-        Wrong(
-            "no t",
-            _paired_with(lambda n: 1.0, _error),
-            "This is the standard error alone. Times Student's t, stats.t.ppf(0.975, n - 1), it becomes half the 95% interval.",
-        ),
-        Wrong(
-            "spread alone",
-            _paired_with(lambda n: 1.0, lambda d: d.std(ddof=1)),
-            "This is the standard deviation of single differences. For the interval of their mean, divide it by the square root of "
-            "n, and multiply by Student's t.",
-            also=(_paired_with(lambda n: 1.0, lambda d: d.std()),),
-        ),
-        Wrong(
-            "1.96, and the spread of the population",
-            _paired_with(lambda n: 1.96, lambda d: d.std() / math.sqrt(len(d))),
-            "Two things make your interval too narrow: the standard deviation divides by n (it needs ddof=1), and 1.96 stands where "
-            "Student's t belongs.",
-        ),
-        Wrong(
-            "spread of one method",
-            lambda a, b: (_paired(a, b)[0], float(_t(len(a)) * _error(np.array(a)))),
-            "Your spread is that of a alone: take it of the differences a - b.",
-            also=(lambda a, b: (_paired(a, b)[0], float(_t(len(a)) * _error(np.array(b)))),),
-        ),
-        Wrong(
-            "median",
-            lambda a, b: (float(np.median(np.subtract(a, b))), _paired(a, b)[1]),
-            "You return the median of the differences; the mean is asked for, and the interval is the mean's.",
-        ),
-        Wrong(
-            "the mean alone",
-            lambda a, b: _paired(a, b)[0],
-            "You return the mean alone: two numbers are asked for, (mean, half).",
-        ),
-        Wrong(
-            "the whole width",
-            _paired_with(lambda n: 2 * _t(n), _error),
-            "The second number is the whole width of the interval: half of it is asked for, so that one can write mean ± half.",
-        ),
-        Wrong(
-            "the ends",
-            _ends,
-            "You return the two ends of the interval: the mean and the half-width are asked for, (mean, half).",
-        ),
-        Wrong(
-            "absolute differences",
-            _absolute,
-            "You take absolute differences, so that a seed where a is worse counts for a. Keep the sign.",
-        ),
-        Wrong(
-            "percentage points",
-            _in_points,
-            "You multiplied by 100: accuracies are in [0, 1] here, and so is their difference.",
-        ),
-        Wrong(
-            "relative difference",
-            _relative,
-            "You divide by b: a difference in accuracy is asked for, not a ratio.",
-        ),
+        Wrong("turned around", lambda a, b: _paired(b, a), """
+            You subtract a from b: the difference asked for is a - b, positive where a is better."""),
+        Wrong("not paired", _unpaired,
+            also=(_unpaired_more_freedom, _half_widths_added, _half_widths_subtracted), hint="""
+            You treat the two as independent samples. Seed i drew the same labels for both, so take the difference
+            seed by seed first, and then the spread of these differences: the luck that both share cancels."""),
+        Wrong("1.96 instead of t", _paired_with(lambda n: 1.96, _error),
+            also=(_paired_with(lambda n: stats.norm.ppf(0.975), _error), _paired_with(lambda n: 2.0, _error)), hint="""
+            1.96 is for a spread that is known, or for many seeds. With few, the spread is itself uncertain, and
+            Student's t is wider: stats.t.ppf(0.975, n - 1)."""),
+        Wrong("one-sided quantile", _paired_with(lambda n: stats.t.ppf(0.95, n - 1), _error), """
+            You take the 95% quantile of t, which leaves 5% on each side, and so 90% in the middle. For 95% in the
+            middle leave 2.5% on each side: the 97.5% quantile."""),
+        Wrong("n degrees of freedom", _paired_with(lambda n: stats.t.ppf(0.975, n), _error), """
+            You use n degrees of freedom: the mean was estimated from the same n differences, which leaves n - 1."""),
+        Wrong("standard deviation of the population", _paired_with(_t, lambda d: d.std() / math.sqrt(len(d))), """
+            Your standard deviation divides by n (NumPy's default), and is too small for few seeds: divide by n - 1,
+            which is ddof=1."""),
+        Wrong("not divided by the root of n", _paired_with(_t, lambda d: d.std(ddof=1)), """
+            This is the spread of single differences. The mean of n of them is surer than one: divide the standard
+            deviation by the square root of n."""),
+        Wrong("divided by n", _paired_with(_t, lambda d: d.std(ddof=1) / len(d)), """
+            You divide the standard deviation by n: the mean's uncertainty shrinks with the square root of n."""),
+        Wrong("variance instead of deviation", _paired_with(_t, lambda d: d.var(ddof=1) / math.sqrt(len(d))), """
+            You use the variance where the standard deviation belongs: take its square root."""),
+        Wrong("no t", _paired_with(lambda n: 1.0, _error), """
+            This is the standard error alone. Times Student's t, stats.t.ppf(0.975, n - 1), it becomes half the 95%
+            interval."""),
+        Wrong("spread alone", _paired_with(lambda n: 1.0, lambda d: d.std(ddof=1)),
+            also=(_paired_with(lambda n: 1.0, lambda d: d.std()),), hint="""
+            This is the standard deviation of single differences. For the interval of their mean, divide it by the
+            square root of n, and multiply by Student's t."""),
+        Wrong("1.96, and the spread of the population",
+            _paired_with(lambda n: 1.96, lambda d: d.std() / math.sqrt(len(d))), """
+            Two things make your interval too narrow: the standard deviation divides by n (it needs ddof=1), and 1.96
+            stands where Student's t belongs."""),
+        Wrong("spread of one method", lambda a, b: (_paired(a, b)[0], float(_t(len(a)) * _error(np.array(a)))),
+            also=(lambda a, b: (_paired(a, b)[0], float(_t(len(a)) * _error(np.array(b)))),), hint="""
+            Your spread is that of a alone: take it of the differences a - b."""),
+        Wrong("median", lambda a, b: (float(np.median(np.subtract(a, b))), _paired(a, b)[1]), """
+            You return the median of the differences; the mean is asked for, and the interval is the mean's."""),
+        Wrong("the mean alone", lambda a, b: _paired(a, b)[0], """
+            You return the mean alone: two numbers are asked for, (mean, half)."""),
+        Wrong("the whole width", _paired_with(lambda n: 2 * _t(n), _error), """
+            The second number is the whole width of the interval: half of it is asked for, so that one can write mean
+            ± half."""),
+        Wrong("the ends", _ends, """
+            You return the two ends of the interval: the mean and the half-width are asked for, (mean, half)."""),
+        Wrong("absolute differences", _absolute, """
+            You take absolute differences, so that a seed where a is worse counts for a. Keep the sign."""),
+        Wrong("percentage points", _in_points, """
+            You multiplied by 100: accuracies are in [0, 1] here, and so is their difference."""),
+        Wrong("relative difference", _relative, "You divide by b: a difference in accuracy is asked for, not a ratio."),
     ),
     hints=(
         "Which two numbers belong together? Those of the same seed: both methods had the same labelled pictures.",
-        "First d = a - b, seed by seed. The half-width is t times the standard error of the mean of d, and the standard error is "
-        "the standard deviation (with n - 1) over the square root of n.",
-        "d = np.subtract(a, b); mean = d.mean(); half = stats.t.ppf(0.975, len(d) - 1) * d.std(ddof=1) / math.sqrt(len(d)).",
+        """First d = a - b, seed by seed. The half-width is t times the standard error of the mean of d, and the
+        standard error is the standard deviation (with n - 1) over the square root of n.""",
+        """d = np.subtract(a, b); mean = d.mean(); half = stats.t.ppf(0.975, len(d) - 1) * d.std(ddof=1) /
+        math.sqrt(len(d)).""",
     ),
     praise="If the interval doesn't hold 0, the seeds alone don't explain the difference.",
 )  # fmt: skip
-
-# -- 3.6 weighted nearest neighbours ------------------------------------------------------------------------------------
 
 
 def _knn_cases(generator: torch.Generator) -> list[tuple]:
@@ -1854,125 +1421,75 @@ def _normalized_down_the_columns(queries: Tensor, bank: Tensor) -> Tensor:
 
 knn_vote = Check(
     name="3.6 weighted nearest neighbours",
-    reference=_knn,
-    cases=_knn_cases,
-    close=Closeness(rtol=1e-3, atol=1e-5),
-    rights=(_knn_loop, _knn_one_hot),
+    reference=_knn, cases=_knn_cases, close=Closeness(rtol=1e-3, atol=1e-5), rights=(_knn_loop, _knn_one_hot),
     wrongs=(
-        Wrong(
-            "not normalized",
-            _knn_with(_dot),
-            "You compare with the dot product, so that long feature vectors win. For the cosine, divide queries and bank by "
-            "their lengths first (functional.normalize, dim=1).",
-            also=(
-                _knn_with(lambda q, b: functional.normalize(q, dim=1) @ b.T),
-                _knn_with(lambda q, b: q @ functional.normalize(b, dim=1).T),
-            ),
-        ),
-        Wrong(
-            "normalized along the batch",
-            _knn_with(_normalized_down_the_columns),
-            "You normalize along dim=0, each feature over all images. The cosine needs each image's vector at length 1: dim=1.",
-        ),
-        Wrong(
-            "Euclidean distance",
-            _knn_with(_negative_distance),
-            "You compare by Euclidean distance of the features as they are: the cosine is asked for, so normalize both sides and "
-            "take the dot product.",
-        ),
-        Wrong(
-            "every vote counts the same",
+        Wrong("not normalized", _knn_with(_dot),
+            also=(_knn_with(lambda q, b: functional.normalize(q, dim=1) @ b.T),
+            _knn_with(lambda q, b: q @ functional.normalize(b, dim=1).T)), hint="""
+            You compare with the dot product, so that long feature vectors win. For the cosine, divide queries and
+            bank by their lengths first (functional.normalize, dim=1)."""),
+        Wrong("normalized along the batch", _knn_with(_normalized_down_the_columns), """
+            You normalize along dim=0, each feature over all images. The cosine needs each image's vector at length 1:
+            dim=1."""),
+        Wrong("Euclidean distance", _knn_with(_negative_distance), """
+            You compare by Euclidean distance of the features as they are: the cosine is asked for, so normalize both
+            sides and take the dot product."""),
+        Wrong("every vote counts the same",
             _knn_with(weigh=lambda nearest, temperature: torch.full_like(nearest, 1 / nearest.shape[1])),
-            "Each of your k neighbours has the same vote. Weigh it by exp(similarity / temperature): the nearer, the more.",
-            also=(_knn_with(weigh=lambda nearest, temperature: torch.ones_like(nearest)),),
-        ),
-        Wrong(
-            "weighed by the similarity itself",
+            also=(_knn_with(weigh=lambda nearest, temperature: torch.ones_like(nearest)),), hint="""
+            Each of your k neighbours has the same vote. Weigh it by exp(similarity / temperature): the nearer, the
+            more."""),
+        Wrong("weighed by the similarity itself",
             _knn_with(weigh=lambda nearest, temperature: nearest / nearest.sum(dim=1, keepdim=True)),
-            "You weigh by the similarity itself, which may be negative: exp(similarity / temperature) never is.",
-            also=(
-                _knn_with(weigh=lambda nearest, temperature: nearest),
-                _knn_with(weigh=lambda nearest, temperature: nearest / temperature),
-            ),
-        ),
-        Wrong(
-            "temperature left out",
-            _knn_with(weigh=lambda nearest, temperature: nearest.softmax(dim=1)),
-            "The temperature has no effect on your weights: divide the similarity by it before exp.",
-        ),
-        Wrong(
-            "multiplied by the temperature",
-            _knn_with(weigh=lambda nearest, temperature: (nearest * temperature).softmax(dim=1)),
-            "You multiply by the temperature: it divides. A low temperature makes the nearest neighbour count most.",
-        ),
-        Wrong(
-            "weights shared out among queries",
-            _knn_with(weigh=lambda nearest, temperature: (nearest / temperature).softmax(dim=0)),
-            "Your softmax runs along dim=0, over the queries. Each query shares its votes out among its own neighbours: dim=1.",
-        ),
-        Wrong(
-            "the nearer, the less",
-            _knn_with(weigh=lambda nearest, temperature: (-nearest / temperature).softmax(dim=1)),
-            "Among the k neighbours the less similar weigh more: there is a minus too much in the exponent.",
-        ),
-        Wrong(
-            "distance of the normalized",
+            also=(_knn_with(weigh=lambda nearest, temperature: nearest),
+            _knn_with(weigh=lambda nearest, temperature: nearest / temperature)), hint="""
+            You weigh by the similarity itself, which may be negative: exp(similarity / temperature) never is."""),
+        Wrong("temperature left out", _knn_with(weigh=lambda nearest, temperature: nearest.softmax(dim=1)), """
+            The temperature has no effect on your weights: divide the similarity by it before exp."""),
+        Wrong("multiplied by the temperature",
+            _knn_with(weigh=lambda nearest, temperature: (nearest * temperature).softmax(dim=1)), """
+            You multiply by the temperature: it divides. A low temperature makes the nearest neighbour count most."""),
+        Wrong("weights shared out among queries",
+            _knn_with(weigh=lambda nearest, temperature: (nearest / temperature).softmax(dim=0)), """
+            Your softmax runs along dim=0, over the queries. Each query shares its votes out among its own neighbours:
+            dim=1."""),
+        Wrong("the nearer, the less",
+            _knn_with(weigh=lambda nearest, temperature: (-nearest / temperature).softmax(dim=1)), """
+            Among the k neighbours the less similar weigh more: there is a minus too much in the exponent."""),
+        Wrong("distance of the normalized",
             _knn_with(
                 lambda q, b: -torch.cdist(functional.normalize(q, dim=1), functional.normalize(b, dim=1)),
-            ),
-            "Your neighbours are right, but you weigh them by a Euclidean distance: the cosine similarity belongs into the exponent.",
-        ),
-        Wrong(
-            "the farthest",
-            _knn_with(largest=False),
-            "You take the k least similar: a distance is small where things are near, but a similarity is large. topk takes the "
-            "largest by default.",
-        ),
-        Wrong(
-            "all neighbours vote",
-            _knn_with(whole=True),
-            "All images of the bank vote; only the k most similar ones should: similarity.topk(k, dim=1).",
-        ),
-        Wrong(
-            "votes overwritten",
-            _knn_overwrites,
-            "When several neighbours have the same class, only one of their votes survives: scores[rows, classes] += weights (and "
-            "scatter_) write to each place once. scatter_add_ adds them all.",
-            also=(_knn_scatter_overwrites,),
-        ),
-        Wrong(
-            "softmax over all, then the nearest",
-            _knn_softmax_over_all,
-            "Your rows don't sum to 1: you take the softmax over all images, and keep k of them. Choose the k nearest first, then "
-            "share the votes out among them.",
-        ),
-        Wrong(
-            "not shared out",
-            _knn_not_shared,
-            "The votes are right, but they don't sum to 1 in each row: divide each row by its sum, or take the softmax of "
-            "similarity / temperature over the k neighbours.",
-        ),
-        Wrong(
-            "softmax of the sums",
-            _knn_softmax_at_the_end,
-            "You take a softmax of the summed votes, which exponentiates them a second time. Divide each row by its sum instead.",
-        ),
-        Wrong(
-            "places instead of classes",
-            _knn_index_as_label,
-            "topk returns places in the bank, and you add the votes there. labels[index] turns places into classes.",
-        ),
-        Wrong(
-            "the winner alone",
-            _knn_winner,
-            "You return the winning class; the scores of all classes are asked for, (M, classes). Whoever calls takes the argmax.",
-        ),
+            ), """
+            Your neighbours are right, but you weigh them by a Euclidean distance: the cosine similarity belongs into
+            the exponent."""),
+        Wrong("the farthest", _knn_with(largest=False), """
+            You take the k least similar: a distance is small where things are near, but a similarity is large. topk
+            takes the largest by default."""),
+        Wrong("all neighbours vote", _knn_with(whole=True), """
+            All images of the bank vote; only the k most similar ones should: similarity.topk(k, dim=1)."""),
+        Wrong("votes overwritten", _knn_overwrites, also=(_knn_scatter_overwrites,), hint="""
+            When several neighbours have the same class, only one of their votes survives: scores[rows, classes] +=
+            weights (and scatter_) write to each place once. scatter_add_ adds them all."""),
+        Wrong("softmax over all, then the nearest", _knn_softmax_over_all, """
+            Your rows don't sum to 1: you take the softmax over all images, and keep k of them. Choose the k nearest
+            first, then share the votes out among them."""),
+        Wrong("not shared out", _knn_not_shared, """
+            The votes are right, but they don't sum to 1 in each row: divide each row by its sum, or take the softmax
+            of similarity / temperature over the k neighbours."""),
+        Wrong("softmax of the sums", _knn_softmax_at_the_end, """
+            You take a softmax of the summed votes, which exponentiates them a second time. Divide each row by its sum
+            instead."""),
+        Wrong("places instead of classes", _knn_index_as_label, """
+            topk returns places in the bank, and you add the votes there. labels[index] turns places into classes."""),
+        Wrong("the winner alone", _knn_winner, """
+            You return the winning class; the scores of all classes are asked for, (M, classes). Whoever calls takes
+            the argmax."""),
     ),
     hints=(
-        "Three steps: the similarity of every query with every image of the bank, (M, N); the k largest in each row; and their "
-        "votes, added up by class.",
-        "The cosine is the dot product of vectors of length 1. similarity.topk(k, dim=1) gives values and places, and "
-        "labels[places] the classes. The weights are the softmax of values / temperature over the k neighbours.",
+        """Three steps: the similarity of every query with every image of the bank, (M, N); the k largest in each row;
+        and their votes, added up by class.""",
+        """The cosine is the dot product of vectors of length 1. similarity.topk(k, dim=1) gives values and places,
+        and labels[places] the classes. The weights are the softmax of values / temperature over the k neighbours.""",
         "torch.zeros(len(queries), classes).scatter_add_(1, labels[index], (nearest / temperature).softmax(dim=1))",
     ),
     praise="No training at all: a good first look at any backbone.",

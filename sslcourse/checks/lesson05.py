@@ -12,8 +12,6 @@ from sslcourse.checks.compare import Closeness
 from sslcourse.checks.framework import Check, Mistake, Wrong
 from sslcourse.pretext.colorization import rebalancing
 
-# --- 5.1 the light behind a number -------------------------------------------------------------------------------
-
 
 def to_light(images: Tensor) -> Tensor:
     """uint8 sRGB of any shape -> the amount of light, float32 in [0, 1]."""
@@ -59,84 +57,53 @@ def _light_with(formula: Callable[[Tensor], Tensor]) -> Callable:
     return light
 
 
-def _light_of_bytes(images):
-    x = images.float()
-    return torch.where(x > 0.04045, ((x + 0.055) / 1.055) ** 2.4, x / 12.92)
-
-
-def _light_whole_picture(images):
-    x = images.float() / 255
-    return ((x + 0.055) / 1.055) ** 2.4 if x.mean() > 0.04045 else x / 12.92
-
-
 def _curve(x: Tensor) -> Tensor:
     return ((x + 0.055) / 1.055) ** 2.4
 
 
 light_behind_a_number = Check(
     name="5.1 the light behind a number",
-    reference=to_light,
-    cases=_bytes,
-    rights=(_light_by_mask, _light_by_table, _light_by_bytes),
+    reference=to_light, cases=_bytes, rights=(_light_by_mask, _light_by_table, _light_by_bytes),
     wrongs=(
-        Wrong(
-            "no curve at all",
-            _light_with(lambda x: x),
-            "You only divide by 255. A screen's number isn't proportional to its light: 128 gives about a fifth of the light of "
-            "255, not half. Undo the curve, ((x + 0.055) / 1.055) ** 2.4.",
-        ),
-        Wrong(
-            "0 to 255",
-            _light_of_bytes,
-            "The curve is defined on [0, 1], and you give it values up to 255: divide by 255 first.",
-        ),
-        Wrong(
-            "the wrong way",
+        Wrong("no curve at all", _light_with(lambda x: x), """
+            You only divide by 255. A screen's number isn't proportional to its light: 128 gives about a fifth of the
+            light of 255, not half. Undo the curve, ((x + 0.055) / 1.055) ** 2.4."""),
+        Wrong("0 to 255", change=("/ 255", ""), hint="""
+            The curve is defined on [0, 1], and you give it values up to 255: divide by 255 first."""),
+        Wrong("the wrong way",
             _light_with(
                 lambda x: torch.where(x > 0.0031308, 1.055 * x.clamp(min=1e-8) ** (1 / 2.4) - 0.055, 12.92 * x)
             ),
-            "You apply the curve that turns light into a screen's number. Needed is its inverse: exponent 2.4, not 1/2.4.",
-            also=(_light_with(lambda x: torch.where(x > 0.04045, _curve(x) ** (1 / 5.76), x * 12.92)),),
-        ),
-        Wrong(
-            "branches swapped",
-            _light_with(lambda x: torch.where(x > 0.04045, x / 12.92, _curve(x))),
-            "The two branches are swapped: in torch.where(mask, a, b), a is taken where the mask is True. Above 0.04045 belongs "
-            "the power, below it the straight line.",
-        ),
-        Wrong(
-            "no straight line",
-            _light_with(_curve),
-            "Bright pixels are right and dark ones aren't: up to 0.04045 (byte values up to 10) the curve is a straight line, x / 12.92.",
-        ),
-        Wrong(
-            "the picture decides",
-            _light_whole_picture,
-            "You choose one branch for the whole picture. Each value of each pixel chooses for itself: torch.where.",
-        ),
-        Wrong(
-            "gamma 2.2",
-            _light_with(lambda x: x**2.2),
-            "x ** 2.2 is the usual shortcut, and close. sRGB's own curve is ((x + 0.055) / 1.055) ** 2.4, with a straight line near black.",
-            also=(_light_with(lambda x: torch.where(x > 0.04045, x**2.2, x / 12.92)),),
-        ),
-        Wrong(
-            "no offset",
-            _light_with(lambda x: torch.where(x > 0.04045, x**2.4, x / 12.92)),
-            "You leave out the offset: it is ((x + 0.055) / 1.055) ** 2.4, which meets the straight line where the two change over.",
-        ),
+            also=(_light_with(lambda x: torch.where(x > 0.04045, _curve(x) ** (1 / 5.76), x * 12.92)),), hint="""
+            You apply the curve that turns light into a screen's number. Needed is its inverse: exponent 2.4, not
+            1/2.4."""),
+        Wrong("branches swapped", _light_with(lambda x: torch.where(x > 0.04045, x / 12.92, _curve(x))), """
+            The two branches are swapped: in torch.where(mask, a, b), a is taken where the mask is True. Above 0.04045
+            belongs the power, below it the straight line."""),
+        Wrong("no straight line", _light_with(_curve), """
+            Bright pixels are right and dark ones aren't: up to 0.04045 (byte values up to 10) the curve is a straight
+            line, x / 12.92."""),
+        Wrong("the picture decides",
+            change=("torch.where(x > 0.04045, ((x + 0.055) / 1.055) ** 2.4, x / 12.92)",
+            "((x + 0.055) / 1.055) ** 2.4 if x.mean() > 0.04045 else x / 12.92"), hint="""
+            You choose one branch for the whole picture. Each value of each pixel chooses for itself: torch.where."""),
+        Wrong("gamma 2.2", _light_with(lambda x: x**2.2),
+            also=(_light_with(lambda x: torch.where(x > 0.04045, x**2.2, x / 12.92)),), hint="""
+            x ** 2.2 is the usual shortcut, and close. sRGB's own curve is ((x + 0.055) / 1.055) ** 2.4, with a
+            straight line near black."""),
+        Wrong("no offset", _light_with(lambda x: torch.where(x > 0.04045, x**2.4, x / 12.92)), """
+            You leave out the offset: it is ((x + 0.055) / 1.055) ** 2.4, which meets the straight line where the two
+            change over."""),
     ),
     hints=(
         "Three steps: bytes to [0, 1], then two formulas, then a choice between them for each value.",
-        "x = images.float() / 255. Above 0.04045: ((x + 0.055) / 1.055) ** 2.4. Otherwise: x / 12.92. torch.where(mask, a, b) chooses.",
+        """x = images.float() / 255. Above 0.04045: ((x + 0.055) / 1.055) ** 2.4. Otherwise: x / 12.92.
+        torch.where(mask, a, b) chooses.""",
         "torch.where(x > 0.04045, ((x + 0.055) / 1.055) ** 2.4, x / 12.92)",
     ),
     close=Closeness(rtol=1e-4, atol=1e-6),
     praise="Whoever averages pixels, blurs or resizes without this step averages numbers, not light.",
-)
-
-
-# --- 5.2 the mean and the mode -----------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def best_answers(share: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
@@ -176,121 +143,58 @@ def _mean_unweighted(share, centres):
     return centres.mean(dim=0).expand(len(share), 2).clone(), best_answers(share, centres)[1]
 
 
-def _mean_divided(share, centres):
-    """.mean instead of .sum: divided by the number of colours once more."""
-    return (share[:, :, None] * centres).mean(dim=1), best_answers(share, centres)[1]
-
-
-def _best_swapped(share, centres):
-    return best_answers(share, centres)[::-1]
-
-
-def _mode_as_number(share, centres):
-    return share @ centres, share.argmax(dim=1)
-
-
-def _mode_as_share(share, centres):
-    return share @ centres, share.max(dim=1).values
-
-
-def _mode_of_batch(share, centres):
-    return share @ centres, centres[share.sum(dim=0).argmax()].expand(len(share), 2).clone()
-
-
-def _mode_of_colours(share, centres):
-    return share @ centres, centres[share.argmax(dim=0)[: len(share)]]
-
-
-def _nearest_to_mean(share, centres):
-    mean = share @ centres
-    return mean, centres[torch.cdist(mean, centres).argmin(dim=1)]
-
-
-def _mean_twice(share, centres):
-    return share @ centres, share @ centres
-
-
 def _mode_twice(share, centres):
     mode = best_answers(share, centres)[1]
     return mode, mode
 
 
-def _least_likely(share, centres):
-    return share @ centres, centres[share.argmin(dim=1)]
-
-
 mean_and_mode = Check(
     name="5.2 the mean and the mode",
-    reference=best_answers,
-    cases=_distributions,
-    rights=(_best_in_loop, _best_by_broadcast, _best_by_einsum),
+    reference=best_answers, cases=_distributions, rights=(_best_in_loop, _best_by_broadcast, _best_by_einsum),
     wrongs=(
-        Wrong(
-            "swapped",
-            _best_swapped,
-            "The two are swapped: the mean has the least expected squared error, and comes first; the most likely colour comes second.",
-        ),
-        Wrong(
-            "mean for both",
-            _mean_twice,
-            "Your second answer is the mean again. The most likely colour is one of the centres: the one with the largest share.",
-        ),
-        Wrong(
-            "mode for both",
-            _mode_twice,
-            "Your first answer is the most likely colour again. What has the least expected squared error is the mean, sum of share times centre.",
-        ),
-        Wrong(
-            "mean without shares",
-            _mean_unweighted,
-            "Your mean counts every colour alike, so it is the same for every pixel: each centre counts by its share, share @ centres.",
-        ),
-        Wrong(
-            "divided by the number of colours",
-            _mean_divided,
-            "Your mean is too small by a factor of Q. The shares sum to 1 already: take the sum of share times centre, not the mean.",
-        ),
-        Wrong(
-            "number of the bin",
-            _mode_as_number,
-            "Your second answer is the number of the most likely bin; needed is its colour: centres[that number].",
-        ),
-        Wrong(
-            "the share itself",
-            _mode_as_share,
-            "Your second answer is how likely the most likely colour is; needed is which it is: argmax gives its number, centres[...] its colour.",
-        ),
-        Wrong(
-            "one mode for all",
-            _mode_of_batch,
-            "You give every pixel the colour that is most likely over all of them: take the argmax along dimension 1, for each pixel alone.",
-        ),
-        Wrong(
-            "argmax along the pixels",
-            _mode_of_colours,
-            "You take the argmax along dimension 0, over the pixels: it must run over the colours, dimension 1.",
-        ),
-        Wrong(
-            "nearest to the mean",
-            _nearest_to_mean,
-            "Your second answer is the centre that lies nearest to the mean, which may be a colour that hardly ever occurs. Needed is the one with the largest share.",
-        ),
-        Wrong(
-            "least likely",
-            _least_likely,
-            "Your second answer is the least likely colour: argmax, not argmin.",
-        ),
+        Wrong("swapped", lambda share, centres: best_answers(share, centres)[::-1], """
+            The two are swapped: the mean has the least expected squared error, and comes first; the most likely
+            colour comes second."""),
+        Wrong("mean for both", change=("centres[share.argmax(dim=1)]", "share @ centres"), hint="""
+            Your second answer is the mean again. The most likely colour is one of the centres: the one with the
+            largest share."""),
+        Wrong("mode for both", _mode_twice, """
+            Your first answer is the most likely colour again. What has the least expected squared error is the mean,
+            sum of share times centre."""),
+        Wrong("mean without shares", _mean_unweighted, """
+            Your mean counts every colour alike, so it is the same for every pixel: each centre counts by its share,
+            share @ centres."""),
+        Wrong("divided by the number of colours",
+            lambda share, centres: ((share[:, :, None] * centres).mean(dim=1), best_answers(share, centres)[1]), """
+            Your mean is too small by a factor of Q. The shares sum to 1 already: take the sum of share times centre,
+            not the mean."""),
+        Wrong("number of the bin", change=("centres[share.argmax(dim=1)]", "share.argmax(dim=1)"), hint="""
+            Your second answer is the number of the most likely bin; needed is its colour: centres[that number]."""),
+        Wrong("the share itself", change=("centres[share.argmax(dim=1)]", "share.max(dim=1).values"), hint="""
+            Your second answer is how likely the most likely colour is; needed is which it is: argmax gives its
+            number, centres[...] its colour."""),
+        Wrong("one mode for all",
+            change=("[share.argmax(dim=1)]", "[share.sum(dim=0).argmax()].expand(len(share), 2).clone()"), hint="""
+            You give every pixel the colour that is most likely over all of them: take the argmax along dimension 1,
+            for each pixel alone."""),
+        Wrong("argmax along the pixels", change=("argmax(dim=1)", "argmax(dim=0)[: len(share)]"), hint="""
+            You take the argmax along dimension 0, over the pixels: it must run over the colours, dimension 1."""),
+        Wrong("nearest to the mean", change=("return share @ centres, centres[share.argmax(dim=1)]",
+            "mean = share @ centres; return mean, centres[torch.cdist(mean, centres).argmin(dim=1)]"), hint="""
+            Your second answer is the centre that lies nearest to the mean, which may be a colour that hardly ever
+            occurs. Needed is the one with the largest share."""),
+        Wrong("least likely", change=("argmax", "argmin"), hint="""
+            Your second answer is the least likely colour: argmax, not argmin."""),
     ),
     hints=(
-        "The first answer is derived in the lesson: set the derivative of the expected squared error to zero. It is an average in which each colour counts by its share.",
-        "The mean of a row is sum over q of share[m, q] * centres[q]: a matrix product. The mode is the centre at share.argmax(dim=1).",
+        """The first answer is derived in the lesson: set the derivative of the expected squared error to zero. It is
+        an average in which each colour counts by its share.""",
+        """The mean of a row is sum over q of share[m, q] * centres[q]: a matrix product. The mode is the centre at
+        share.argmax(dim=1).""",
         "return share @ centres, centres[share.argmax(dim=1)]",
     ),
     praise="Regression can give the first alone. A network that gives you the shares leaves the choice to you.",
-)
-
-
-# --- 5.3 how colourful -------------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def colorfulness(images: Tensor) -> Tensor:
@@ -353,76 +257,49 @@ def _colorful_with(
 
 how_colourful = Check(
     name="5.3 how colourful",
-    reference=colorfulness,
-    cases=_float_pictures,
+    reference=colorfulness, cases=_float_pictures,
     rights=(_colorful_in_loop, _colorful_by_hypot, _colorful_by_moments),
     wrongs=(
-        Wrong(
-            "no mean",
-            _colorful_with(weights=(1.0, 0.0)),
-            "You give the spread alone: a picture that is one strong colour all over would count as gray. Add 0.3 times the length of the mean.",
-        ),
-        Wrong(
-            "no spread",
-            _colorful_with(weights=(0.0, 0.3)),
-            "You give the mean's part alone: red and green in equal amounts would count as gray. Add the spread.",
-        ),
-        Wrong(
-            "0.3 forgotten",
-            _colorful_with(weights=(1.0, 1.0)),
-            "You add spread and mean alike: the mean counts 0.3.",
-        ),
-        Wrong(
-            "0.3 at the spread",
-            _colorful_with(weights=(0.3, 1.0)),
-            "The factor 0.3 is at the spread: it belongs to the mean.",
-        ),
-        Wrong(
-            "deviations added",
+        Wrong("no mean", _colorful_with(weights=(1.0, 0.0)), """
+            You give the spread alone: a picture that is one strong colour all over would count as gray. Add 0.3 times
+            the length of the mean."""),
+        Wrong("no spread", _colorful_with(weights=(0.0, 0.3)), """
+            You give the mean's part alone: red and green in equal amounts would count as gray. Add the spread."""),
+        Wrong("0.3 forgotten", _colorful_with(weights=(1.0, 1.0)), """
+            You add spread and mean alike: the mean counts 0.3."""),
+        Wrong("0.3 at the spread", _colorful_with(weights=(0.3, 1.0)), """
+            The factor 0.3 is at the spread: it belongs to the mean."""),
+        Wrong("deviations added",
             _colorful_with(spread_of=lambda a, b: a + b, mean_of=lambda a, b: a.abs() + b.abs()),
-            "You add the two axes' numbers; they are the sides of a right-angled triangle, and its long side is needed: the root of the sum of squares.",
-            also=(
-                _colorful_with(spread_of=lambda a, b: a + b),
-                _colorful_with(spread_of=lambda a, b: a + b, mean_of=lambda a, b: a + b),
-            ),
-        ),
-        Wrong(
-            "no root",
-            _colorful_with(spread_of=lambda a, b: a**2 + b**2, mean_of=lambda a, b: a**2 + b**2),
-            "You forget the square roots: the spread is sqrt(std_rg**2 + std_yb**2), and the mean's length likewise.",
-        ),
-        Wrong(
-            "yellow not halved",
-            _colorful_with(yellow_blue=lambda r, g, b: r + g - b),
-            "Yellow is the *mean* of red and green: (R + G) / 2 - B. As you have it, gray pictures would count as yellow.",
-        ),
-        Wrong(
-            "yellow minus blue halved",
-            _colorful_with(yellow_blue=lambda r, g, b: (r + g - b) / 2),
-            "You halve blue as well: (R + G) / 2 - B, the half belongs to red and green alone.",
-        ),
-        Wrong(
-            "n minus 1",
-            _colorful_with(correction=1),
-            "Your standard deviation divides by n - 1, PyTorch's default. All pixels are there, not a sample of them: unbiased=False (or correction=0).",
-        ),
-        Wrong(
-            "one number for the batch",
+            also=(_colorful_with(spread_of=lambda a, b: a + b),
+            _colorful_with(spread_of=lambda a, b: a + b, mean_of=lambda a, b: a + b)), hint="""
+            You add the two axes' numbers; they are the sides of a right-angled triangle, and its long side is needed:
+            the root of the sum of squares."""),
+        Wrong("no root", _colorful_with(spread_of=lambda a, b: a**2 + b**2, mean_of=lambda a, b: a**2 + b**2), """
+            You forget the square roots: the spread is sqrt(std_rg**2 + std_yb**2), and the mean's length likewise."""),
+        Wrong("yellow not halved", _colorful_with(yellow_blue=lambda r, g, b: r + g - b), """
+            Yellow is the *mean* of red and green: (R + G) / 2 - B. As you have it, gray pictures would count as
+            yellow."""),
+        Wrong("yellow minus blue halved", _colorful_with(yellow_blue=lambda r, g, b: (r + g - b) / 2), """
+            You halve blue as well: (R + G) / 2 - B, the half belongs to red and green alone."""),
+        Wrong("n minus 1", _colorful_with(correction=1), """
+            Your standard deviation divides by n - 1, PyTorch's default. All pixels are there, not a sample of them:
+            unbiased=False (or correction=0)."""),
+        Wrong("one number for the batch",
             lambda images: _colorful_with(dims=(0, 1, 2))(images).expand(len(images)).clone(),
-            "You measure the batch as if it were one picture: each picture has its own number, so keep dimension 0.",
-            also=(_colorful_with(dims=(0, 1, 2)),),
-        ),
+            also=(_colorful_with(dims=(0, 1, 2)),), hint="""
+            You measure the batch as if it were one picture: each picture has its own number, so keep dimension 0."""),
     ),
     hints=(
-        "Two numbers for each pixel, red minus green and yellow minus blue. Then the spread and the mean of both over the picture.",
-        "Take them apart: r, g, b = images.unbind(1). rg = r - g, yb = (r + g) / 2 - b. Over dim=(1, 2): std(correction=0) and mean. Each pair becomes one number by sqrt(x**2 + y**2).",
-        "torch.hypot(rg.std((1, 2), correction=0), yb.std((1, 2), correction=0)) + 0.3 * torch.hypot(rg.mean((1, 2)), yb.mean((1, 2)))",
+        """Two numbers for each pixel, red minus green and yellow minus blue. Then the spread and the mean of both
+        over the picture.""",
+        """Take them apart: r, g, b = images.unbind(1). rg = r - g, yb = (r + g) / 2 - b. Over dim=(1, 2):
+        std(correction=0) and mean. Each pair becomes one number by sqrt(x**2 + y**2).""",
+        """torch.hypot(rg.std((1, 2), correction=0), yb.std((1, 2), correction=0)) + 0.3 * torch.hypot(rg.mean((1,
+        2)), yb.mean((1, 2)))""",
     ),
     praise="A number for 'how gray is it?', without anybody's taste in it.",
-)
-
-
-# --- 5.4 the annealed mean ---------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def annealed_mean(logits: Tensor, centres: Tensor, temperature: float) -> Tensor:
@@ -475,98 +352,56 @@ def _powers_not_normalized(logits, temperature):
     return torch.exp(logits.log_softmax(dim=1) / temperature)
 
 
-def _anneal_argmax(logits, centres, temperature):
-    return centres[logits.argmax(dim=1)].permute(0, 3, 1, 2)
-
-
-def _anneal_the_colours(logits, centres, temperature):
-    return torch.einsum("nqhw,qc->nchw", logits.softmax(dim=1), centres) / temperature
-
-
-def _anneal_ba(logits, centres, temperature):
-    return annealed_mean(logits, centres.flip(1), temperature)
-
-
-def _anneal_averaged(logits, centres, temperature):
-    return annealed_mean(logits, centres, temperature) / logits.shape[1]
-
-
 annealed_mean_of_maps = Check(
     name="5.4 the annealed mean",
-    reference=annealed_mean,
-    cases=_logit_maps,
-    rights=(_anneal_in_loop, _anneal_by_powers, _anneal_flat),
+    reference=annealed_mean, cases=_logit_maps, rights=(_anneal_in_loop, _anneal_by_powers, _anneal_flat),
     wrongs=(
-        Wrong(
-            "no temperature",
-            _anneal_with(lambda z, t: z.softmax(dim=1)),
-            "Your result is the plain mean, at temperature 1: divide the logits by the temperature before the softmax.",
-        ),
-        Wrong(
-            "multiplied",
-            _anneal_with(lambda z, t: (z * t).softmax(dim=1)),
-            "You multiply the logits by the temperature: then a low one makes the distribution flat. Divide, so that a low one makes it sharp.",
-        ),
-        Wrong(
-            "softmax too early",
-            _anneal_with(lambda z, t: (z.softmax(dim=1) / t).softmax(dim=1)),
-            "You take the softmax twice: probabilities divided by the temperature and put through a softmax again lie close together, whatever the logits were. "
-            "Divide the *logits* (or the logarithms of the probabilities), and take one softmax.",
-        ),
-        Wrong(
-            "probabilities divided",
-            _anneal_with(lambda z, t: z.softmax(dim=1) / t),
-            "You divide the probabilities by the temperature: they no longer sum to 1, and the colours leave the plane. Divide the logits, and then take the softmax.",
-            also=(_anneal_the_colours,),
-        ),
-        Wrong(
-            "not normalized again",
-            _anneal_with(_powers_not_normalized),
-            "Your shares don't sum to 1: after raising probabilities to the power 1/T, divide by their sum. The softmax of logits / T does both at once.",
-            also=(_anneal_with(lambda z, t: (z / t).exp()),),
-        ),
-        Wrong(
-            "divided twice",
-            _anneal_with(lambda z, t: ((z / t).log_softmax(dim=1) / t).softmax(dim=1)),
-            "The temperature acts twice, as its square: logits divided by T are annealed already; dividing their log-softmax by T again anneals once more.",
-        ),
-        Wrong(
-            "argmax",
-            _anneal_argmax,
-            "You take the most likely colour: that is the limit of temperature 0. Needed is the mean under softmax(logits / temperature).",
-        ),
-        Wrong(
-            "softmax over the batch",
-            _anneal_with(lambda z, t: (z / t).softmax(dim=0)),
-            "Your softmax runs over the pictures, dimension 0: for each pixel the shares of the colours must sum to 1, dimension 1.",
-        ),
-        Wrong(
-            "softmax over the columns",
-            _anneal_with(lambda z, t: (z / t).softmax(dim=-1)),
-            "Your softmax runs over the last dimension, the columns of the picture: for each pixel the shares of the colours must sum to 1, dimension 1.",
-        ),
-        Wrong(
-            "a and b swapped",
-            _anneal_ba,
-            "a and b are swapped: channel c of the result belongs to centres[:, c].",
-        ),
-        Wrong(
-            "divided by the number of colours",
-            _anneal_averaged,
-            "Your result is too small by a factor of Q: the shares sum to 1 already, so sum over the colours instead of averaging.",
-        ),
+        Wrong("no temperature", _anneal_with(lambda z, t: z.softmax(dim=1)), """
+            Your result is the plain mean, at temperature 1: divide the logits by the temperature before the softmax."""),
+        Wrong("multiplied", _anneal_with(lambda z, t: (z * t).softmax(dim=1)), """
+            You multiply the logits by the temperature: then a low one makes the distribution flat. Divide, so that a
+            low one makes it sharp."""),
+        Wrong("softmax too early", _anneal_with(lambda z, t: (z.softmax(dim=1) / t).softmax(dim=1)), """
+            You take the softmax twice: probabilities divided by the temperature and put through a softmax again lie
+            close together, whatever the logits were. Divide the *logits* (or the logarithms of the probabilities),
+            and take one softmax."""),
+        Wrong("probabilities divided", _anneal_with(lambda z, t: z.softmax(dim=1) / t),
+            also=(('einsum("nqhw,qc->nchw", (logits / temperature).softmax(dim=1), centres)', 'einsum("nqhw,qc->nchw", logits.softmax(dim=1), centres) / temperature'),), hint="""
+            You divide the probabilities by the temperature: they no longer sum to 1, and the colours leave the plane.
+            Divide the logits, and then take the softmax."""),
+        Wrong("not normalized again", _anneal_with(_powers_not_normalized),
+            also=(_anneal_with(lambda z, t: (z / t).exp()),), hint="""
+            Your shares don't sum to 1: after raising probabilities to the power 1/T, divide by their sum. The softmax
+            of logits / T does both at once."""),
+        Wrong("divided twice", _anneal_with(lambda z, t: ((z / t).log_softmax(dim=1) / t).softmax(dim=1)), """
+            The temperature acts twice, as its square: logits divided by T are annealed already; dividing their
+            log-softmax by T again anneals once more."""),
+        Wrong("argmax", lambda logits, centres, temperature: centres[logits.argmax(dim=1)].permute(0, 3, 1, 2), """
+            You take the most likely colour: that is the limit of temperature 0. Needed is the mean under
+            softmax(logits / temperature)."""),
+        Wrong("softmax over the batch", _anneal_with(lambda z, t: (z / t).softmax(dim=0)), """
+            Your softmax runs over the pictures, dimension 0: for each pixel the shares of the colours must sum to 1,
+            dimension 1."""),
+        Wrong("softmax over the columns", _anneal_with(lambda z, t: (z / t).softmax(dim=-1)), """
+            Your softmax runs over the last dimension, the columns of the picture: for each pixel the shares of the
+            colours must sum to 1, dimension 1."""),
+        Wrong("a and b swapped",
+            lambda logits, centres, temperature: annealed_mean(logits, centres.flip(1), temperature), """
+            a and b are swapped: channel c of the result belongs to centres[:, c]."""),
+        Wrong("divided by the number of colours",
+            lambda logits, centres, temperature: annealed_mean(logits, centres, temperature) / logits.shape[1], """
+            Your result is too small by a factor of Q: the shares sum to 1 already, so sum over the colours instead of
+            averaging."""),
     ),
     hints=(
         "Two steps: from logits to shares, and from shares to a mean colour. The temperature belongs into the first.",
-        "share = (logits / temperature).softmax(dim=1), (N, Q, H, W). Then sum over q of share[n, q, h, w] * centres[q, c]: torch.einsum does it in one line.",
+        """share = (logits / temperature).softmax(dim=1), (N, Q, H, W). Then sum over q of share[n, q, h, w] *
+        centres[q, c]: torch.einsum does it in one line.""",
         'torch.einsum("nqhw,qc->nchw", (logits / temperature).softmax(dim=1), centres)',
     ),
     close=Closeness(rtol=1e-4, atol=1e-4),
     praise="At T = 1 it is the mean, at T near 0 the mode; Zhang et al. took 0.38.",
-)
-
-
-# --- 5.5 rebalancing ---------------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def weights_of_bins(frequency: Tensor, strength: float) -> Tensor:
@@ -614,85 +449,52 @@ def _weigh_with(
     return weigh
 
 
-def _weigh_mixed_afterwards(frequency, strength):
-    weights = strength / frequency.clamp(min=1e-6) + (1 - strength)
-    return weights / (frequency * weights).sum()
-
-
-def _weigh_by_power(frequency, strength):
-    weights = frequency.clamp(min=1e-6) ** -strength
-    return weights / (frequency * weights).sum()
-
-
 rebalancing_weights = Check(
     name="5.5 the weight of a rare colour",
-    reference=weights_of_bins,
-    cases=_frequencies,
-    rights=(_weigh_in_loop, _weigh_by_lerp, _weigh_scaled),
+    reference=weights_of_bins, cases=_frequencies, rights=(_weigh_in_loop, _weigh_by_lerp, _weigh_scaled),
     wrongs=(
-        Wrong(
-            "not normalized",
-            _weigh_with(scale=lambda w, p: w),
-            "The ratios are right, the scale isn't: divide by the mean weight of a pixel, (frequency * weights).sum(), so that the loss keeps its size.",
-        ),
-        Wrong(
-            "mean over bins",
-            _weigh_with(scale=lambda w, p: w / w.mean()),
-            "Your weights have mean 1 over the *bins*. Over the *pixels* it must be 1, and frequent bins have more of them: divide by (frequency * weights).sum().",
-        ),
-        Wrong(
-            "sum 1",
-            _weigh_with(scale=lambda w, p: w / w.sum()),
-            "Your weights sum to 1. They are no probabilities: what must be 1 is the mean weight of a pixel, (frequency * weights).sum().",
-        ),
-        Wrong(
-            "by frequency",
-            _weigh_with(invert=lambda m: m),
-            "Your weights grow with the frequency: gray, which is everywhere, would count most. Take the inverse of the mixed frequency.",
-        ),
-        Wrong(
-            "mixed the wrong way round",
-            _weigh_with(mixed_of=lambda p, s: (1 - s) * p + s / len(p)),
-            "The mixture is the wrong way round: strength belongs to the frequency, 1 - strength to the uniform 1/Q. Test: strength 0 must give equal weights. "
-            "(Zhang et al.'s lambda is our 1 - strength.)",
-        ),
-        Wrong(
-            "no mixture",
-            _weigh_with(mixed_of=lambda p, s: p.clamp(min=1e-6)),
-            "You take the inverse of the frequency itself, whatever the strength: a bin that hardly occurs then outweighs all the others. Mix with the uniform 1/Q first.",
-            also=(_weigh_with(mixed_of=lambda p, s: p),),
-        ),
-        Wrong(
-            "uniform without Q",
-            _weigh_with(mixed_of=lambda p, s: s * p + (1 - s)),
-            "You mix with 1 in place of 1/Q: the uniform distribution over Q bins has 1/Q for each, and sums to 1 as the frequency does.",
-        ),
-        Wrong(
-            "mixed after the inverse",
-            _weigh_mixed_afterwards,
-            "You take the inverse first, and mix afterwards: a rare bin's huge inverse survives that. Mix the frequencies, then take the inverse.",
-        ),
-        Wrong(
-            "a power instead",
-            _weigh_by_power,
-            "You take the frequency to the power of -strength: a weighting that exists, but another one. Here the frequency is mixed with 1/Q, and then inverted.",
-        ),
-        Wrong(
-            "square root of the inverse",
-            _weigh_with(invert=lambda m: m**-0.5),
-            "You take the square root of the inverse; the inverse itself is asked for.",
-        ),
+        Wrong("not normalized", _weigh_with(scale=lambda w, p: w), """
+            The ratios are right, the scale isn't: divide by the mean weight of a pixel, (frequency * weights).sum(),
+            so that the loss keeps its size."""),
+        Wrong("mean over bins", _weigh_with(scale=lambda w, p: w / w.mean()), """
+            Your weights have mean 1 over the *bins*. Over the *pixels* it must be 1, and frequent bins have more of
+            them: divide by (frequency * weights).sum()."""),
+        Wrong("sum 1", _weigh_with(scale=lambda w, p: w / w.sum()), """
+            Your weights sum to 1. They are no probabilities: what must be 1 is the mean weight of a pixel, (frequency
+            * weights).sum()."""),
+        Wrong("by frequency", _weigh_with(invert=lambda m: m), """
+            Your weights grow with the frequency: gray, which is everywhere, would count most. Take the inverse of the
+            mixed frequency."""),
+        Wrong("mixed the wrong way round", _weigh_with(mixed_of=lambda p, s: (1 - s) * p + s / len(p)), """
+            The mixture is the wrong way round: strength belongs to the frequency, 1 - strength to the uniform 1/Q.
+            Test: strength 0 must give equal weights. (Zhang et al.'s lambda is our 1 - strength.)"""),
+        Wrong("no mixture", _weigh_with(mixed_of=lambda p, s: p.clamp(min=1e-6)),
+            also=(_weigh_with(mixed_of=lambda p, s: p),), hint="""
+            You take the inverse of the frequency itself, whatever the strength: a bin that hardly occurs then
+            outweighs all the others. Mix with the uniform 1/Q first."""),
+        Wrong("uniform without Q", _weigh_with(mixed_of=lambda p, s: s * p + (1 - s)), """
+            You mix with 1 in place of 1/Q: the uniform distribution over Q bins has 1/Q for each, and sums to 1 as
+            the frequency does."""),
+        Wrong("mixed after the inverse", change=("return rebalancing(frequency, strength)",
+            "weights = strength / frequency.clamp(min=1e-6) + (1 - strength); return weights / (frequency * weights).sum()"), hint="""
+            You take the inverse first, and mix afterwards: a rare bin's huge inverse survives that. Mix the
+            frequencies, then take the inverse."""),
+        Wrong("a power instead", change=("return rebalancing(frequency, strength)",
+            "weights = frequency.clamp(min=1e-6) ** -strength; return weights / (frequency * weights).sum()"), hint="""
+            You take the frequency to the power of -strength: a weighting that exists, but another one. Here the
+            frequency is mixed with 1/Q, and then inverted."""),
+        Wrong("square root of the inverse", _weigh_with(invert=lambda m: m**-0.5), """
+            You take the square root of the inverse; the inverse itself is asked for."""),
     ),
     hints=(
         "Three steps: mix the frequency with the uniform distribution, take the inverse, and set the scale.",
-        "mixed = strength * frequency + (1 - strength) / Q with Q = len(frequency); weights = 1 / mixed. The mean weight of a pixel is (frequency * weights).sum().",
-        "weights = 1 / (strength * frequency + (1 - strength) / len(frequency)); return weights / (frequency * weights).sum()",
+        """mixed = strength * frequency + (1 - strength) / Q with Q = len(frequency); weights = 1 / mixed. The mean
+        weight of a pixel is (frequency * weights).sum().""",
+        """weights = 1 / (strength * frequency + (1 - strength) / len(frequency)); return weights / (frequency *
+        weights).sum()""",
     ),
     praise="Because the mean weight of a pixel is 1, the learning rate needs no change.",
-)
-
-
-# --- 5.6 soft labels ---------------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def soft_labels(ab: Tensor, centres: Tensor, neighbours: int = 5, sigma: float = 5.0) -> Tensor:
@@ -797,91 +599,59 @@ def _neighbours_of_the_first(ab, centres, neighbours, sigma):
 
 soft_labels_of_colours = Check(
     name="5.6 soft labels",
-    reference=soft_labels,
-    cases=_plane,
-    rights=(_soft_in_loop, _soft_by_softmax, _soft_by_mask),
+    reference=soft_labels, cases=_plane, rights=(_soft_in_loop, _soft_by_softmax, _soft_by_mask),
     wrongs=(
-        Wrong(
-            "not normalized",
-            _soft_with(normalize=False),
-            "Your rows don't sum to 1: a label is a distribution. Divide the weights of the nearest centres by their sum.",
-        ),
-        Wrong(
-            "normalized too early",
-            _normalized_too_early,
-            "You divide by the sum over *all* centres, and keep the nearest afterwards: what is left no longer sums to 1. Choose first, then divide.",
-        ),
-        Wrong(
-            "all centres",
-            _soft_with(count=lambda k, q: q),
-            "Every centre gets a share. Only the nearest few count, the others get 0: topk(neighbours, largest=False) finds them.",
-        ),
-        Wrong(
-            "hard label",
-            _soft_with(count=lambda k, q: 1),
-            "You give everything to the nearest centre: that is the hard label. A colour between two bins belongs to both, by distance.",
-        ),
-        Wrong(
-            "farthest centres",
-            _soft_with(largest=True),
-            "You take the farthest centres: topk takes the largest unless you say largest=False.",
-        ),
-        Wrong(
-            "2 forgotten",
-            _soft_with(kernel=lambda d, s: torch.exp(-(d**2) / s**2)),
-            "The Gaussian's exponent is -d**2 / (2 * sigma**2): the 2 is missing.",
-        ),
-        Wrong(
-            "sigma not squared",
-            _soft_with(kernel=lambda d, s: torch.exp(-(d**2) / (2 * s))),
-            "sigma isn't squared: the Gaussian's exponent is -d**2 / (2 * sigma**2).",
-        ),
-        Wrong(
-            "distance not squared",
-            _soft_with(kernel=lambda d, s: torch.exp(-d / (2 * s**2))),
-            "The distance isn't squared: the Gaussian's exponent is -d**2 / (2 * sigma**2). (torch.cdist gives distances, not their squares.)",
-            also=(_soft_with(kernel=lambda d, s: torch.exp(-d / s)),),
-        ),
-        Wrong(
-            "by inverse distance",
-            _soft_with(kernel=lambda d, s: 1 / d),
-            "You weigh by the inverse of the distance, which is infinite at a centre. Use the Gaussian, exp(-d**2 / (2 * sigma**2)).",
-        ),
-        Wrong(
-            "equal shares",
-            _soft_with(kernel=lambda d, s: torch.ones_like(d)),
-            "The nearest centres all get the same share: weigh them by a Gaussian of their distance.",
-        ),
-        Wrong(
-            "softmax of the weights",
-            _softmax_of_weights,
-            "You put the Gaussian weights through a softmax, which is exp once more: divide them by their sum instead. (A softmax of -d**2 / (2 * sigma**2) would do both at once.)",
-        ),
-        Wrong(
-            "columns sum to 1",
-            _normalized_columns,
-            "You divide by the sum over the pixels, dimension 0: the shares of one pixel, a row, must sum to 1: dim=1, keepdim=True.",
-        ),
-        Wrong(
-            "weights without their places",
-            _weights_alone,
-            "You return the weights of the nearest centres, (M, neighbours), without saying which they belong to: put them at their places in zeros of (M, Q), scatter(1, index, weight).",
-        ),
+        Wrong("not normalized", _soft_with(normalize=False), """
+            Your rows don't sum to 1: a label is a distribution. Divide the weights of the nearest centres by their
+            sum."""),
+        Wrong("normalized too early", _normalized_too_early, """
+            You divide by the sum over *all* centres, and keep the nearest afterwards: what is left no longer sums to
+            1. Choose first, then divide."""),
+        Wrong("all centres", _soft_with(count=lambda k, q: q), """
+            Every centre gets a share. Only the nearest few count, the others get 0: topk(neighbours, largest=False)
+            finds them."""),
+        Wrong("hard label", _soft_with(count=lambda k, q: 1), """
+            You give everything to the nearest centre: that is the hard label. A colour between two bins belongs to
+            both, by distance."""),
+        Wrong("farthest centres", _soft_with(largest=True), """
+            You take the farthest centres: topk takes the largest unless you say largest=False."""),
+        Wrong("2 forgotten", _soft_with(kernel=lambda d, s: torch.exp(-(d**2) / s**2)), """
+            The Gaussian's exponent is -d**2 / (2 * sigma**2): the 2 is missing."""),
+        Wrong("sigma not squared", _soft_with(kernel=lambda d, s: torch.exp(-(d**2) / (2 * s))), """
+            sigma isn't squared: the Gaussian's exponent is -d**2 / (2 * sigma**2)."""),
+        Wrong("distance not squared", _soft_with(kernel=lambda d, s: torch.exp(-d / (2 * s**2))),
+            also=(_soft_with(kernel=lambda d, s: torch.exp(-d / s)),), hint="""
+            The distance isn't squared: the Gaussian's exponent is -d**2 / (2 * sigma**2). (torch.cdist gives
+            distances, not their squares.)"""),
+        Wrong("by inverse distance", _soft_with(kernel=lambda d, s: 1 / d), """
+            You weigh by the inverse of the distance, which is infinite at a centre. Use the Gaussian, exp(-d**2 / (2
+            * sigma**2))."""),
+        Wrong("equal shares", _soft_with(kernel=lambda d, s: torch.ones_like(d)), """
+            The nearest centres all get the same share: weigh them by a Gaussian of their distance."""),
+        Wrong("softmax of the weights", _softmax_of_weights, """
+            You put the Gaussian weights through a softmax, which is exp once more: divide them by their sum instead.
+            (A softmax of -d**2 / (2 * sigma**2) would do both at once.)"""),
+        Wrong("columns sum to 1", _normalized_columns, """
+            You divide by the sum over the pixels, dimension 0: the shares of one pixel, a row, must sum to 1: dim=1,
+            keepdim=True."""),
+        Wrong("weights without their places", _weights_alone, """
+            You return the weights of the nearest centres, (M, neighbours), without saying which they belong to: put
+            them at their places in zeros of (M, Q), scatter(1, index, weight)."""),
     ),
     mistakes=(
-        Mistake(
-            "one set of neighbours for all",
-            _right_alone_wrong_together,
-            "Each colour alone is right, a batch of them isn't: every colour has neighbours of its own, so look for them along dimension 1 of the (M, Q) distances.",
-            _neighbours_of_the_first,
-        ),
+        Mistake("one set of neighbours for all", _right_alone_wrong_together, example=_neighbours_of_the_first, hint="""
+            Each colour alone is right, a batch of them isn't: every colour has neighbours of its own, so look for
+            them along dimension 1 of the (M, Q) distances."""),
     ),
     hints=(
-        "Distances first, (M, Q). Then the nearest few of each row, their weights, their sum, and back to their places.",
-        "distance.topk(neighbours, dim=1, largest=False) gives (nearest, index). Weights are exp(-nearest**2 / (2 * sigma**2)), divided by their sum over dim=1. zeros(M, Q).scatter(1, index, weights) puts them in place.",
-        "nearest, index = torch.cdist(ab, centres).topk(neighbours, dim=1, largest=False); w = torch.exp(-nearest**2 / (2 * sigma**2)); "
-        "return torch.zeros(len(ab), len(centres)).scatter(1, index, w / w.sum(dim=1, keepdim=True))",
+        """Distances first, (M, Q). Then the nearest few of each row, their weights, their sum, and back to their
+        places.""",
+        """distance.topk(neighbours, dim=1, largest=False) gives (nearest, index). Weights are exp(-nearest**2 / (2 *
+        sigma**2)), divided by their sum over dim=1. zeros(M, Q).scatter(1, index, weights) puts them in place.""",
+        """nearest, index = torch.cdist(ab, centres).topk(neighbours, dim=1, largest=False); w = torch.exp(-nearest**2
+        / (2 * sigma**2)); return torch.zeros(len(ab), len(centres)).scatter(1, index, w / w.sum(dim=1,
+        keepdim=True))""",
     ),
     close=Closeness(rtol=1e-3, atol=1e-5),
     praise="sslcourse does this once for every whole-numbered colour, and looks it up ever after.",
-)
+)  # fmt: skip

@@ -15,9 +15,6 @@ from sslcourse.pretext.jigsaw import inverse, lay
 EXACT = Closeness(dtype="exact")
 
 
-# --- 6.1 the offset of a position --------------------------------------------------------------------------------
-
-
 def offset_of(position: Tensor) -> Tensor:
     """position int64 (M,) in 0..7 -> int64 (M, 2): rows down and columns right, the neighbours numbered as one reads."""
     cell = position + (position >= 4)  # the centre, cell 4, is no neighbour
@@ -37,90 +34,44 @@ def _offset_in_loop(position):
     return torch.tensor([around[p] for p in position.tolist()])
 
 
-def _offset_swapped(position):
-    return offset_of(position).flip(1)
-
-
-def _offset_up(position):
-    return offset_of(position) * torch.tensor([-1, 1])
-
-
-def _offset_centre_counted(position):
-    return torch.stack([position // 3 - 1, position % 3 - 1], dim=1)
-
-
-def _offset_from_corner(position):
-    return offset_of(position) + 1
-
-
-def _offset_from_second(position):
-    return -offset_of(position)
-
-
 def _offset_clockwise(position):
     circle = [(-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1)]
     return torch.tensor(circle)[position]
 
 
-def _offset_skipped_late(position):
-    cell = position + (position > 4)
-    return torch.stack([cell // 3 - 1, cell % 3 - 1], dim=1)
-
-
 offset_of_a_position = Check(
     name="6.1 the offset of a position",
-    reference=offset_of,
-    cases=_positions,
-    rights=(_offset_by_table, _offset_in_loop),
+    reference=offset_of, cases=_positions, rights=(_offset_by_table, _offset_in_loop),
     wrongs=(
-        Wrong(
-            "centre counted",
-            _offset_centre_counted,
-            "You count the centre as a position: label 4 gets the offset (0, 0), and nobody gets below right. The first patch "
-            "lies in the centre, so from label 4 on everything moves up by one cell of the 3 x 3 square.",
-            also=(_offset_skipped_late,),
-        ),
-        Wrong(
-            "rows and columns swapped",
-            _offset_swapped,
-            "Rows and columns are swapped: label 1 is above, one row up in the same column, (-1, 0). The row of a cell is "
-            "cell // 3, the column is cell % 3, and the row stands first.",
-        ),
-        Wrong(
-            "rows counted upwards",
-            _offset_up,
-            "You count rows upwards, as in a plot. In a picture row 0 is at the top and rows grow downwards, so above is -1.",
-        ),
-        Wrong(
-            "seen from the second patch",
-            _offset_from_second,
-            "All signs are reversed: you say where the first patch lies, seen from the second. The label says where the "
-            "second lies, seen from the first.",
-        ),
-        Wrong(
-            "counted from the corner",
-            _offset_from_corner,
-            "Your offsets run from 0 to 2: that is the place in the 3 x 3 square, counted from its corner. Count from the "
-            "centre: take 1 off both.",
-        ),
-        Wrong(
-            "numbered in a circle",
-            _offset_clockwise,
-            "You number the neighbours in a circle, clockwise. Here they are numbered as one reads: the row above, then left "
-            "and right, then the row below.",
-        ),
+        Wrong("centre counted", lambda position: torch.stack([position // 3 - 1, position % 3 - 1], dim=1),
+            also=((">=", ">"),), hint="""
+            You count the centre as a position: label 4 gets the offset (0, 0), and nobody gets below right. The first
+            patch lies in the centre, so from label 4 on everything moves up by one cell of the 3 x 3 square."""),
+        Wrong("rows and columns swapped", lambda position: offset_of(position).flip(1), """
+            Rows and columns are swapped: label 1 is above, one row up in the same column, (-1, 0). The row of a cell
+            is cell // 3, the column is cell % 3, and the row stands first."""),
+        Wrong("rows counted upwards", lambda position: offset_of(position) * torch.tensor([-1, 1]), """
+            You count rows upwards, as in a plot. In a picture row 0 is at the top and rows grow downwards, so above
+            is -1."""),
+        Wrong("seen from the second patch", lambda position: -offset_of(position), """
+            All signs are reversed: you say where the first patch lies, seen from the second. The label says where the
+            second lies, seen from the first."""),
+        Wrong("counted from the corner", lambda position: offset_of(position) + 1, """
+            Your offsets run from 0 to 2: that is the place in the 3 x 3 square, counted from its corner. Count from
+            the centre: take 1 off both."""),
+        Wrong("numbered in a circle", _offset_clockwise, """
+            You number the neighbours in a circle, clockwise. Here they are numbered as one reads: the row above, then
+            left and right, then the row below."""),
     ),
     hints=(
-        "Draw a 3 x 3 square, number its nine cells from 0 as you read, and see which of them is the first patch itself.",
-        "The centre is cell 4, so labels 0..3 are cells 0..3, and labels 4..7 are cells 5..8. A cell's row is cell // 3 and its "
-        "column is cell % 3, both counted from the corner.",
+        """Draw a 3 x 3 square, number its nine cells from 0 as you read, and see which of them is the first patch
+        itself.""",
+        """The centre is cell 4, so labels 0..3 are cells 0..3, and labels 4..7 are cells 5..8. A cell's row is cell
+        // 3 and its column is cell % 3, both counted from the corner.""",
         "cell = position + (position >= 4); torch.stack([cell // 3 - 1, cell % 3 - 1], dim=1)",
     ),
     close=EXACT,
-)
-
-
-# --- 6.2 tiles of a picture --------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def split(images: Tensor, grid: int) -> Tensor:
@@ -156,79 +107,41 @@ def _split_reshape_only(images, grid):
     return images.reshape(n, grid * grid, c, h // grid, w // grid)
 
 
-def _split_columns_first(images, grid):
-    n, c, h, w = images.shape
-    cut = images.reshape(n, c, grid, h // grid, grid, w // grid)
-    return cut.permute(0, 4, 2, 1, 3, 5).reshape(n, grid * grid, c, h // grid, w // grid)
-
-
-def _split_no_permute(images, grid):
-    n, c, h, w = images.shape
-    cut = images.reshape(n, c, grid, h // grid, grid, w // grid)
-    return cut.reshape(n, c, grid * grid, h // grid, w // grid).transpose(1, 2)
-
-
 def _split_interleaved(images, grid):
     cut = [images[:, :, r::grid, c::grid] for r in range(grid) for c in range(grid)]
     return torch.stack(cut, dim=1)
 
 
-def _split_tiles_first(images, grid):
-    return split(images, grid).transpose(0, 1)
-
-
-def _split_channels_first(images, grid):
-    return split(images, grid).transpose(1, 2)
-
-
 split_into_tiles = Check(
     name="6.2 split pictures into tiles",
-    reference=split,
-    cases=_puzzles,
-    rights=(_split_in_loop, _split_by_unfold, _split_by_chunk),
+    reference=split, cases=_puzzles, rights=(_split_in_loop, _split_by_unfold, _split_by_chunk),
     wrongs=(
-        Wrong(
-            "columns first",
-            _split_columns_first,
-            "Your tiles are right and numbered column by column. Here they are numbered as one reads: tile 1 lies to the right "
-            "of tile 0. Row of tiles before column of tiles.",
-        ),
-        Wrong(
-            "reshape alone",
-            _split_reshape_only,
-            "The shape is right and the tiles are not: reshape keeps the order of the values in memory, and there whole rows of "
-            "the picture follow each other. Cut H and W into two dimensions each, permute, then reshape.",
-            also=(_split_no_permute,),
-        ),
-        Wrong(
-            "every second pixel",
-            _split_interleaved,
-            "Each of your tiles is the whole picture, small: it takes every grid-th pixel. A tile is a block of neighbouring "
-            "pixels: H becomes (grid, H // grid), with the tile's number first.",
-        ),
-        Wrong(
-            "tiles before pictures",
-            _split_tiles_first,
-            "The result begins with the tiles, and should begin with the pictures: (N, grid * grid, C, ...); stack along dim=1.",
-        ),
-        Wrong(
-            "channels before tiles",
-            _split_channels_first,
-            "Channels stand before tiles: the result should be (N, grid * grid, C, height, width), so that each tile is a "
-            "picture of its own.",
-        ),
+        Wrong("columns first", change=("2, 4", "4, 2"), hint="""
+            Your tiles are right and numbered column by column. Here they are numbered as one reads: tile 1 lies to
+            the right of tile 0. Row of tiles before column of tiles."""),
+        Wrong("reshape alone", _split_reshape_only,
+            also=(("permute(0, 2, 4, 1, 3, 5).reshape(n, grid * grid, c, h // grid, w // grid)", "reshape(n, c, grid * grid, h // grid, w // grid).transpose(1, 2)"),), hint="""
+            The shape is right and the tiles are not: reshape keeps the order of the values in memory, and there whole
+            rows of the picture follow each other. Cut H and W into two dimensions each, permute, then reshape."""),
+        Wrong("every second pixel", _split_interleaved, """
+            Each of your tiles is the whole picture, small: it takes every grid-th pixel. A tile is a block of
+            neighbouring pixels: H becomes (grid, H // grid), with the tile's number first."""),
+        Wrong("tiles before pictures", lambda images, grid: split(images, grid).transpose(0, 1), """
+            The result begins with the tiles, and should begin with the pictures: (N, grid * grid, C, ...); stack
+            along dim=1."""),
+        Wrong("channels before tiles", lambda images, grid: split(images, grid).transpose(1, 2), """
+            Channels stand before tiles: the result should be (N, grid * grid, C, height, width), so that each tile is
+            a picture of its own."""),
     ),
     hints=(
-        "Which rows and which columns of the picture belong to tile 0? To tile 1? A loop over rows and columns of tiles is fine.",
-        "Tile (r, c) is images[:, :, r * h : (r + 1) * h, c * w : (c + 1) * w] with h = H // grid and w = W // grid. Without a "
-        "loop: reshape to (N, C, grid, h, grid, w) and bring the two grid dimensions to the front.",
+        """Which rows and which columns of the picture belong to tile 0? To tile 1? A loop over rows and columns of
+        tiles is fine.""",
+        """Tile (r, c) is images[:, :, r * h : (r + 1) * h, c * w : (c + 1) * w] with h = H // grid and w = W // grid.
+        Without a loop: reshape to (N, C, grid, h, grid, w) and bring the two grid dimensions to the front.""",
         "images.reshape(n, c, grid, h, grid, w).permute(0, 2, 4, 1, 3, 5).reshape(n, grid * grid, c, h, w)",
     ),
     close=EXACT,
-)
-
-
-# --- 6.3 solve a puzzle ------------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def solve(laid: Tensor, order: Tensor) -> Tensor:
@@ -259,82 +172,34 @@ def _solve_by_scatter(laid, order):
     return solved
 
 
-def _solve_same_order(laid, order):
-    return lay(laid, order)
-
-
-def _solve_first_for_all(laid, order):
-    return laid[:, inverse(order)[0]]
-
-
-def _solve_first_same_for_all(laid, order):
-    return laid[:, order[0]]
-
-
-def _solve_along_batch(laid, order):
-    return lay(laid, order.argsort(dim=1, descending=True))
-
-
-def _solve_nothing(laid, order):
-    return laid.clone()
-
-
-def _solve_reversed(laid, order):
-    return lay(laid, inverse(order).flip(1))
-
-
-def _solve_flipped_order(laid, order):
-    return lay(laid, order.flip(1))
-
-
 solve_a_puzzle = Check(
     name="6.3 solve a puzzle whose order is known",
-    reference=solve,
-    cases=_shuffled,
-    rights=(_solve_by_assignment, _solve_by_scatter),
+    reference=solve, cases=_shuffled, rights=(_solve_by_assignment, _solve_by_scatter),
     wrongs=(
-        Wrong(
-            "the order instead of its inverse",
-            _solve_same_order,
-            "You apply the order once more, and that shuffles twice. It undoes itself only where tiles were swapped in pairs; a "
-            "cycle of three needs the inverse: the order's argsort.",
-        ),
-        Wrong(
-            "one order for all",
-            _solve_first_for_all,
-            "Every puzzle is laid by the order of the first: laid[:, order] with a single row moves all alike. Row m of `order` "
-            "belongs to puzzle m: index with torch.arange(M)[:, None] beside it.",
-            also=(_solve_first_same_for_all,),
-        ),
-        Wrong(
-            "nothing done",
-            _solve_nothing,
-            "The tiles lie as they were given. Tile laid[m, i] belongs to place order[m, i]: put it there.",
-        ),
-        Wrong(
-            "sorted downwards",
-            _solve_along_batch,
-            "Every picture comes out back to front: your argsort is descending. The inverse is the ascending one.",
-            also=(_solve_reversed,),
-        ),
-        Wrong(
-            "order read backwards",
-            _solve_flipped_order,
-            "You read the order from right to left. Reversing a list isn't inverting a permutation: the inverse says, for each "
-            "tile, at which place it lies.",
-        ),
+        Wrong("the order instead of its inverse", change=("inverse(order)", "order"), hint="""
+            You apply the order once more, and that shuffles twice. It undoes itself only where tiles were swapped in
+            pairs; a cycle of three needs the inverse: the order's argsort."""),
+        Wrong("one order for all", lambda laid, order: laid[:, inverse(order)[0]],
+            also=(lambda laid, order: laid[:, order[0]],), hint="""
+            Every puzzle is laid by the order of the first: laid[:, order] with a single row moves all alike. Row m of
+            `order` belongs to puzzle m: index with torch.arange(M)[:, None] beside it."""),
+        Wrong("nothing done", lambda laid, order: laid.clone(), """
+            The tiles lie as they were given. Tile laid[m, i] belongs to place order[m, i]: put it there."""),
+        Wrong("sorted downwards", change=("inverse(order)", "order.argsort(dim=1, descending=True)"),
+            also=(("inverse(order)", "inverse(order).flip(1)"),), hint="""
+            Every picture comes out back to front: your argsort is descending. The inverse is the ascending one."""),
+        Wrong("order read backwards", change=("inverse(order)", "order.flip(1)"), hint="""
+            You read the order from right to left. Reversing a list isn't inverting a permutation: the inverse says,
+            for each tile, at which place it lies."""),
     ),
     hints=(
         "Take one puzzle and one place i. Which tile lies there, and to which place does that tile belong?",
-        "Tile laid[m, i] belongs to place order[m, i]. A loop can put it there. Without a loop you need the inverse order: "
-        "at which place does tile 0 lie, tile 1, ...?",
+        """Tile laid[m, i] belongs to place order[m, i]. A loop can put it there. Without a loop you need the inverse
+        order: at which place does tile 0 lie, tile 1, ...?""",
         "back = order.argsort(dim=1); laid[torch.arange(len(laid))[:, None], back]",
     ),
     close=EXACT,
-)
-
-
-# --- 6.4 Hamming distances ---------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def hamming(orders: Tensor) -> Tensor:
@@ -358,80 +223,35 @@ def _hamming_by_place(orders):
     return distance
 
 
-def _hamming_same(orders):
-    return (orders[:, None] == orders[None]).sum(dim=2)
-
-
-def _hamming_share(orders):
-    return hamming(orders) / orders.shape[1]
-
-
-def _hamming_l1(orders):
-    return (orders[:, None] - orders[None]).abs().sum(dim=2)
-
-
-def _hamming_any(orders):
-    return (orders[:, None] != orders[None]).any(dim=2).long()
-
-
-def _hamming_upper(orders):
-    return hamming(orders).triu()
-
-
-def _hamming_places(orders):
-    return (orders[:, None] != orders[None]).sum(dim=0)
-
-
 hamming_distances = Check(
     name="6.4 Hamming distances",
-    reference=hamming,
-    cases=_orders,
-    rights=(_hamming_in_loop, _hamming_by_place),
+    reference=hamming, cases=_orders, rights=(_hamming_in_loop, _hamming_by_place),
     wrongs=(
-        Wrong(
-            "places that agree",
-            _hamming_same,
-            "You count the places where two orders agree; the distance counts those where they differ. An order is at distance "
-            "0 from itself.",
-        ),
-        Wrong(
-            "a share",
-            _hamming_share,
-            "You give the share of places that differ (some libraries call that the Hamming distance); here it is their number: "
-            "don't divide.",
-        ),
-        Wrong(
-            "sum of differences",
-            _hamming_l1,
-            "You add up by how much the numbers differ. The numbers are names of tiles: tile 3 is no farther from tile 0 than "
-            "tile 1 is. Count the places where they are not the same.",
-        ),
-        Wrong(
-            "same or not",
-            _hamming_any,
-            "You say whether two orders differ at all, 0 or 1. Count in how many places: sum instead of any.",
-        ),
-        Wrong(
-            "half of the table",
-            _hamming_upper,
-            "The lower half of the table is empty. The distance from a to b is that from b to a: fill both halves.",
-        ),
-        Wrong(
-            "summed over the orders",
-            _hamming_places,
-            "You sum over the orders instead of over the places: in (P, P, T) the places are the last dimension.",
-        ),
+        Wrong("places that agree", change=("!=", "=="), hint="""
+            You count the places where two orders agree; the distance counts those where they differ. An order is at
+            distance 0 from itself."""),
+        Wrong("a share", lambda orders: hamming(orders) / orders.shape[1], """
+            You give the share of places that differ (some libraries call that the Hamming distance); here it is their
+            number: don't divide."""),
+        Wrong("sum of differences", lambda orders: (orders[:, None] - orders[None]).abs().sum(dim=2), """
+            You add up by how much the numbers differ. The numbers are names of tiles: tile 3 is no farther from tile
+            0 than tile 1 is. Count the places where they are not the same."""),
+        Wrong("same or not", change=("sum(dim=2)", "any(dim=2).long()"), hint="""
+            You say whether two orders differ at all, 0 or 1. Count in how many places: sum instead of any."""),
+        Wrong("half of the table", lambda orders: hamming(orders).triu(), """
+            The lower half of the table is empty. The distance from a to b is that from b to a: fill both halves."""),
+        Wrong("summed over the orders", change=("2", "0"), hint="""
+            You sum over the orders instead of over the places: in (P, P, T) the places are the last dimension."""),
     ),
     hints=(
-        "Write down two orders of four tiles, one below the other, and mark the places where they differ. How many marks?",
-        "orders[:, None] has the shape (P, 1, T) and orders[None] has (1, P, T): compared with !=, they give (P, P, T).",
+        """Write down two orders of four tiles, one below the other, and mark the places where they differ. How many
+        marks?""",
+        """orders[:, None] has the shape (P, 1, T) and orders[None] has (1, P, T): compared with !=, they give (P, P,
+        T).""",
         "(orders[:, None] != orders[None]).sum(dim=2)",
     ),
     close=EXACT,
-)
-
-
-# --- 6.5 two patches that never touch ----------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def second_corner(first: Tensor, offset: Tensor, further: Tensor, size: int, gap: int) -> Tensor:
@@ -466,108 +286,46 @@ def _second_by_where(first, offset, further, size, gap):
     return torch.where(offset > 0, first + away, torch.where(offset < 0, first - away, first))
 
 
-def _second_no_size(first, offset, further, size, gap):
-    return first + offset * (gap + further)
-
-
-def _second_no_gap(first, offset, further, size, gap):
-    return first + offset * (size + further)
-
-
-def _second_no_jitter(first, offset, further, size, gap):
-    return first + offset * (size + gap)
-
-
-def _second_one_sided_jitter(first, offset, further, size, gap):
-    return first + offset * (size + gap) + further
-
-
-def _second_one_sided_gap(first, offset, further, size, gap):
-    return first + offset * (size + further) + gap
-
-
-def _second_jitter_inwards(first, offset, further, size, gap):
-    return first + offset * (size + gap - further)
-
-
-def _second_wrong_way(first, offset, further, size, gap):
-    return first - offset * (size + gap + further)
-
-
-def _second_swapped(first, offset, further, size, gap):
-    return first + offset.flip(1) * (size + gap + further)
-
-
-def _second_from_origin(first, offset, further, size, gap):
-    return offset * (size + gap + further)
-
-
 second_patch = Check(
     name="6.5 two patches that never touch",
-    reference=second_corner,
-    cases=_pairs,
-    rights=(_second_in_loop, _second_by_where),
+    reference=second_corner, cases=_pairs, rights=(_second_in_loop, _second_by_where),
     wrongs=(
-        Wrong(
-            "gap on one side only",
-            _second_one_sided_gap,
-            "To the right and below the gap is there; to the left and above it is eaten up, because you add it whatever the "
-            "direction. The gap belongs into the brackets that the offset multiplies.",
-        ),
-        Wrong(
-            "jitter on one side only",
-            _second_one_sided_jitter,
-            "You add the jitter whatever the direction: it moves a patch on the left towards the first one, so that they may "
-            "overlap, and one in the same row out of it. Multiply it by the offset, too.",
-        ),
-        Wrong(
-            "jitter inwards",
-            _second_jitter_inwards,
-            "Your jitter moves the second patch closer, into the gap. It has to lie `further` away: add it to size and gap.",
-        ),
-        Wrong(
-            "gap forgotten",
-            _second_no_gap,
-            "The gap is missing: without jitter the patches would touch, and an edge that runs across the border would tell.",
-        ),
-        Wrong(
-            "size forgotten",
-            _second_no_size,
-            "The patches overlap: the distance is between upper left corners, so it holds the first patch's own side as well: "
-            "size + gap + further.",
-        ),
-        Wrong(
-            "jitter forgotten",
-            _second_no_jitter,
-            "The jitter is missing: all second patches lie on a fixed grid. Add `further` to the distance, in each direction.",
-        ),
-        Wrong(
-            "the opposite neighbour",
-            _second_wrong_way,
-            "The second patch lies on the opposite side: an offset of -1 in rows is above, at a smaller row. Add, don't subtract.",
-        ),
-        Wrong(
-            "rows and columns swapped",
-            _second_swapped,
-            "Rows and columns of the offset are swapped. Column 0 of all three tensors is the row: no flip is needed.",
-        ),
-        Wrong(
-            "counted from the picture's corner",
-            _second_from_origin,
-            "You give the step from the first patch to the second; the exercise asks where the second lies: add `first`.",
-        ),
+        Wrong("gap on one side only", change=("(size + gap + further)", "(size + further) + gap"), hint="""
+            To the right and below the gap is there; to the left and above it is eaten up, because you add it whatever
+            the direction. The gap belongs into the brackets that the offset multiplies."""),
+        Wrong("jitter on one side only", change=("(size + gap + further)", "(size + gap) + further"), hint="""
+            You add the jitter whatever the direction: it moves a patch on the left towards the first one, so that
+            they may overlap, and one in the same row out of it. Multiply it by the offset, too."""),
+        Wrong("jitter inwards", change=("gap +", "gap -"), hint="""
+            Your jitter moves the second patch closer, into the gap. It has to lie `further` away: add it to size and
+            gap."""),
+        Wrong("gap forgotten", change=("+ gap", ""), hint="""
+            The gap is missing: without jitter the patches would touch, and an edge that runs across the border would
+            tell."""),
+        Wrong("size forgotten", change=("size +", ""), hint="""
+            The patches overlap: the distance is between upper left corners, so it holds the first patch's own side as
+            well: size + gap + further."""),
+        Wrong("jitter forgotten", change=("+ further", ""), hint="""
+            The jitter is missing: all second patches lie on a fixed grid. Add `further` to the distance, in each
+            direction."""),
+        Wrong("the opposite neighbour", change=("first +", "first -"), hint="""
+            The second patch lies on the opposite side: an offset of -1 in rows is above, at a smaller row. Add, don't
+            subtract."""),
+        Wrong("rows and columns swapped", change=("+ offset", "+ offset.flip(1)"), hint="""
+            Rows and columns of the offset are swapped. Column 0 of all three tensors is the row: no flip is needed."""),
+        Wrong("counted from the picture's corner", change=("first +", ""), hint="""
+            You give the step from the first patch to the second; the exercise asks where the second lies: add
+            `first`."""),
     ),
     hints=(
-        "Take the neighbour on the right: how many columns lie between the two upper left corners? And for the one on the left?",
-        "Between corners there are size + gap + further pixels. The offset, -1, 0 or 1, says in which direction, or that the "
-        "patches share their row or column.",
+        """Take the neighbour on the right: how many columns lie between the two upper left corners? And for the one
+        on the left?""",
+        """Between corners there are size + gap + further pixels. The offset, -1, 0 or 1, says in which direction, or
+        that the patches share their row or column.""",
         "first + offset * (size + gap + further)",
     ),
     close=EXACT,
-)
-
-
-# --- 6.6 permutations far apart ----------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def far_apart(orders: Tensor, count: int) -> Tensor:
@@ -634,66 +392,39 @@ def _far_nearest(orders, count):
     return torch.tensor(chosen)
 
 
-def _far_rows(orders, count):
-    return orders[far_apart(orders, count)]
-
-
-def _far_sorted_once(orders, count):
-    return hamming(orders)[0].argsort(descending=True, stable=True)[:count]
-
-
 permutations_far_apart = Check(
     name="6.6 permutations far apart",
-    reference=far_apart,
-    cases=_candidates,
-    rights=(_far_in_loop, _far_running),
+    reference=far_apart, cases=_candidates, rights=(_far_in_loop, _far_running),
     wrongs=(
-        Wrong(
-            "farthest on the whole",
-            _far_from_sum,
-            "You take the one with the largest sum (or mean) of distances: it may be far from most and the twin of one. Take the "
-            "one whose distance to its *nearest* chosen one is largest: the minimum over the chosen, then the maximum.",
-        ),
-        Wrong(
-            "farthest from the farthest",
-            _far_from_farthest,
-            "You compare each candidate with the chosen one that is farthest from it. Its nearest is what counts: the minimum over "
-            "the chosen, then argmax over the candidates.",
-        ),
-        Wrong(
-            "far from the last alone",
-            _far_from_last,
-            "You look only at the distance to the last chosen one, and so go to and fro between two ends. All chosen ones count.",
-        ),
-        Wrong(
-            "far from the first alone",
-            _far_sorted_once,
-            "You take those that are farthest from the first, and never compare them with each other. Each choice changes what is "
-            "far: work out the nearest chosen one again after each.",
-            also=(_far_from_first,),
-        ),
-        Wrong(
-            "closest together",
-            _far_nearest,
-            "You choose orders as close together as possible: argmin where argmax belongs.",
-        ),
-        Wrong(
-            "last at a tie",
-            _far_last_at_tie,
-            "At a tie you take the last candidate; the first is asked for (as argmax gives it, or > instead of >=).",
-        ),
-        Wrong(
-            "orders instead of row numbers",
-            _far_rows,
-            "You return the orders themselves; the exercise asks for their row numbers in `orders`, shape (count,).",
-        ),
+        Wrong("farthest on the whole", _far_from_sum, """
+            You take the one with the largest sum (or mean) of distances: it may be far from most and the twin of one.
+            Take the one whose distance to its *nearest* chosen one is largest: the minimum over the chosen, then the
+            maximum."""),
+        Wrong("farthest from the farthest", _far_from_farthest, """
+            You compare each candidate with the chosen one that is farthest from it. Its nearest is what counts: the
+            minimum over the chosen, then argmax over the candidates."""),
+        Wrong("far from the last alone", _far_from_last, """
+            You look only at the distance to the last chosen one, and so go to and fro between two ends. All chosen
+            ones count."""),
+        Wrong("far from the first alone",
+            lambda orders, count: hamming(orders)[0].argsort(descending=True, stable=True)[:count],
+            also=(_far_from_first,), hint="""
+            You take those that are farthest from the first, and never compare them with each other. Each choice
+            changes what is far: work out the nearest chosen one again after each."""),
+        Wrong("closest together", _far_nearest, """
+            You choose orders as close together as possible: argmin where argmax belongs."""),
+        Wrong("last at a tie", _far_last_at_tie, """
+            At a tie you take the last candidate; the first is asked for (as argmax gives it, or > instead of >=)."""),
+        Wrong("orders instead of row numbers", lambda orders, count: orders[far_apart(orders, count)], """
+            You return the orders themselves; the exercise asks for their row numbers in `orders`, shape (count,)."""),
     ),
     hints=(
-        "Keep a list of chosen rows, beginning with row 0. What would you like to know of every candidate before the next choice?",
-        "For every candidate, the distance to its nearest chosen one: the minimum over the chosen. Then the candidate for which "
-        "this number is largest; argmax gives the first at a tie.",
-        "distance = (orders[:, None] != orders[None]).sum(2); while len(chosen) < count: "
-        "chosen.append(int(distance[chosen].amin(dim=0).argmax()))",
+        """Keep a list of chosen rows, beginning with row 0. What would you like to know of every candidate before the
+        next choice?""",
+        """For every candidate, the distance to its nearest chosen one: the minimum over the chosen. Then the
+        candidate for which this number is largest; argmax gives the first at a tie.""",
+        """distance = (orders[:, None] != orders[None]).sum(2); while len(chosen) < count:
+        chosen.append(int(distance[chosen].amin(dim=0).argmax()))""",
     ),
     close=EXACT,
-)
+)  # fmt: skip

@@ -9,8 +9,6 @@ from sslcourse import patches
 from sslcourse.checks.framework import Check, Wrong
 from sslcourse.pretext.inpainting import inside_error
 
-# --- 7.1 the loss inside the hole --------------------------------------------------------------------------------
-
 
 def _holes(generator: torch.Generator) -> list[tuple[Tensor, Tensor, Tensor]]:
     cases = []
@@ -43,47 +41,27 @@ def _mean_of_pictures(predicted, truth, hole):
 
 inside_the_hole = Check(
     name="7.1 the loss inside the hole",
-    reference=inside_error,
-    cases=_holes,
-    rights=(_inside_by_index, _inside_in_loop),
+    reference=inside_error, cases=_holes, rights=(_inside_by_index, _inside_in_loop),
     wrongs=(
-        Wrong(
-            "mask inverted",
-            lambda predicted, truth, hole: inside_error(predicted, truth, ~hole),
-            "You measure outside the hole, where the network saw the answer: hole is True inside.",
-        ),
-        Wrong(
-            "whole picture",
-            lambda predicted, truth, hole: (predicted - truth).square().mean(),
-            "You average over the whole picture and never use the hole: most of that loss rewards copying.",
-        ),
-        Wrong(
-            "divided by all pixels",
-            lambda predicted, truth, hole: ((predicted - truth).square() * hole).mean(),
-            "The sum is right, and you divide by all pixels: the zeros outside count as perfect answers. Divide by the "
-            "number of pixels inside.",
-        ),
-        Wrong(
-            "channels forgotten",
-            lambda predicted, truth, hole: ((predicted - truth).square() * hole).sum() / hole.sum(),
-            "Your value is C times too large: hole.sum() counts each pixel once, and each has C channels.",
-        ),
-        Wrong(
-            "mean of means",
-            _mean_of_pictures,
-            "You average inside each picture, then over pictures: a pixel in a small hole counts for more than one in a "
-            "large hole. Sum over the batch first, then divide once.",
-        ),
-        Wrong(
-            "not squared",
-            lambda predicted, truth, hole: (predicted - truth).abs()[hole.expand_as(truth)].mean(),
-            "You average absolute differences; here the error is squared.",
-        ),
-        Wrong(
-            "summed",
-            lambda predicted, truth, hole: ((predicted - truth).square() * hole).sum(),
-            "You sum and don't divide: the loss would grow with the batch. Divide by how many values are inside.",
-        ),
+        Wrong("mask inverted", lambda predicted, truth, hole: inside_error(predicted, truth, ~hole), """
+            You measure outside the hole, where the network saw the answer: hole is True inside."""),
+        Wrong("whole picture", lambda predicted, truth, hole: (predicted - truth).square().mean(), """
+            You average over the whole picture and never use the hole: most of that loss rewards copying."""),
+        Wrong("divided by all pixels",
+            lambda predicted, truth, hole: ((predicted - truth).square() * hole).mean(), """
+            The sum is right, and you divide by all pixels: the zeros outside count as perfect answers. Divide by the
+            number of pixels inside."""),
+        Wrong("channels forgotten",
+            lambda predicted, truth, hole: ((predicted - truth).square() * hole).sum() / hole.sum(), """
+            Your value is C times too large: hole.sum() counts each pixel once, and each has C channels."""),
+        Wrong("mean of means", _mean_of_pictures, """
+            You average inside each picture, then over pictures: a pixel in a small hole counts for more than one in a
+            large hole. Sum over the batch first, then divide once."""),
+        Wrong("not squared",
+            lambda predicted, truth, hole: (predicted - truth).abs()[hole.expand_as(truth)].mean(), """
+            You average absolute differences; here the error is squared."""),
+        Wrong("summed", lambda predicted, truth, hole: ((predicted - truth).square() * hole).sum(), """
+            You sum and don't divide: the loss would grow with the batch. Divide by how many values are inside."""),
     ),
     hints=(
         "Square the difference, set what is outside the hole to zero, sum; then divide by how many values were left.",
@@ -91,9 +69,7 @@ inside_the_hole = Check(
         "((predicted - truth).square() * hole).sum() / (hole.sum() * truth.shape[1])",
     ),
     praise="What is outside gets no gradient: nothing is earned by copying.",
-)
-
-# --- 7.2 patchify ------------------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def _grids(generator: torch.Generator) -> list[tuple[Tensor, int]]:
@@ -116,10 +92,6 @@ def _patchify_by_unfold(images, patch):
     return cut.permute(0, 2, 3, 4, 5, 1).flatten(3).flatten(1, 2)
 
 
-def _patchify_reshaped(images, patch):
-    return images.reshape(len(images), -1, patch * patch * images.shape[1])
-
-
 def _patchify_permuted(order: tuple[int, ...]):
     def cut(images, patch):
         n, c, h, w = images.shape
@@ -131,52 +103,32 @@ def _patchify_permuted(order: tuple[int, ...]):
 
 patchify = Check(
     name="7.2 cut into patches",
-    reference=patches.patchify,
-    cases=_grids,
-    rights=(_patchify_in_loop, _patchify_by_unfold),
+    reference=patches.patchify, cases=_grids, rights=(_patchify_in_loop, _patchify_by_unfold),
     wrongs=(
-        Wrong(
-            "reshape alone",
-            _patchify_reshaped,
-            "The shape is right, but a reshape alone takes pixels in the order in which they lie in memory, row by row of "
-            "the picture: cut both sides in two dimensions each, then permute.",
-        ),
-        Wrong(
-            "channels first",
-            _patchify_permuted((0, 2, 4, 1, 3, 5)),
-            "Within a patch the channels come first in yours; here they come last: row, column, channel.",
-        ),
-        Wrong(
-            "columns first",
-            _patchify_permuted((0, 4, 2, 3, 5, 1)),
-            "Your patches run down the columns; they are counted row by row, as one reads.",
-        ),
-        Wrong(
-            "transposed inside",
-            _patchify_permuted((0, 2, 4, 5, 3, 1)),
-            "Each patch is transposed: inside it, too, the row comes before the column.",
-        ),
-        Wrong(
-            "channels between",
-            _patchify_permuted((0, 2, 4, 3, 1, 5)),
-            "Within a patch the channels stand between row and column in yours; the order is row, column, channel.",
-        ),
-        Wrong(
-            "interleaved",
-            _patchify_permuted((0, 3, 5, 2, 4, 1)),
-            "You gather pixels that lie a whole patch apart: after the reshape, the number of the patch comes before the "
-            "place inside it, (H / p, p), so dimensions 2 and 4 count patches.",
-        ),
+        Wrong("reshape alone",
+            lambda images, patch: images.reshape(len(images), -1, patch * patch * images.shape[1]), """
+            The shape is right, but a reshape alone takes pixels in the order in which they lie in memory, row by row
+            of the picture: cut both sides in two dimensions each, then permute."""),
+        Wrong("channels first", _patchify_permuted((0, 2, 4, 1, 3, 5)), """
+            Within a patch the channels come first in yours; here they come last: row, column, channel."""),
+        Wrong("columns first", _patchify_permuted((0, 4, 2, 3, 5, 1)), """
+            Your patches run down the columns; they are counted row by row, as one reads."""),
+        Wrong("transposed inside", _patchify_permuted((0, 2, 4, 5, 3, 1)), """
+            Each patch is transposed: inside it, too, the row comes before the column."""),
+        Wrong("channels between", _patchify_permuted((0, 2, 4, 3, 1, 5)), """
+            Within a patch the channels stand between row and column in yours; the order is row, column, channel."""),
+        Wrong("interleaved", _patchify_permuted((0, 3, 5, 2, 4, 1)), """
+            You gather pixels that lie a whole patch apart: after the reshape, the number of the patch comes before
+            the place inside it, (H / p, p), so dimensions 2 and 4 count patches."""),
     ),
     hints=(
-        "Cut H into (H / p, p) and W into (W / p, p) with one reshape; then bring dimensions that belong together side by side.",
+        """Cut H into (H / p, p) and W into (W / p, p) with one reshape; then bring dimensions that belong together
+        side by side.""",
         "After the reshape the dimensions are (N, C, row of patches, row inside, column of patches, column inside).",
         "images.reshape(n, c, h // p, p, w // p, p).permute(0, 2, 4, 3, 5, 1).reshape(n, -1, p * p * c)",
     ),
     praise="A picture is now a sentence of patches.",
-)
-
-# --- 7.3 random masking, and back --------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def masking(noise: Tensor, keep: int) -> tuple[Tensor, Tensor]:
@@ -210,51 +162,33 @@ def _masking_with(answer):
 
 random_masking = Check(
     name="7.3 random masking, and back",
-    reference=masking,
-    cases=_noises,
-    rights=(_masking_scattered, _masking_in_loop),
+    reference=masking, cases=_noises, rights=(_masking_scattered, _masking_in_loop),
     wrongs=(
-        Wrong(
-            "shuffle for restore",
-            _masking_with(lambda shuffle, keep: (shuffle[:, :keep], shuffle)),
-            "Your restore is the shuffle itself; it must undo it: the inverse permutation is the argsort of the shuffle.",
-            also=(_masking_with(lambda shuffle, keep: (shuffle[:, :keep], shuffle.argsort(1).argsort(1))),),
-        ),
-        Wrong(
-            "ranks for kept",
-            _masking_with(lambda shuffle, keep: (shuffle.argsort(1)[:, :keep], shuffle.argsort(1))),
-            "Your kept ones come from restore: the first places of restore say where patches stand, not which are kept.",
-        ),
-        Wrong(
-            "the last kept",
-            _masking_with(lambda shuffle, keep: (shuffle[:, -keep:], shuffle.argsort(1))),
-            "You keep the last of the shuffled row; the first `keep` are kept, so that restore < keep tells which.",
-        ),
-        Wrong(
-            "hidden for kept",
-            _masking_with(lambda shuffle, keep: (shuffle[:, keep:], shuffle.argsort(1))),
-            "You return the hidden patches: shuffle[:, keep:] is what is taken away, shuffle[:, :keep] what stays.",
-        ),
-        Wrong(
-            "highest noise",
-            lambda noise, keep: masking(-noise, keep),
-            "You sort from the highest noise down; here the lowest come first.",
-        ),
-        Wrong(
-            "shuffled batch",
-            lambda noise, keep: (noise.argsort(dim=0)[:, :keep], noise.argsort(dim=0).argsort(dim=0)),
-            "You sort down the batch, dim=0; each picture's patches are sorted among themselves, dim=1.",
-        ),
+        Wrong("shuffle for restore", _masking_with(lambda shuffle, keep: (shuffle[:, :keep], shuffle)),
+            also=(_masking_with(lambda shuffle, keep: (shuffle[:, :keep], shuffle.argsort(1).argsort(1))),), hint="""
+            Your restore is the shuffle itself; it must undo it: the inverse permutation is the argsort of the
+            shuffle."""),
+        Wrong("ranks for kept",
+            _masking_with(lambda shuffle, keep: (shuffle.argsort(1)[:, :keep], shuffle.argsort(1))), """
+            Your kept ones come from restore: the first places of restore say where patches stand, not which are kept."""),
+        Wrong("the last kept", _masking_with(lambda shuffle, keep: (shuffle[:, -keep:], shuffle.argsort(1))), """
+            You keep the last of the shuffled row; the first `keep` are kept, so that restore < keep tells which."""),
+        Wrong("hidden for kept", _masking_with(lambda shuffle, keep: (shuffle[:, keep:], shuffle.argsort(1))), """
+            You return the hidden patches: shuffle[:, keep:] is what is taken away, shuffle[:, :keep] what stays."""),
+        Wrong("highest noise", lambda noise, keep: masking(-noise, keep), """
+            You sort from the highest noise down; here the lowest come first."""),
+        Wrong("shuffled batch",
+            lambda noise, keep: (noise.argsort(dim=0)[:, :keep], noise.argsort(dim=0).argsort(dim=0)), """
+            You sort down the batch, dim=0; each picture's patches are sorted among themselves, dim=1."""),
     ),
     hints=(
-        "Sorting random numbers shuffles: argsort says which patch comes first, second, third. The inverse says where patch j went.",
+        """Sorting random numbers shuffles: argsort says which patch comes first, second, third. The inverse says
+        where patch j went.""",
         "The inverse of a permutation is its argsort.",
         "shuffle = noise.argsort(dim=1); return shuffle[:, :keep], shuffle.argsort(dim=1)",
     ),
     praise="Patch j was kept exactly if restore[j] < keep.",
-)
-
-# --- 7.4 mask tokens, and everything in order --------------------------------------------------------------------
+)  # fmt: skip
 
 
 def fill_gaps(tokens: Tensor, blank: Tensor, restore: Tensor) -> Tensor:
@@ -308,52 +242,36 @@ def _gaps_as_they_come(tokens, blank, restore):
 
 gaps = Check(
     name="7.4 mask tokens, and everything in order",
-    reference=fill_gaps,
-    cases=_gaps,
-    rights=(_gaps_in_loop, _gaps_by_where),
+    reference=fill_gaps, cases=_gaps, rights=(_gaps_in_loop, _gaps_by_where),
     wrongs=(
-        Wrong(
-            "not put back",
-            _lined_up,
-            "You line up kept tokens and mask tokens, and leave them so: every token must go to the place of its patch.",
-        ),
-        Wrong(
-            "the shuffle again",
+        Wrong("not put back", _lined_up, """
+            You line up kept tokens and mask tokens, and leave them so: every token must go to the place of its patch."""),
+        Wrong("the shuffle again",
             lambda tokens, blank, restore: fill_gaps(tokens, blank, restore.argsort(dim=1)),
-            "You apply the inverse of restore, which is the shuffle: place j shows what stands at restore[j] of the row.",
-            also=(_gaps_scattered,),
-        ),
-        Wrong(
-            "blanks first",
-            _gaps_blanks_first,
-            "You put the mask tokens first; the kept ones come first in the shuffled row, so that restore < K means kept.",
-        ),
-        Wrong(
-            "zeros",
-            lambda tokens, blank, restore: fill_gaps(tokens, torch.zeros_like(blank), restore),
-            "Your hidden places hold zeros; they hold the mask token, which is learned.",
-        ),
-        Wrong(
-            "as they come",
-            _gaps_as_they_come,
-            "Your mask tokens are right, but the kept tokens stand in the order in which they come; restore says which of "
-            "them belongs to which place.",
-        ),
-        Wrong(
-            "one order for all",
-            lambda tokens, blank, restore: fill_gaps(tokens, blank, restore[:1].expand_as(restore)),
-            "You use the first picture's restore for all; each picture was shuffled in its own way.",
-        ),
+            also=(_gaps_scattered,), hint="""
+            You apply the inverse of restore, which is the shuffle: place j shows what stands at restore[j] of the
+            row."""),
+        Wrong("blanks first", _gaps_blanks_first, """
+            You put the mask tokens first; the kept ones come first in the shuffled row, so that restore < K means
+            kept."""),
+        Wrong("zeros", lambda tokens, blank, restore: fill_gaps(tokens, torch.zeros_like(blank), restore), """
+            Your hidden places hold zeros; they hold the mask token, which is learned."""),
+        Wrong("as they come", _gaps_as_they_come, """
+            Your mask tokens are right, but the kept tokens stand in the order in which they come; restore says which
+            of them belongs to which place."""),
+        Wrong("one order for all",
+            lambda tokens, blank, restore: fill_gaps(tokens, blank, restore[:1].expand_as(restore)), """
+            You use the first picture's restore for all; each picture was shuffled in its own way."""),
     ),
     hints=(
-        "Line up the K tokens and L - K copies of the mask token: that is the shuffled row. Then place j shows element restore[j].",
+        """Line up the K tokens and L - K copies of the mask token: that is the shuffled row. Then place j shows
+        element restore[j].""",
         "blank.expand(n, L - K, -1) copies without copying. every.gather(1, index) wants an index of every's shape.",
-        "every = torch.cat([tokens, blank.expand(n, L - K, -1)], dim=1); every.gather(1, restore[:, :, None].expand(-1, -1, d))",
+        """every = torch.cat([tokens, blank.expand(n, L - K, -1)], dim=1); every.gather(1, restore[:, :,
+        None].expand(-1, -1, d))""",
     ),
     praise="This is what the decoder gets, before positions are added.",
-)
-
-# --- 7.5 the normalized target -----------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def normalized(pixels: Tensor) -> Tensor:
@@ -389,45 +307,25 @@ def _normalized_over(dim):
 
 normalized_target = Check(
     name="7.5 the normalized target",
-    reference=normalized,
-    cases=_flat_patches,
-    rights=(_normalized_in_loop, _normalized_by_sums),
+    reference=normalized, cases=_flat_patches, rights=(_normalized_in_loop, _normalized_by_sums),
     wrongs=(
-        Wrong(
-            "over the batch",
-            _normalized_over(0),
-            "You normalize over the batch; each patch has its own mean and spread: dim=2.",
-        ),
-        Wrong(
-            "over the patches",
-            _normalized_over(1),
-            "You normalize over the patches of a picture; each patch has its own: dim=2.",
-        ),
-        Wrong(
-            "over the picture",
-            _normalized_over((1, 2)),
-            "You normalize each picture as a whole; each patch has its own: dim=2.",
-        ),
-        Wrong(
-            "biased variance",
-            lambda x: (x - x.mean(2, keepdim=True)) / (x.var(2, keepdim=True, correction=0) + 1e-6).sqrt(),
-            "You divide the sum of squares by P; the variance here is the unbiased one, divided by P - 1, torch.var's default.",
-        ),
-        Wrong(
-            "epsilon outside",
-            lambda x: (x - x.mean(2, keepdim=True)) / (x.std(2, keepdim=True) + 1e-6),
-            "You add 1e-6 to the standard deviation; it belongs to the variance, under the root, where it matters for flat patches.",
-        ),
-        Wrong(
-            "variance for spread",
-            lambda x: (x - x.mean(2, keepdim=True)) / (x.var(2, keepdim=True) + 1e-6),
-            "You divide by the variance; the root of it is the standard deviation.",
-        ),
-        Wrong(
-            "mean alone",
-            lambda x: x - x.mean(2, keepdim=True),
-            "You take the mean off and forget to divide by the spread.",
-        ),
+        Wrong("over the batch", _normalized_over(0), """
+            You normalize over the batch; each patch has its own mean and spread: dim=2."""),
+        Wrong("over the patches", _normalized_over(1), """
+            You normalize over the patches of a picture; each patch has its own: dim=2."""),
+        Wrong("over the picture", _normalized_over((1, 2)), """
+            You normalize each picture as a whole; each patch has its own: dim=2."""),
+        Wrong("biased variance",
+            lambda x: (x - x.mean(2, keepdim=True)) / (x.var(2, keepdim=True, correction=0) + 1e-6).sqrt(), """
+            You divide the sum of squares by P; the variance here is the unbiased one, divided by P - 1, torch.var's
+            default."""),
+        Wrong("epsilon outside", lambda x: (x - x.mean(2, keepdim=True)) / (x.std(2, keepdim=True) + 1e-6), """
+            You add 1e-6 to the standard deviation; it belongs to the variance, under the root, where it matters for
+            flat patches."""),
+        Wrong("variance for spread", lambda x: (x - x.mean(2, keepdim=True)) / (x.var(2, keepdim=True) + 1e-6), """
+            You divide by the variance; the root of it is the standard deviation."""),
+        Wrong("mean alone", lambda x: x - x.mean(2, keepdim=True), """
+            You take the mean off and forget to divide by the spread."""),
     ),
     hints=(
         "One mean and one variance for each patch: over its P numbers, the last dimension.",
@@ -435,9 +333,7 @@ normalized_target = Check(
         "(pixels - mean) / (variance + 1e-6).sqrt()",
     ),
     praise="How light a patch is no longer counts; what is drawn in it does.",
-)
-
-# --- 7.6 attention weights ---------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def attention(queries: Tensor, keys: Tensor) -> Tensor:
@@ -464,40 +360,20 @@ def _attention_by_einsum(queries, keys):
 
 attention_weights = Check(
     name="7.6 attention weights",
-    reference=attention,
-    cases=_queries,
-    rights=(_attention_in_loop, _attention_by_einsum),
+    reference=attention, cases=_queries, rights=(_attention_in_loop, _attention_by_einsum),
     wrongs=(
-        Wrong(
-            "not scaled",
-            lambda q, k: (q @ k.transpose(1, 2)).softmax(2),
-            "You don't scale: divide the products by sqrt(d), or the softmax gets sharper the wider the tokens are.",
-        ),
-        Wrong(
-            "divided by d",
-            lambda q, k: (q @ k.transpose(1, 2) / q.shape[2]).softmax(2),
-            "You divide by d; it is the square root of d.",
-        ),
-        Wrong(
-            "softmax over queries",
-            lambda q, k: (q @ k.transpose(1, 2) / q.shape[2] ** 0.5).softmax(1),
-            "Your columns sum to 1; each query shares its attention among the keys: softmax over the last dimension.",
-        ),
-        Wrong(
-            "queries and keys swapped",
-            lambda q, k: attention(k, q),
-            "Queries and keys are swapped: row t belongs to query t.",
-        ),
-        Wrong(
-            "no softmax",
-            lambda q, k: q @ k.transpose(1, 2) / q.shape[2] ** 0.5,
-            "These are the scores; a softmax makes them weights that sum to 1.",
-        ),
-        Wrong(
-            "scaled afterwards",
-            lambda q, k: (q @ k.transpose(1, 2)).softmax(2) / q.shape[2] ** 0.5,
-            "You scale after the softmax, so that the rows no longer sum to 1: scale the products, before it.",
-        ),
+        Wrong("not scaled", lambda q, k: (q @ k.transpose(1, 2)).softmax(2), """
+            You don't scale: divide the products by sqrt(d), or the softmax gets sharper the wider the tokens are."""),
+        Wrong("divided by d", lambda q, k: (q @ k.transpose(1, 2) / q.shape[2]).softmax(2), """
+            You divide by d; it is the square root of d."""),
+        Wrong("softmax over queries", lambda q, k: (q @ k.transpose(1, 2) / q.shape[2] ** 0.5).softmax(1), """
+            Your columns sum to 1; each query shares its attention among the keys: softmax over the last dimension."""),
+        Wrong("queries and keys swapped", lambda q, k: attention(k, q), """
+            Queries and keys are swapped: row t belongs to query t."""),
+        Wrong("no softmax", lambda q, k: q @ k.transpose(1, 2) / q.shape[2] ** 0.5, """
+            These are the scores; a softmax makes them weights that sum to 1."""),
+        Wrong("scaled afterwards", lambda q, k: (q @ k.transpose(1, 2)).softmax(2) / q.shape[2] ** 0.5, """
+            You scale after the softmax, so that the rows no longer sum to 1: scale the products, before it."""),
     ),
     hints=(
         "Every query times every key, scaled by the root of their width; then each row becomes shares that sum to 1.",
@@ -505,4 +381,4 @@ attention_weights = Check(
         "(queries @ keys.transpose(1, 2) / queries.shape[2] ** 0.5).softmax(dim=2)",
     ),
     praise="That is what `vit.Attention.weights` computes for each of its heads.",
-)
+)  # fmt: skip

@@ -12,8 +12,6 @@ from torch.nn import functional
 from sslcourse import geometry, losses, schedules
 from sslcourse.checks.framework import Answer, Case, Check, Wrong
 
-# --- 11.1 what the teacher says ----------------------------------------------------------------------------------
-
 
 def say(logits: Tensor, center: Tensor, temperature: float) -> Tensor:
     """The teacher's logits (N, K), center (1, K) -> distributions (N, K), centred and sharpened; rows sum to 1."""
@@ -47,120 +45,49 @@ def _say_by_log(logits, center, temperature):
     return (scaled - scaled.logsumexp(dim=1, keepdim=True)).exp()
 
 
-def _say_uncentred(logits, center, temperature):
-    return (logits / temperature).softmax(dim=1)
-
-
-def _say_centred_by_row(logits, center, temperature):
-    return ((logits - logits.mean(dim=1, keepdim=True)) / temperature).softmax(dim=1)
-
-
-def _say_added(logits, center, temperature):
-    return ((logits + center) / temperature).softmax(dim=1)
-
-
-def _say_batch_mean(logits, center, temperature):
-    return ((logits - logits.mean(dim=0, keepdim=True)) / temperature).softmax(dim=1)
-
-
-def _say_multiplied(logits, center, temperature):
-    return ((logits - center) * temperature).softmax(dim=1)
-
-
-def _say_unsharpened(logits, center, temperature):
-    return (logits - center).softmax(dim=1)
-
-
-def _say_centred_late(logits, center, temperature):
-    return (logits / temperature - center).softmax(dim=1)
-
-
-def _say_along_batch(logits, center, temperature):
-    return ((logits - center) / temperature).softmax(dim=0)
-
-
-def _say_over_all(logits, center, temperature):
-    return ((logits - center) / temperature).flatten().softmax(dim=0).view_as(logits)
-
-
-def _say_centred_after(logits, center, temperature):
-    return (logits / temperature).softmax(dim=1) - center
-
-
-def _say_logarithms(logits, center, temperature):
-    return ((logits - center) / temperature).log_softmax(dim=1)
-
-
 what_the_teacher_says = Check(
     name="11.1 what the teacher says",
-    reference=say,
-    cases=_teachers,
-    rights=(_say_by_exp, _say_in_loop, _say_by_log),
+    reference=say, cases=_teachers, rights=(_say_by_exp, _say_in_loop, _say_by_log),
     wrongs=(
-        Wrong(
-            "softmax over the wrong axis",
-            _say_along_batch,
-            "Your columns sum to 1, and the rows should: each picture gets a distribution over the K answers. Take the softmax "
-            "along dim=1; along dim=0 the pictures of the batch compete with each other.",
-            also=(_say_over_all,),
-        ),
-        Wrong(
-            "centre forgotten",
-            _say_uncentred,
-            "The centre has no effect on your result: nothing keeps the teacher from giving one answer always. Subtract it from "
-            "the logits, column by column. (The mean of a *row* is something else: a softmax doesn't notice it.)",
-            also=(_say_centred_by_row,),
-        ),
-        Wrong(
-            "centre added",
-            _say_added,
-            "You add the centre, and it is to be taken off: what the teacher says to every picture should count for less, and "
-            "with the sum it counts double.",
-        ),
-        Wrong(
-            "the batch's own mean",
-            _say_batch_mean,
-            "You take off the mean of this batch. The centre is handed in: an average over many batches, which a small batch "
-            "can't move much.",
-        ),
-        Wrong(
-            "centre after the temperature",
-            _say_centred_late,
-            "You divide first and then subtract the centre. It is an average of logits, so it is on the logits' scale: subtract "
-            "first, divide the difference.",
-        ),
-        Wrong(
-            "centre taken off the probabilities",
-            _say_centred_after,
-            "You subtract the centre from probabilities, and what comes out is no distribution. It belongs to the logits: "
-            "subtract before the softmax.",
-        ),
-        Wrong(
-            "temperature multiplied",
-            _say_multiplied,
-            "You multiply by the temperature, so a low one flattens. Divide: a low temperature must sharpen.",
-        ),
-        Wrong(
-            "temperature forgotten",
-            _say_unsharpened,
-            "Centred, and not sharpened: divide by the temperature before the softmax.",
-        ),
-        Wrong(
-            "logarithms",
-            _say_logarithms,
-            "Those are logarithms of probabilities. The teacher's side needs the probabilities: softmax, not log_softmax.",
-        ),
+        Wrong("softmax over the wrong axis", change=("=1", "=0"),
+            also=(("softmax(dim=1)", "flatten().softmax(dim=0).view_as(logits)"),), hint="""
+            Your columns sum to 1, and the rows should: each picture gets a distribution over the K answers. Take the
+            softmax along dim=1; along dim=0 the pictures of the batch compete with each other."""),
+        Wrong("centre forgotten", change=("- center", ""),
+            also=(("- center", "- logits.mean(dim=1, keepdim=True)"),), hint="""
+            The centre has no effect on your result: nothing keeps the teacher from giving one answer always. Subtract
+            it from the logits, column by column. (The mean of a *row* is something else: a softmax doesn't notice
+            it.)"""),
+        Wrong("centre added", change=("logits -", "logits +"), hint="""
+            You add the centre, and it is to be taken off: what the teacher says to every picture should count for
+            less, and with the sum it counts double."""),
+        Wrong("the batch's own mean", change=("- center", "- logits.mean(dim=0, keepdim=True)"), hint="""
+            You take off the mean of this batch. The centre is handed in: an average over many batches, which a small
+            batch can't move much."""),
+        Wrong("centre after the temperature",
+            change=("(logits - center) / temperature", "logits / temperature - center"), hint="""
+            You divide first and then subtract the centre. It is an average of logits, so it is on the logits' scale:
+            subtract first, divide the difference."""),
+        Wrong("centre taken off the probabilities",
+            lambda logits, center, temperature: (logits / temperature).softmax(dim=1) - center, """
+            You subtract the centre from probabilities, and what comes out is no distribution. It belongs to the
+            logits: subtract before the softmax."""),
+        Wrong("temperature multiplied", change=("/", "*"), hint="""
+            You multiply by the temperature, so a low one flattens. Divide: a low temperature must sharpen."""),
+        Wrong("temperature forgotten", change=("(logits - center) / temperature", "logits - center"), hint="""
+            Centred, and not sharpened: divide by the temperature before the softmax."""),
+        Wrong("logarithms", change=("softmax", "log_softmax"), hint="""
+            Those are logarithms of probabilities. The teacher's side needs the probabilities: softmax, not
+            log_softmax."""),
     ),
     hints=(
-        "Three things happen to the logits, in this order: something is subtracted, something divides, and a function makes a "
-        "distribution of each row.",
-        "The centre (1, K) is subtracted from every row; then the temperature divides; then a softmax along the answers, dim=1.",
+        """Three things happen to the logits, in this order: something is subtracted, something divides, and a
+        function makes a distribution of each row.""",
+        """The centre (1, K) is subtracted from every row; then the temperature divides; then a softmax along the
+        answers, dim=1.""",
         "((logits - center) / temperature).softmax(dim=1)",
     ),
-)
-
-
-# --- 11.2 distil -------------------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def distil(student: Tensor, teacher: Tensor, center: Tensor, temperature: float, teacher_temperature: float) -> Tensor:
@@ -280,100 +207,54 @@ def _distil_along_batch_mean(student, teacher, center, temperature, teacher_temp
 
 distil_one_pair = Check(
     name="11.2 distil one view into another",
-    reference=distil,
-    cases=_couples,
-    run=_distil_with_gradients,
+    reference=distil, cases=_couples, run=_distil_with_gradients,
     rights=(_distil_in_loop, _distil_no_grad, _distil_by_torch),
     wrongs=(
-        Wrong(
-            "teacher's gradient not stopped",
-            _distil_gradient_leaks,
-            "The value is right, and a gradient flows into the teacher: it would learn to say what the student says, and both "
-            "meet where it is easiest. The teacher's answer is data: .detach() it.",
-        ),
-        Wrong(
-            "gradient stopped on the wrong side",
-            _distil_wrong_side_stopped,
-            "You stop the student's gradient and let the teacher learn. It is the other way round.",
-        ),
-        Wrong(
-            "centre taken off the student",
-            _distil_centre_at_student,
-            "You subtract the centre from the student's logits, and the teacher keeps its favourite answer. Centring is for the "
-            "teacher: its favourite must not become the student's aim.",
-            also=(_distil_centre_at_both,),
-        ),
-        Wrong(
-            "centre forgotten",
-            _distil_no_centre,
-            "The centre has no effect on your result. Subtract it from the teacher's logits, before its temperature divides.",
-        ),
-        Wrong(
-            "temperatures exchanged",
-            _distil_temperatures_exchanged,
-            "The two temperatures are exchanged: the teacher's is the lower one, teacher_temperature. Now your student is "
-            "sharper than its teacher, and is pulled towards saying less.",
-        ),
-        Wrong(
-            "one temperature for both",
-            _distil_one_temperature,
-            "You use one temperature for both sides. The teacher has its own, teacher_temperature, which is lower: that is the "
-            "sharpening.",
-            also=(_distil_low_temperature,),
-        ),
-        Wrong(
-            "roles exchanged",
-            _distil_roles_exchanged,
-            "You weight the teacher's logarithms by the student's probabilities. In cross-entropy the *teacher's* probabilities "
-            "weight the logarithms of the *student's*: the one who is to learn stands in the logarithm.",
-        ),
-        Wrong(
-            "logarithm forgotten",
-            _distil_no_logarithm,
-            "You multiply probabilities by probabilities. The student's side is its log-probabilities: log_softmax.",
-        ),
-        Wrong(
-            "divergence instead of cross-entropy",
-            _distil_divergence,
-            "Your gradient is right and your value is too low by the teacher's own entropy: that is the Kullback-Leibler "
-            "divergence. Cross-entropy leaves it in: -(p * log q), with no p log p.",
-        ),
-        Wrong(
-            "softmax over the wrong axis",
-            _distil_along_batch,
-            "Your softmax runs along the batch (dim=0), so that pictures compete. Each picture has a distribution over K "
-            "answers: dim=1.",
-            also=(_distil_along_batch_mean,),
-        ),
-        Wrong(
-            "sum over pictures",
-            _distil_sum,
-            "Your loss grows with the batch: sum over the K answers, then take the mean over pictures.",
-        ),
-        Wrong(
-            "mean over everything",
-            _distil_mean_of_all,
-            "You take the mean over answers, too, which divides the loss by K. Sum over the K answers (dim=1), then the mean "
-            "over pictures.",
-        ),
-        Wrong(
-            "sign",
-            _distil_sign,
-            "Your value is negative. Logarithms of probabilities are below 0: put a minus in front.",
-        ),
+        Wrong("teacher's gradient not stopped", _distil_gradient_leaks, """
+            The value is right, and a gradient flows into the teacher: it would learn to say what the student says,
+            and both meet where it is easiest. The teacher's answer is data: .detach() it."""),
+        Wrong("gradient stopped on the wrong side", _distil_wrong_side_stopped, """
+            You stop the student's gradient and let the teacher learn. It is the other way round."""),
+        Wrong("centre taken off the student", _distil_centre_at_student, also=(_distil_centre_at_both,), hint="""
+            You subtract the centre from the student's logits, and the teacher keeps its favourite answer. Centring is
+            for the teacher: its favourite must not become the student's aim."""),
+        Wrong("centre forgotten", _distil_no_centre, """
+            The centre has no effect on your result. Subtract it from the teacher's logits, before its temperature
+            divides."""),
+        Wrong("temperatures exchanged", _distil_temperatures_exchanged, """
+            The two temperatures are exchanged: the teacher's is the lower one, teacher_temperature. Now your student
+            is sharper than its teacher, and is pulled towards saying less."""),
+        Wrong("one temperature for both", _distil_one_temperature, also=(_distil_low_temperature,), hint="""
+            You use one temperature for both sides. The teacher has its own, teacher_temperature, which is lower: that
+            is the sharpening."""),
+        Wrong("roles exchanged", _distil_roles_exchanged, """
+            You weight the teacher's logarithms by the student's probabilities. In cross-entropy the *teacher's*
+            probabilities weight the logarithms of the *student's*: the one who is to learn stands in the logarithm."""),
+        Wrong("logarithm forgotten", _distil_no_logarithm, """
+            You multiply probabilities by probabilities. The student's side is its log-probabilities: log_softmax."""),
+        Wrong("divergence instead of cross-entropy", _distil_divergence, """
+            Your gradient is right and your value is too low by the teacher's own entropy: that is the
+            Kullback-Leibler divergence. Cross-entropy leaves it in: -(p * log q), with no p log p."""),
+        Wrong("softmax over the wrong axis", _distil_along_batch, also=(_distil_along_batch_mean,), hint="""
+            Your softmax runs along the batch (dim=0), so that pictures compete. Each picture has a distribution over
+            K answers: dim=1."""),
+        Wrong("sum over pictures", _distil_sum, """
+            Your loss grows with the batch: sum over the K answers, then take the mean over pictures."""),
+        Wrong("mean over everything", _distil_mean_of_all, """
+            You take the mean over answers, too, which divides the loss by K. Sum over the K answers (dim=1), then the
+            mean over pictures."""),
+        Wrong("sign", _distil_sign, """
+            Your value is negative. Logarithms of probabilities are below 0: put a minus in front."""),
     ),
     hints=(
-        "Two distributions for each picture: one says what should come out, the other what did. Which is which, and which of "
-        "them may be changed by the gradient?",
-        "p = softmax of (teacher - center) / teacher_temperature, detached; log q = log_softmax of student / temperature. The "
-        "loss is minus the sum of p log q over the answers, mean over pictures.",
-        "p = ((teacher - center) / teacher_temperature).softmax(1).detach(); -(p * (student / "
-        "temperature).log_softmax(1)).sum(1).mean()",
+        """Two distributions for each picture: one says what should come out, the other what did. Which is which, and
+        which of them may be changed by the gradient?""",
+        """p = softmax of (teacher - center) / teacher_temperature, detached; log q = log_softmax of student /
+        temperature. The loss is minus the sum of p log q over the answers, mean over pictures.""",
+        """p = ((teacher - center) / teacher_temperature).softmax(1).detach(); -(p * (student /
+        temperature).log_softmax(1)).sum(1).mean()""",
     ),
-)
-
-
-# --- 11.3 multi-crop ---------------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def multi_crop(student: list[Tensor], teacher: list[Tensor], temperature: float) -> Tensor:
@@ -435,99 +316,51 @@ _crop_sum = _crop_by(_others, lambda pairs, s, t: 1.0)
 _crop_softmax_again = _crop_by(_others, again=True)
 
 
-def _crop_temperature_multiplied(student, teacher, temperature):
-    return losses.dino(student, teacher, 1 / temperature)
-
-
-def _crop_no_temperature(student, teacher, temperature):
-    return losses.dino(student, teacher, 1.0)
-
-
 pairs_of_crops = Check(
     name="11.3 pairs of crops",
-    reference=multi_crop,
-    cases=_crops,
-    rights=(_crop_by_enumerate, _crop_vectorized),
+    reference=multi_crop, cases=_crops, rights=(_crop_by_enumerate, _crop_vectorized),
     wrongs=(
-        Wrong(
-            "same view not skipped",
-            _crop_all_pairs,
-            "You also pair a crop with itself: there student and teacher see the same pixels, and to agree they need to know "
-            "nothing of the picture. Skip the pairs in which both have the same number.",
-        ),
-        Wrong(
-            "skipped pairs counted",
-            _crop_divided_by_all,
-            "The sum is right, and it is divided by all pairs, those that were skipped included. Divide by the number of pairs "
-            "that you added.",
-        ),
-        Wrong(
-            "divided by something else",
-            _crop_divided_by_views,
-            "The sum is right, and it is divided by a number of views. Divide by the number of *pairs* that you added.",
-            also=(_crop_divided_by_teachers,),
-        ),
-        Wrong(
-            "sum of the pairs",
-            _crop_sum,
-            "You add up the pairs. Their mean is asked for: divide by how many there are.",
-        ),
-        Wrong(
-            "same view only",
-            _crop_same_only,
-            "You pair every crop with itself alone. It is the other way round: all pairs but those.",
-        ),
-        Wrong(
-            "small crops only",
-            _crop_small_only,
-            "Your student answers for the small crops alone. It also sees the large ones, and answers each for the *other* "
-            "large crop.",
-        ),
-        Wrong(
-            "large crops only",
-            _crop_large_only,
-            "Your student answers for the large crops alone. The small ones come after them in the list, and are paired with "
-            "every large crop of the teacher.",
-        ),
-        Wrong(
-            "each pair once",
-            _crop_one_direction,
-            "You take each pair of large crops in one direction. Both directions count: the first crop learns from the second, "
-            "and the second from the first. Skip s == t, not s <= t.",
-        ),
-        Wrong(
-            "the first large crop only",
-            _crop_first_teacher,
-            "Only the teacher's first crop is used. Each of its crops is an aim for all crops of the student but the same one.",
-        ),
-        Wrong(
-            "softmax taken again",
-            _crop_softmax_again,
-            "You take a softmax of the teacher's distributions: they are distributions already, and a second softmax makes "
-            "them nearly uniform.",
-        ),
-        Wrong(
-            "temperature multiplied",
-            _crop_temperature_multiplied,
-            "You multiply the student's logits by the temperature. Divide by it.",
-        ),
-        Wrong(
-            "temperature forgotten",
-            _crop_no_temperature,
-            "The student's temperature has no effect on your result: divide its logits by it before log_softmax.",
-        ),
+        Wrong("same view not skipped", _crop_all_pairs, """
+            You also pair a crop with itself: there student and teacher see the same pixels, and to agree they need to
+            know nothing of the picture. Skip the pairs in which both have the same number."""),
+        Wrong("skipped pairs counted", _crop_divided_by_all, """
+            The sum is right, and it is divided by all pairs, those that were skipped included. Divide by the number
+            of pairs that you added."""),
+        Wrong("divided by something else", _crop_divided_by_views, also=(_crop_divided_by_teachers,), hint="""
+            The sum is right, and it is divided by a number of views. Divide by the number of *pairs* that you added."""),
+        Wrong("sum of the pairs", _crop_sum, """
+            You add up the pairs. Their mean is asked for: divide by how many there are."""),
+        Wrong("same view only", _crop_same_only, """
+            You pair every crop with itself alone. It is the other way round: all pairs but those."""),
+        Wrong("small crops only", _crop_small_only, """
+            Your student answers for the small crops alone. It also sees the large ones, and answers each for the
+            *other* large crop."""),
+        Wrong("large crops only", _crop_large_only, """
+            Your student answers for the large crops alone. The small ones come after them in the list, and are paired
+            with every large crop of the teacher."""),
+        Wrong("each pair once", _crop_one_direction, """
+            You take each pair of large crops in one direction. Both directions count: the first crop learns from the
+            second, and the second from the first. Skip s == t, not s <= t."""),
+        Wrong("the first large crop only", _crop_first_teacher, """
+            Only the teacher's first crop is used. Each of its crops is an aim for all crops of the student but the
+            same one."""),
+        Wrong("softmax taken again", _crop_softmax_again, """
+            You take a softmax of the teacher's distributions: they are distributions already, and a second softmax
+            makes them nearly uniform."""),
+        Wrong("temperature multiplied", change=("teacher,", "teacher, 1 /"), hint="""
+            You multiply the student's logits by the temperature. Divide by it."""),
+        Wrong("temperature forgotten", change=("teacher, temperature", "teacher, 1.0"), hint="""
+            The student's temperature has no effect on your result: divide its logits by it before log_softmax."""),
     ),
     hints=(
-        "Draw the table: a row for each crop of the teacher, a column for each crop of the student. Which cells are left out?",
-        "Two loops, t over the teacher's crops and s over the student's, and `if s != t`. Add up the cross-entropies and count "
-        "them.",
-        "pairs = [(s, t) for t in range(len(teacher)) for s in range(len(student)) if s != t]; the mean over them of "
-        "-(teacher[t] * (student[s] / temperature).log_softmax(1)).sum(1).mean()",
+        """Draw the table: a row for each crop of the teacher, a column for each crop of the student. Which cells are
+        left out?""",
+        """Two loops, t over the teacher's crops and s over the student's, and `if s != t`. Add up the cross-entropies
+        and count them.""",
+        """pairs = [(s, t) for t in range(len(teacher)) for s in range(len(student)) if s != t]; the mean over them of
+        -(teacher[t] * (student[s] / temperature).log_softmax(1)).sum(1).mean()""",
     ),
-)
-
-
-# --- 11.4 the centre ---------------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def new_center(center: Tensor, student: Tensor, teacher: Tensor, momentum: float) -> Tensor:
@@ -552,105 +385,50 @@ def _centre_in_loop(center, student, teacher, momentum):
     )[None]
 
 
-def _centre_swapped(center, student, teacher, momentum):
-    return new_center(center, student, teacher, 1 - momentum)
-
-
-def _centre_from_student(center, student, teacher, momentum):
-    return new_center(center, teacher, student, momentum)
-
-
 def _centre_from_both(center, student, teacher, momentum):
     return new_center(center, student, torch.cat([student, teacher]), momentum)
 
 
-def _centre_sum(center, student, teacher, momentum):
-    return momentum * center + (1 - momentum) * teacher.sum(dim=0, keepdim=True)
-
-
-def _centre_of_probabilities(center, student, teacher, momentum):
-    return new_center(center, student, teacher.softmax(dim=1), momentum)
-
-
-def _centre_of_centred(center, student, teacher, momentum):
-    return new_center(center, student, teacher - center, momentum)
-
-
-def _centre_of_batch(center, student, teacher, momentum):
-    return teacher.mean(dim=0, keepdim=True)
-
-
-def _centre_one_number(center, student, teacher, momentum):
-    return momentum * center + (1 - momentum) * teacher.mean()
-
-
-def _centre_added(center, student, teacher, momentum):
-    return center + (1 - momentum) * teacher.mean(dim=0, keepdim=True)
-
-
 update_the_centre = Check(
     name="11.4 move the centre",
-    reference=new_center,
-    cases=_centres,
-    rights=(_centre_by_lerp, _centre_in_loop),
+    reference=new_center, cases=_centres, rights=(_centre_by_lerp, _centre_in_loop),
     wrongs=(
-        Wrong(
-            "momentum and its rest exchanged",
-            _centre_swapped,
-            "The two weights are exchanged: a momentum near 1 should keep the old centre, and yours throws most of it away. "
-            "momentum * center + (1 - momentum) * mean.",
-        ),
-        Wrong(
-            "taken from the student",
-            _centre_from_student,
-            "Your centre is an average of the student's logits. It is taken off the teacher's, so it must be what the "
-            "*teacher* says on average.",
-            also=(_centre_from_both,),
-        ),
-        Wrong(
-            "sum over pictures",
-            _centre_sum,
-            "You add the logits up over the batch, so the centre grows with it. Take the mean over pictures, dim=0.",
-        ),
-        Wrong(
-            "average of probabilities",
-            _centre_of_probabilities,
-            "You average probabilities. The centre is subtracted from logits, and so it is an average of logits: leave the "
-            "softmax out.",
-        ),
-        Wrong(
-            "average of centred logits",
-            _centre_of_centred,
-            "You subtract the old centre before averaging. Then the centre stops half way, since it is asked to explain only "
-            "what is left. Average the teacher's logits as they are.",
-        ),
-        Wrong(
-            "the batch alone",
-            _centre_of_batch,
-            "You return the mean of this batch; the old centre is forgotten. Mix the two: the momentum is the old one's share.",
-        ),
-        Wrong(
-            "one number for all answers",
-            _centre_one_number,
-            "You take one mean over pictures and answers. A softmax doesn't notice a number that is the same for all answers: "
-            "average over pictures alone, dim=0.",
-        ),
-        Wrong(
-            "nothing forgotten",
-            _centre_added,
-            "You add to the old centre without shrinking it, and it grows without end. The old one's share is the momentum.",
-        ),
+        Wrong("momentum and its rest exchanged",
+            lambda center, student, teacher, momentum: new_center(center, student, teacher, 1 - momentum), """
+            The two weights are exchanged: a momentum near 1 should keep the old centre, and yours throws most of it
+            away. momentum * center + (1 - momentum) * mean."""),
+        Wrong("taken from the student",
+            lambda center, student, teacher, momentum: new_center(center, teacher, student, momentum),
+            also=(_centre_from_both,), hint="""
+            Your centre is an average of the student's logits. It is taken off the teacher's, so it must be what the
+            *teacher* says on average."""),
+        Wrong("sum over pictures", change=("mean", "sum"), hint="""
+            You add the logits up over the batch, so the centre grows with it. Take the mean over pictures, dim=0."""),
+        Wrong("average of probabilities",
+            lambda center, student, teacher, momentum: new_center(center, student, teacher.softmax(dim=1), momentum), """
+            You average probabilities. The centre is subtracted from logits, and so it is an average of logits: leave
+            the softmax out."""),
+        Wrong("average of centred logits",
+            lambda center, student, teacher, momentum: new_center(center, student, teacher - center, momentum), """
+            You subtract the old centre before averaging. Then the centre stops half way, since it is asked to explain
+            only what is left. Average the teacher's logits as they are."""),
+        Wrong("the batch alone", change=("momentum * center + (1 - momentum) *", ""), hint="""
+            You return the mean of this batch; the old centre is forgotten. Mix the two: the momentum is the old one's
+            share."""),
+        Wrong("one number for all answers", change=("dim=0, keepdim=True", ""), hint="""
+            You take one mean over pictures and answers. A softmax doesn't notice a number that is the same for all
+            answers: average over pictures alone, dim=0."""),
+        Wrong("nothing forgotten", change=("momentum *", ""), hint="""
+            You add to the old centre without shrinking it, and it grows without end. The old one's share is the
+            momentum."""),
     ),
     hints=(
-        "A moving average: the old value keeps a large share, the new measurement gets the rest. Of whose logits, and along "
-        "which axis, is the measurement?",
+        """A moving average: the old value keeps a large share, the new measurement gets the rest. Of whose logits,
+        and along which axis, is the measurement?""",
         "The measurement is teacher.mean(dim=0, keepdim=True), (1, K). The old centre's share is the momentum.",
         "momentum * center + (1 - momentum) * teacher.mean(dim=0, keepdim=True)",
     ),
-)
-
-
-# --- 11.5 the teacher --------------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def next_teacher(teacher: Tensor, student: Tensor, progress: float, start: float) -> Tensor:
@@ -695,71 +473,38 @@ _next_whole_cosine = _next_by(lambda progress, start: 1 - (1 - start) * (1 + mat
 _next_no_pi = _next_by(lambda progress, start: 1 - (1 - start) * (1 + math.cos(progress)) / 2)
 
 
-def _next_wrong_way(teacher, student, progress, start):
-    return next_teacher(student, teacher, progress, start)
-
-
-def _next_copies(teacher, student, progress, start):
-    return student.clone()
-
-
 follow_the_student = Check(
     name="11.5 a teacher that slows down",
-    reference=next_teacher,
-    cases=_weights,
-    rights=(_next_by_lerp, _next_by_torch),
+    reference=next_teacher, cases=_weights, rights=(_next_by_lerp, _next_by_torch),
     wrongs=(
-        Wrong(
-            "momentum the wrong way",
-            _next_wrong_way,
-            "Teacher and student are exchanged: with a momentum near 1 your teacher is nearly a copy of the student. The "
-            "momentum is the share of itself that the *teacher* keeps.",
-        ),
-        Wrong(
-            "momentum constant",
-            _next_constant,
-            "Your momentum stays at `start`. It rises to 1, so that the teacher comes to rest at the end.",
-        ),
-        Wrong(
-            "along a line",
-            _next_linear,
-            "Your momentum rises along a straight line. Half a cosine is asked for: slow at both ends, 1 - (1 - start) * (1 + "
-            "cos(pi * progress)) / 2.",
-        ),
-        Wrong(
-            "schedule backwards",
-            _next_backwards,
-            "Your momentum falls from 1 to `start`: the teacher would stand still at the start, when it has most to learn. It "
-            "is `start` at progress 0 and 1 at progress 1.",
-        ),
-        Wrong(
-            "down to zero",
-            _next_to_zero,
-            "Your momentum falls to 0, where the teacher copies the student: that is the learning rate's schedule. The "
-            "momentum rises to 1.",
-        ),
-        Wrong(
-            "angle",
-            _next_degrees,
-            "The angle is wrong: the cosine takes radians, and goes through half a turn, from 0 to pi.",
-            also=(_next_whole_cosine, _next_no_pi),
-        ),
-        Wrong(
-            "student copied",
-            _next_copies,
-            "You return the student. A teacher that is a copy can't be ahead: mix the two by the momentum.",
-        ),
+        Wrong("momentum the wrong way",
+            lambda teacher, student, progress, start: next_teacher(student, teacher, progress, start), """
+            Teacher and student are exchanged: with a momentum near 1 your teacher is nearly a copy of the student.
+            The momentum is the share of itself that the *teacher* keeps."""),
+        Wrong("momentum constant", _next_constant, """
+            Your momentum stays at `start`. It rises to 1, so that the teacher comes to rest at the end."""),
+        Wrong("along a line", _next_linear, """
+            Your momentum rises along a straight line. Half a cosine is asked for: slow at both ends, 1 - (1 - start)
+            * (1 + cos(pi * progress)) / 2."""),
+        Wrong("schedule backwards", _next_backwards, """
+            Your momentum falls from 1 to `start`: the teacher would stand still at the start, when it has most to
+            learn. It is `start` at progress 0 and 1 at progress 1."""),
+        Wrong("down to zero", _next_to_zero, """
+            Your momentum falls to 0, where the teacher copies the student: that is the learning rate's schedule. The
+            momentum rises to 1."""),
+        Wrong("angle", _next_degrees, also=(_next_whole_cosine, _next_no_pi), hint="""
+            The angle is wrong: the cosine takes radians, and goes through half a turn, from 0 to pi."""),
+        Wrong("student copied", lambda teacher, student, progress, start: student.clone(), """
+            You return the student. A teacher that is a copy can't be ahead: mix the two by the momentum."""),
     ),
     hints=(
-        "Two steps: what is the momentum at this progress, and how does it mix the two? Check progress 0 and progress 1 first.",
-        "(1 + cos(pi * progress)) / 2 falls from 1 to 0. The momentum is 1 minus that much of 1 - start. The teacher keeps this "
-        "share of itself.",
+        """Two steps: what is the momentum at this progress, and how does it mix the two? Check progress 0 and
+        progress 1 first.""",
+        """(1 + cos(pi * progress)) / 2 falls from 1 to 0. The momentum is 1 minus that much of 1 - start. The teacher
+        keeps this share of itself.""",
         "m = 1 - (1 - start) * (1 + math.cos(math.pi * progress)) / 2; m * teacher + (1 - m) * student",
     ),
-)
-
-
-# --- 11.6 attention inside ---------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def inside(maps: Tensor, masks: Tensor) -> Tensor:
@@ -805,120 +550,45 @@ def _covered(maps, masks):
     return (_patches(masks, maps.shape[1]) != 0).float().mean(dim=3)
 
 
-def _inside_not_normalized(maps, masks):
-    return (maps * _covered(maps, masks)).sum(dim=(1, 2))
-
-
-def _inside_by_batch(maps, masks):
-    return (maps * _covered(maps, masks)).sum(dim=(1, 2)) / maps.sum()
-
-
-def _inside_mean_weight(maps, masks):
-    covered = _covered(maps, masks)
-    return (maps * covered).sum(dim=(1, 2)) / covered.sum(dim=(1, 2))
-
-
-def _inside_divided_by_count(maps, masks):
-    return (maps * _covered(maps, masks)).mean(dim=(1, 2))
-
-
-def _inside_numbers(maps, masks):
-    mean = _patches(masks, maps.shape[1]).float().mean(dim=3)
-    return (maps * mean).sum(dim=(1, 2)) / maps.sum(dim=(1, 2))
-
-
-def _inside_first_thing(maps, masks):
-    return geometry.share_inside(maps, masks == 1)
-
-
-def _inside_ground(maps, masks):
-    return geometry.share_inside(maps, masks == 0)
-
-
-def _inside_any_pixel(maps, masks):
-    return (maps * (_covered(maps, masks) > 0)).sum(dim=(1, 2)) / maps.sum(dim=(1, 2))
-
-
-def _inside_majority(maps, masks):
-    return (maps * (_covered(maps, masks) > 0.5)).sum(dim=(1, 2)) / maps.sum(dim=(1, 2))
-
-
-def _inside_corner_pixel(maps, masks):
-    p = masks.shape[1] // maps.shape[1]
-    return (maps * (masks[:, ::p, ::p] != 0)).sum(dim=(1, 2)) / maps.sum(dim=(1, 2))
-
-
-def _inside_mean(maps, masks):
-    return inside(maps, masks).mean()
-
-
-def _inside_object_share(maps, masks):
-    return (masks != 0).float().mean(dim=(1, 2))
-
-
 share_on_the_things = Check(
     name="11.6 how much attention lies on the things",
-    reference=inside,
-    cases=_looks,
-    rights=(_inside_by_patches, _inside_by_pixels, _inside_in_loop),
+    reference=inside, cases=_looks, rights=(_inside_by_patches, _inside_by_pixels, _inside_in_loop),
     wrongs=(
-        Wrong(
-            "map not normalized",
-            _inside_not_normalized,
-            "You add up the map on the things, and don't divide by all of it. Part of the attention goes to the class token "
-            "itself, so a map doesn't sum to 1 by itself: divide by its own sum.",
-            also=(_inside_divided_by_count,),
-        ),
-        Wrong(
-            "normalized over the batch",
-            _inside_by_batch,
-            "You divide by the sum of all maps of the batch. Each map has a sum of its own: keep the first dimension, "
-            "sum(dim=(1, 2)).",
-        ),
-        Wrong(
-            "divided by the things' area",
-            _inside_mean_weight,
-            "You divide by the area of the things, which gives the mean attention there. The share is asked for: divide by the "
-            "whole map's sum.",
-        ),
-        Wrong(
-            "numbers of things as weights",
-            _inside_numbers,
-            "You use the numbers in the mask as weights, so that thing 2 counts double. Ask only whether there is one: "
-            "masks != 0.",
-        ),
-        Wrong(
-            "the first thing only",
-            _inside_first_thing,
-            "You count thing 1 alone. Everything that isn't 0 is a thing: masks != 0.",
-        ),
-        Wrong(
-            "ground instead of things",
-            _inside_ground,
-            "You measure the share on the ground: 0 is where nothing lies. Take masks != 0.",
-        ),
-        Wrong(
-            "patches all or nothing",
-            _inside_any_pixel,
-            "Your patches count wholly or not at all. A patch at an outline lies on the thing in part, and counts by that part: "
-            "the mean of masks != 0 over its pixels.",
-            also=(_inside_majority, _inside_corner_pixel),
-        ),
-        Wrong(
-            "mean over pictures",
-            _inside_mean,
-            "You return one number. One for each picture is asked for: sum over dim=(1, 2) alone.",
-        ),
-        Wrong(
-            "map ignored",
-            _inside_object_share,
-            "Your result is the area of the things and doesn't depend on the map. That is what a *uniform* map gets.",
-        ),
+        Wrong("map not normalized", lambda maps, masks: (maps * _covered(maps, masks)).sum(dim=(1, 2)),
+            also=(lambda maps, masks: (maps * _covered(maps, masks)).mean(dim=(1, 2)),), hint="""
+            You add up the map on the things, and don't divide by all of it. Part of the attention goes to the class
+            token itself, so a map doesn't sum to 1 by itself: divide by its own sum."""),
+        Wrong("normalized over the batch",
+            lambda maps, masks: (maps * _covered(maps, masks)).sum(dim=(1, 2)) / maps.sum(), """
+            You divide by the sum of all maps of the batch. Each map has a sum of its own: keep the first dimension,
+            sum(dim=(1, 2))."""),
+        Wrong("divided by the things' area", change=("return geometry.share_inside(maps, masks)",
+            "covered = _covered(maps, masks); return (maps * covered).sum(dim=(1, 2)) / covered.sum(dim=(1, 2))"), hint="""
+            You divide by the area of the things, which gives the mean attention there. The share is asked for: divide
+            by the whole map's sum."""),
+        Wrong("numbers of things as weights", change=("return geometry.share_inside(maps, masks)",
+            "mean = _patches(masks, maps.shape[1]).float().mean(dim=3); return (maps * mean).sum(dim=(1, 2)) / maps.sum(dim=(1, 2))"), hint="""
+            You use the numbers in the mask as weights, so that thing 2 counts double. Ask only whether there is one:
+            masks != 0."""),
+        Wrong("the first thing only", change=("maps, masks", "maps, masks == 1"), hint="""
+            You count thing 1 alone. Everything that isn't 0 is a thing: masks != 0."""),
+        Wrong("ground instead of things", change=("maps, masks", "maps, masks == 0"), hint="""
+            You measure the share on the ground: 0 is where nothing lies. Take masks != 0."""),
+        Wrong("patches all or nothing",
+            lambda maps, masks: (maps * (_covered(maps, masks) > 0)).sum(dim=(1, 2)) / maps.sum(dim=(1, 2)),
+            also=(lambda maps, masks: (maps * (_covered(maps, masks) > 0.5)).sum(dim=(1, 2)) / maps.sum(dim=(1, 2)),
+            ("return geometry.share_inside(maps, masks)", "p = masks.shape[1] // maps.shape[1]; return (maps * (masks[:, ::p, ::p] != 0)).sum(dim=(1, 2)) / maps.sum(dim=(1, 2))")), hint="""
+            Your patches count wholly or not at all. A patch at an outline lies on the thing in part, and counts by
+            that part: the mean of masks != 0 over its pixels."""),
+        Wrong("mean over pictures", lambda maps, masks: inside(maps, masks).mean(), """
+            You return one number. One for each picture is asked for: sum over dim=(1, 2) alone."""),
+        Wrong("map ignored", lambda maps, masks: (masks != 0).float().mean(dim=(1, 2)), """
+            Your result is the area of the things and doesn't depend on the map. That is what a *uniform* map gets."""),
     ),
     hints=(
         "The map is coarse and the mask is fine. What share of each patch lies on a thing?",
-        "covered = functional.adaptive_avg_pool2d((masks != 0).float(), s), (N, s, s): the part of each patch that is on a "
-        "thing. Weight the map by it, sum, and divide by the map's own sum.",
+        """covered = functional.adaptive_avg_pool2d((masks != 0).float(), s), (N, s, s): the part of each patch that
+        is on a thing. Weight the map by it, sum, and divide by the map's own sum.""",
         "(maps * covered).sum(dim=(1, 2)) / maps.sum(dim=(1, 2))",
     ),
-)
+)  # fmt: skip

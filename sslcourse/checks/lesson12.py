@@ -18,9 +18,6 @@ EXACT = Closeness(dtype="exact")
 NUMBER = Closeness(rtol=1e-4, atol=1e-6, dtype="any")
 
 
-# --- 12.1 a balanced draw ----------------------------------------------------------------------------------------
-
-
 def balanced_draw(labels: Tensor, dice: Tensor, k: int) -> Tensor:
     """labels int64 (N,), dice float (N,), k -> int64 (C * k,): of each class the k with the lowest dice, class after class."""
     chosen = []
@@ -61,26 +58,6 @@ def _draw_overall_sorted(labels, dice, k):
     return chosen[labels[chosen].argsort(stable=True)]
 
 
-def _draw_first(labels, dice, k):
-    return torch.cat([(labels == c).nonzero()[:k, 0] for c in labels.unique()])
-
-
-def _draw_highest(labels, dice, k):
-    return balanced_draw(labels, -dice, k)
-
-
-def _draw_places(labels, dice, k):
-    return torch.cat([dice[labels == c].argsort()[:k] for c in labels.unique()])
-
-
-def _draw_unordered(labels, dice, k):
-    return balanced_draw(labels, dice, k).sort().values
-
-
-def _draw_k_in_all(labels, dice, k):
-    return dice.argsort()[:k]
-
-
 def _draw_mask(labels, dice, k):
     mask = torch.zeros(len(labels), dtype=torch.bool)
     mask[balanced_draw(labels, dice, k)] = True
@@ -89,59 +66,39 @@ def _draw_mask(labels, dice, k):
 
 a_balanced_draw = Check(
     name="12.1 a balanced draw of labels",
-    reference=balanced_draw,
-    cases=_labelled,
-    rights=(_draw_by_sorting, _draw_in_loop),
+    reference=balanced_draw, cases=_labelled, rights=(_draw_by_sorting, _draw_in_loop),
     wrongs=(
-        Wrong(
-            "drawn from all together",
-            _draw_overall,
-            "You draw C * k pictures from all classes together: a frequent class gets many and a rare one perhaps none. Go "
-            "through the classes, and take k of each.",
-            also=(_draw_overall_sorted, _draw_k_in_all),
-        ),
-        Wrong(
-            "the first of each class",
-            _draw_first,
-            "You take the first k of each class in the order of the set, and the dice play no part: every seed gives the same "
-            "pictures. Take those with the lowest dice.",
-        ),
-        Wrong(
-            "the highest dice",
-            _draw_highest,
-            "You take the k with the *highest* dice of each class; the exercise asks for the lowest. (Both are fair draws. But "
-            "whoever wants to repeat yours has to know which.)",
-        ),
-        Wrong(
-            "places within the class",
-            _draw_places,
-            "Your numbers are places within a class: dice[labels == c].argsort() counts the members of the class from 0. "
-            "Turn them into numbers of pictures: members = (labels == c).nonzero()[:, 0], then members[...].",
-        ),
-        Wrong(
-            "order of the classes lost",
-            _draw_unordered,
-            "The pictures are the right ones, and you sorted their numbers at the end. Keep them class after class, the lowest "
-            "dice first: then the first pictures of a class with k + 1 are those with k.",
-        ),
-        Wrong(
-            "a mask",
-            _draw_mask,
-            "You return a mask, True for each chosen picture. Numbers of pictures are asked for, int64, class after class; a "
-            "mask can't hold that order.",
-        ),
+        Wrong("drawn from all together", _draw_overall,
+            also=(_draw_overall_sorted, lambda labels, dice, k: dice.argsort()[:k]), hint="""
+            You draw C * k pictures from all classes together: a frequent class gets many and a rare one perhaps none.
+            Go through the classes, and take k of each."""),
+        Wrong("the first of each class",
+            lambda labels, dice, k: torch.cat([(labels == c).nonzero()[:k, 0] for c in labels.unique()]), """
+            You take the first k of each class in the order of the set, and the dice play no part: every seed gives
+            the same pictures. Take those with the lowest dice."""),
+        Wrong("the highest dice", lambda labels, dice, k: balanced_draw(labels, -dice, k), """
+            You take the k with the *highest* dice of each class; the exercise asks for the lowest. (Both are fair
+            draws. But whoever wants to repeat yours has to know which.)"""),
+        Wrong("places within the class",
+            lambda labels, dice, k: torch.cat([dice[labels == c].argsort()[:k] for c in labels.unique()]), """
+            Your numbers are places within a class: dice[labels == c].argsort() counts the members of the class from
+            0. Turn them into numbers of pictures: members = (labels == c).nonzero()[:, 0], then members[...]."""),
+        Wrong("order of the classes lost", lambda labels, dice, k: balanced_draw(labels, dice, k).sort().values, """
+            The pictures are the right ones, and you sorted their numbers at the end. Keep them class after class, the
+            lowest dice first: then the first pictures of a class with k + 1 are those with k."""),
+        Wrong("a mask", _draw_mask, """
+            You return a mask, True for each chosen picture. Numbers of pictures are asked for, int64, class after
+            class; a mask can't hold that order."""),
     ),
     hints=(
-        "What must be true of the number of pictures of each class in the result? Then a loop over classes is a good beginning.",
-        "For class c, members = (labels == c).nonzero()[:, 0] are its pictures, and dice[members] their dice. argsort says in "
-        "which order to take them.",
+        """What must be true of the number of pictures of each class in the result? Then a loop over classes is a good
+        beginning.""",
+        """For class c, members = (labels == c).nonzero()[:, 0] are its pictures, and dice[members] their dice.
+        argsort says in which order to take them.""",
         "for each c in labels.unique(): chosen.append(members[dice[members].argsort()[:k]]); then torch.cat(chosen)",
     ),
     close=EXACT,
-)
-
-
-# --- 12.2 choose on validation -----------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def report(val: Tensor, test: Tensor) -> Tensor:
@@ -169,88 +126,30 @@ def _report_by_index(val, test):
     return test[torch.arange(len(val)), val.max(dim=1).indices]
 
 
-def _report_best_test(val, test):
-    return test.amax(dim=1)
-
-
-def _report_val(val, test):
-    return val.amax(dim=1)
-
-
-def _report_one_by_test(val, test):
-    return test[:, test.mean(dim=0).argmax()]
-
-
-def _report_one_by_val(val, test):
-    return test[:, val.mean(dim=0).argmax()]
-
-
-def _report_worst(val, test):
-    return test.gather(1, val.argmin(dim=1, keepdim=True)).squeeze(1)
-
-
-def _report_by_sum(val, test):
-    return test.gather(1, (val + test).argmax(dim=1, keepdim=True)).squeeze(1)
-
-
-def _report_number(val, test):
-    return val.argmax(dim=1)
-
-
-def _report_mean(val, test):
-    return report(val, test).mean()
-
-
-def _report_along_seeds(val, test):
-    return test.gather(0, val.argmax(dim=0, keepdim=True)).squeeze(0)
-
-
 choose_on_validation = Check(
     name="12.2 choose on validation, measure on test",
-    reference=report,
-    cases=_grids,
-    rights=(_report_in_loop, _report_by_index),
+    reference=report, cases=_grids, rights=(_report_in_loop, _report_by_index),
     wrongs=(
-        Wrong(
-            "chosen on test",
-            _report_best_test,
-            "You choose the variant that is best on test: that reports luck, and is too good. Choose by `val`, and read off `test` "
-            "at that place.",
-            also=(_report_one_by_test, _report_by_sum),
-        ),
-        Wrong(
-            "validation reported",
-            _report_val,
-            "You report the validation accuracy of the chosen variant. It was chosen for being high there, so it is too good as "
-            "well. Report `test` at the same place.",
-        ),
-        Wrong(
-            "one variant for all seeds",
-            _report_one_by_val,
-            "You choose one variant for all seeds, by the mean over them. That is honest, too, but not what is asked: each seed "
-            "chooses for itself, as if it were the only one, so that the choice's own luck is in the spread.",
-        ),
-        Wrong(
-            "the worst chosen",
-            _report_worst,
-            "You take the variant that is *worst* on validation. argmin is for losses; accuracies want argmax.",
-        ),
-        Wrong(
-            "the number of the variant",
-            _report_number,
-            "You return which variant was chosen, and not what it achieves: look up `test` there.",
-        ),
-        Wrong(
-            "seeds averaged",
-            _report_mean,
-            "The mean alone is a single number, and the spread over seeds is gone. Return one value per seed, (S,).",
-        ),
-        Wrong(
-            "along the wrong dimension",
-            _report_along_seeds,
-            "You choose among seeds, for each variant: that is 'the best seed'. Rows are seeds and columns are variants: "
-            "argmax(dim=1).",
-        ),
+        Wrong("chosen on test", lambda val, test: test.amax(dim=1),
+            also=(lambda val, test: test[:, test.mean(dim=0).argmax()], (", val", ", (val + test)")), hint="""
+            You choose the variant that is best on test: that reports luck, and is too good. Choose by `val`, and read
+            off `test` at that place."""),
+        Wrong("validation reported", lambda val, test: val.amax(dim=1), """
+            You report the validation accuracy of the chosen variant. It was chosen for being high there, so it is too
+            good as well. Report `test` at the same place."""),
+        Wrong("one variant for all seeds", lambda val, test: test[:, val.mean(dim=0).argmax()], """
+            You choose one variant for all seeds, by the mean over them. That is honest, too, but not what is asked:
+            each seed chooses for itself, as if it were the only one, so that the choice's own luck is in the spread."""),
+        Wrong("the worst chosen", change=("argmax", "argmin"), hint="""
+            You take the variant that is *worst* on validation. argmin is for losses; accuracies want argmax."""),
+        Wrong("the number of the variant", lambda val, test: val.argmax(dim=1), """
+            You return which variant was chosen, and not what it achieves: look up `test` there."""),
+        Wrong("seeds averaged", lambda val, test: report(val, test).mean(), """
+            The mean alone is a single number, and the spread over seeds is gone. Return one value per seed, (S,)."""),
+        Wrong("along the wrong dimension",
+            lambda val, test: test.gather(0, val.argmax(dim=0, keepdim=True)).squeeze(0), """
+            You choose among seeds, for each variant: that is 'the best seed'. Rows are seeds and columns are
+            variants: argmax(dim=1)."""),
     ),
     hints=(
         "Which of the two tables may influence the choice? And which one may be read once the choice is made?",
@@ -258,10 +157,7 @@ choose_on_validation = Check(
         "test[torch.arange(len(val)), val.argmax(dim=1)]",
     ),
     close=NUMBER,
-)
-
-
-# --- 12.3 learning rates by layer --------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def rate_of(name: str, base: float, decay: float) -> float:
@@ -309,30 +205,6 @@ def _depth(name):
     return 5 if name.startswith("head.") else int(found[1]) if found else 0
 
 
-def _rate_reversed(name, base, decay):
-    return base * decay ** _depth(name)
-
-
-def _rate_last_stage_full(name, base, decay):
-    return base * decay ** max(0, 4 - _depth(name))
-
-
-def _rate_head_decayed(name, base, decay):
-    return base * decay ** (6 - _depth(name))
-
-
-def _rate_linear(name, base, decay):
-    return base * max(0.0, 1 - (1 - decay) * (5 - _depth(name)))
-
-
-def _rate_multiplied(name, base, decay):
-    return base * (decay * (5 - _depth(name)) if _depth(name) < 5 else 1.0)
-
-
-def _rate_one_factor(name, base, decay):
-    return base if _depth(name) == 5 else base * decay
-
-
 def _rate_first_digit(name, base, decay):
     found = re.search(r"(\d+)", name)
     return base if name.startswith("head.") else base * decay ** (5 - int(found[1]))
@@ -345,63 +217,40 @@ def _rate_stem_kept_out(name, base, decay):
 
 layerwise_rates = Check(
     name="12.3 a learning rate for each layer",
-    reference=rate_of,
-    cases=_parameters,
-    rights=(_rate_by_table, _rate_in_loop),
+    reference=rate_of, cases=_parameters, rights=(_rate_by_table, _rate_in_loop),
     wrongs=(
-        Wrong(
-            "early layers fastest",
-            _rate_reversed,
-            "The order is reversed: your stem moves fastest and the head slowest. The head begins knowing nothing and has to move far; "
-            "each step *away from the head* multiplies by decay.",
-        ),
-        Wrong(
-            "last stage at the full rate",
-            _rate_last_stage_full,
-            "Stage 4 gets the full rate, as the head does. The head alone has `base`; stage 4 is one step away from it, so it "
-            "gets base * decay.",
-        ),
-        Wrong(
-            "head decayed",
-            _rate_head_decayed,
-            "Everything is multiplied once too often: the head is 0 steps away from itself, and gets `base`.",
-        ),
-        Wrong(
-            "linear in the depth",
-            _rate_linear,
-            "Your rates fall by the same amount at each step, and reach zero. They should fall by the same *factor*: "
-            "base * decay ** steps.",
-            also=(_rate_multiplied,),
-        ),
-        Wrong(
-            "one factor for the backbone",
-            _rate_one_factor,
-            "The whole backbone has one rate. Each stage should have its own: the power of decay is the number of steps from the "
-            "head.",
-        ),
-        Wrong(
-            "conv1 taken for stage 1",
-            _rate_first_digit,
-            "You take the first digit in the name for the stage. In backbone.trunk.conv1.weight it belongs to conv1, which is the "
-            "stem, depth 0. Look for `layer` followed by a digit.",
-        ),
-        Wrong(
-            "stem at the full rate",
-            _rate_stem_kept_out,
-            "The stem gets the full rate. It is the farthest from the head, five steps, and should move least.",
-        ),
+        Wrong("early layers fastest", lambda name, base, decay: base * decay ** _depth(name), """
+            The order is reversed: your stem moves fastest and the head slowest. The head begins knowing nothing and
+            has to move far; each step *away from the head* multiplies by decay."""),
+        Wrong("last stage at the full rate", lambda name, base, decay: base * decay ** max(0, 4 - _depth(name)), """
+            Stage 4 gets the full rate, as the head does. The head alone has `base`; stage 4 is one step away from it,
+            so it gets base * decay."""),
+        Wrong("head decayed", lambda name, base, decay: base * decay ** (6 - _depth(name)), """
+            Everything is multiplied once too often: the head is 0 steps away from itself, and gets `base`."""),
+        Wrong("linear in the depth",
+            lambda name, base, decay: base * max(0.0, 1 - (1 - decay) * (5 - _depth(name))),
+            also=(lambda name, base, decay: base * (decay * (5 - _depth(name)) if _depth(name) < 5 else 1.0),), hint="""
+            Your rates fall by the same amount at each step, and reach zero. They should fall by the same *factor*:
+            base * decay ** steps."""),
+        Wrong("one factor for the backbone",
+            lambda name, base, decay: base if _depth(name) == 5 else base * decay, """
+            The whole backbone has one rate. Each stage should have its own: the power of decay is the number of steps
+            from the head."""),
+        Wrong("conv1 taken for stage 1", _rate_first_digit, """
+            You take the first digit in the name for the stage. In backbone.trunk.conv1.weight it belongs to conv1,
+            which is the stem, depth 0. Look for `layer` followed by a digit."""),
+        Wrong("stem at the full rate", _rate_stem_kept_out, """
+            The stem gets the full rate. It is the farthest from the head, five steps, and should move least."""),
     ),
     hints=(
         "Count steps from the head: the head 0, stage 4 one, stage 3 two, ... and the stem?",
-        "re.search(r'layer(\\d+)\\.', name) finds the stage; where it finds nothing, the parameter is of the head (its name "
-        "begins with 'head.') or of the stem.",
+        (
+            "re.search(r'layer(\\d+)\\.', name) finds the stage; where it finds nothing, the parameter is of the "
+            "head (its name begins with 'head.') or of the stem."),
         "depth = 5 for the head, the stage's number, 0 for the stem; base * decay ** (5 - depth)",
     ),
     close=Closeness(rtol=1e-6, atol=1e-12, dtype="any"),
-)
-
-
-# --- 12.4 balanced accuracy --------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def balanced_accuracy(predicted: Tensor, labels: Tensor) -> float:
@@ -429,10 +278,6 @@ def _balanced_by_counting(predicted, labels):
     right = torch.bincount(labels[predicted == labels], minlength=int(labels.max()) + 1)
     there = torch.bincount(labels)
     return (right[there > 0] / there[there > 0]).mean().item()
-
-
-def _balanced_plain(predicted, labels):
-    return (predicted == labels).float().mean().item()
 
 
 def _balanced_precision(predicted, labels):
@@ -472,62 +317,37 @@ def _balanced_chance_taken_off(predicted, labels):
 
 macro_average = Check(
     name="12.4 balanced accuracy",
-    reference=balanced_accuracy,
-    cases=_answers,
-    rights=(_balanced_by_sklearn, _balanced_by_counting),
+    reference=balanced_accuracy, cases=_answers, rights=(_balanced_by_sklearn, _balanced_by_counting),
     wrongs=(
-        Wrong(
-            "plain accuracy",
-            _balanced_plain,
-            "That is plain accuracy: each picture counts the same, so the frequent class decides. Each *class* should count the "
-            "same: the share found of each, then their mean.",
-        ),
-        Wrong(
-            "precision in place of recall",
-            _balanced_precision,
-            "You take, of the pictures *called* c, the share that are c: precision. Asked for is, of the pictures that *are* c, the "
-            "share found: select by labels == c.",
-            also=(_balanced_precision_all,),
-        ),
-        Wrong(
-            "an absent class counts as zero",
-            _balanced_absent_zero,
-            "A class without a single picture counts as a failure, with 0. Nothing of it could be found: average over the classes "
-            "that occur in `labels`.",
-        ),
-        Wrong(
-            "an absent class gives nan",
-            _balanced_absent_nan,
-            "A class without a single picture gives nan (the mean of nothing), and that spreads to the average. Go over "
-            "labels.unique() alone.",
-        ),
-        Wrong(
-            "true negatives counted",
-            _balanced_binary,
-            "For each class you also count the pictures that rightly are *not* called c. With many classes nearly all of them are, "
-            "so that this is high for anybody. Only the pictures of class c count.",
-        ),
-        Wrong(
-            "the worst class",
-            _balanced_rarest,
-            "That is the share found of the worst class, which is worth knowing, too. Here the mean over classes is asked for.",
-        ),
-        Wrong(
-            "chance taken off",
-            _balanced_chance_taken_off,
-            "You scaled it so that guessing has 0 (adjusted=True). The mean of the shares itself is asked for.",
-        ),
+        Wrong("plain accuracy", lambda predicted, labels: (predicted == labels).float().mean().item(), """
+            That is plain accuracy: each picture counts the same, so the frequent class decides. Each *class* should
+            count the same: the share found of each, then their mean."""),
+        Wrong("precision in place of recall", _balanced_precision, also=(_balanced_precision_all,), hint="""
+            You take, of the pictures *called* c, the share that are c: precision. Asked for is, of the pictures that
+            *are* c, the share found: select by labels == c."""),
+        Wrong("an absent class counts as zero", _balanced_absent_zero, """
+            A class without a single picture counts as a failure, with 0. Nothing of it could be found: average over
+            the classes that occur in `labels`."""),
+        Wrong("an absent class gives nan", _balanced_absent_nan, """
+            A class without a single picture gives nan (the mean of nothing), and that spreads to the average. Go over
+            labels.unique() alone."""),
+        Wrong("true negatives counted", _balanced_binary, """
+            For each class you also count the pictures that rightly are *not* called c. With many classes nearly all
+            of them are, so that this is high for anybody. Only the pictures of class c count."""),
+        Wrong("the worst class", _balanced_rarest, """
+            That is the share found of the worst class, which is worth knowing, too. Here the mean over classes is
+            asked for."""),
+        Wrong("chance taken off", _balanced_chance_taken_off, """
+            You scaled it so that guessing has 0 (adjusted=True). The mean of the shares itself is asked for."""),
     ),
     hints=(
         "Take one class. Of the pictures that really are of it, how many are called so?",
-        "predicted[labels == c] == c says, for the pictures of class c, which were found. Go over the classes in labels.unique().",
+        """predicted[labels == c] == c says, for the pictures of class c, which were found. Go over the classes in
+        labels.unique().""",
         "torch.stack([(predicted[labels == c] == c).float().mean() for c in labels.unique()]).mean().item()",
     ),
     close=NUMBER,
-)
-
-
-# --- 12.5 weighted kNN -------------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def knn_shares(bank: Tensor, labels: Tensor, queries: Tensor, classes: int, k: int, temperature: float) -> Tensor:
@@ -632,75 +452,44 @@ def _knn_not_shares(bank, labels, queries, classes, k, temperature):
 
 weighted_knn = Check(
     name="12.5 weighted kNN",
-    reference=knn_shares,
-    cases=_banks,
-    rights=(_knn_in_loop, _knn_by_softmax),
+    reference=knn_shares, cases=_banks, rights=(_knn_in_loop, _knn_by_softmax),
     wrongs=(
-        Wrong(
-            "features not normalized",
-            _knn_not_normalized,
-            "You take scalar products of features as they are: long vectors win, whatever their direction. Bring both, bank and "
-            "queries, to length 1 first.",
-            also=(_knn_bank_not_normalized,),
-        ),
-        Wrong(
-            "votes unweighted",
-            _knn_unweighted,
-            "All k neighbours have the same vote. The near ones should count more: exp(cosine / temperature).",
-        ),
-        Wrong(
-            "no temperature",
-            _knn_no_temperature,
-            "Your weights are exp(cosine), without the temperature: between -1 and 1 that hardly tells near from far. Divide the "
-            "cosine by it before the exponential.",
-        ),
-        Wrong(
-            "multiplied by the temperature",
-            _knn_temperature_multiplied,
-            "You multiply by the temperature, so that a small one makes all votes alike. Divide by it: a small one lets the "
-            "nearest decide.",
-        ),
-        Wrong(
-            "everybody votes",
-            _knn_all_vote,
-            "All pictures of the bank vote, and k plays no part. Take the k largest cosines of each row: topk(k, dim=1).",
-        ),
-        Wrong(
-            "the nearest left out",
-            _knn_first_left_out,
-            "You leave the nearest out, as if each question were in the bank. These aren't: the bank holds labelled training "
-            "pictures, and the questions are others. (Where they are the same pictures, leaving out is right.)",
-        ),
-        Wrong(
-            "the farthest vote",
-            _knn_farthest,
-            "The k *farthest* vote: a large cosine means near. With a distance the smallest are the nearest; with a cosine the "
-            "largest.",
-        ),
-        Wrong(
-            "one vote per class",
-            _knn_last_vote_counts,
-            "Where two neighbours share a class, one of their votes is lost: votes[labels] += weights writes one value per place, "
-            "even if a place occurs twice. Use scatter_add_, or a loop.",
-        ),
-        Wrong(
-            "votes, not shares",
-            _knn_not_shares,
-            "These are sums of votes, and shares are asked for: divide each row by its sum.",
-        ),
+        Wrong("features not normalized", _knn_not_normalized, also=(_knn_bank_not_normalized,), hint="""
+            You take scalar products of features as they are: long vectors win, whatever their direction. Bring both,
+            bank and queries, to length 1 first."""),
+        Wrong("votes unweighted", _knn_unweighted, """
+            All k neighbours have the same vote. The near ones should count more: exp(cosine / temperature)."""),
+        Wrong("no temperature", _knn_no_temperature, """
+            Your weights are exp(cosine), without the temperature: between -1 and 1 that hardly tells near from far.
+            Divide the cosine by it before the exponential."""),
+        Wrong("multiplied by the temperature", _knn_temperature_multiplied, """
+            You multiply by the temperature, so that a small one makes all votes alike. Divide by it: a small one lets
+            the nearest decide."""),
+        Wrong("everybody votes", _knn_all_vote, """
+            All pictures of the bank vote, and k plays no part. Take the k largest cosines of each row: topk(k,
+            dim=1)."""),
+        Wrong("the nearest left out", _knn_first_left_out, """
+            You leave the nearest out, as if each question were in the bank. These aren't: the bank holds labelled
+            training pictures, and the questions are others. (Where they are the same pictures, leaving out is right.)"""),
+        Wrong("the farthest vote", _knn_farthest, """
+            The k *farthest* vote: a large cosine means near. With a distance the smallest are the nearest; with a
+            cosine the largest."""),
+        Wrong("one vote per class", _knn_last_vote_counts, """
+            Where two neighbours share a class, one of their votes is lost: votes[labels] += weights writes one value
+            per place, even if a place occurs twice. Use scatter_add_, or a loop."""),
+        Wrong("votes, not shares", _knn_not_shares, """
+            These are sums of votes, and shares are asked for: divide each row by its sum."""),
     ),
     hints=(
-        "Do it for one query first, in a loop: its cosine with each picture of the bank, the k largest, a vote for each.",
-        "Normalized, the cosines are one matrix product, (M, N). topk gives values and places, (M, k); labels[index] are the "
-        "classes that they vote for; scatter_add_ sums the votes.",
-        "votes = torch.zeros(len(queries), classes).scatter_add_(1, labels[index], (nearest / temperature).exp()); then divide "
-        "by votes.sum(dim=1, keepdim=True)",
+        """Do it for one query first, in a loop: its cosine with each picture of the bank, the k largest, a vote for
+        each.""",
+        """Normalized, the cosines are one matrix product, (M, N). topk gives values and places, (M, k); labels[index]
+        are the classes that they vote for; scatter_add_ sums the votes.""",
+        """votes = torch.zeros(len(queries), classes).scatter_add_(1, labels[index], (nearest / temperature).exp());
+        then divide by votes.sum(dim=1, keepdim=True)""",
     ),
     close=NUMBER,
-)
-
-
-# --- 12.6 the paired interval ------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def paired_interval(a: list[float], b: list[float]) -> tuple[float, float]:
@@ -801,71 +590,38 @@ def _interval_df(a, b):
     return _around(d, stats.t.ppf(0.975, len(d)) * d.std(ddof=1) / math.sqrt(len(d)))
 
 
-def _interval_reversed(a, b):
-    return paired_interval(b, a)
-
-
 the_paired_interval = Check(
     name="12.6 the paired interval",
-    reference=paired_interval,
-    cases=_runs,
-    rights=(_interval_by_scipy, _interval_by_t),
+    reference=paired_interval, cases=_runs, rights=(_interval_by_scipy, _interval_by_t),
     wrongs=(
-        Wrong(
-            "unpaired",
-            _interval_unpaired,
-            "Your interval isn't paired: it takes the scatter of a and the scatter of b, and shared luck stays in both. Take the "
-            "differences seed by seed first, and only their scatter.",
-            also=(_interval_pooled, _interval_added, _interval_hypot),
-        ),
-        Wrong(
-            "n in place of n - 1",
-            _interval_n,
-            "You divide by n in the standard deviation (NumPy's default). The mean was fitted to the same n differences, so divide "
-            "by n - 1: std(ddof=1).",
-        ),
-        Wrong(
-            "z in place of t",
-            _interval_z,
-            "You take 1.96, the quantile of a normal distribution whose spread is known. Yours is estimated from a few "
-            "differences: take Student's t with n - 1 degrees of freedom, 2.78 for n = 5.",
-            also=(_interval_z_exact,),
-        ),
-        Wrong(
-            "deviation in place of error",
-            _interval_deviation,
-            "You use the standard deviation, which says how far single differences scatter. The mean of n scatters less: divide by "
-            "sqrt(n).",
-        ),
-        Wrong(
-            "one deviation or error",
-            _interval_one_error,
-            "Mean ± one standard error, or deviation, is no 95% interval: multiply the standard error by the t quantile, "
-            "stats.t.ppf(0.975, n - 1).",
-            also=(_interval_one_deviation,),
-        ),
-        Wrong(
-            "one-sided quantile",
-            _interval_one_sided,
-            "You take the 95% quantile, which leaves 5% out on *each* side, 10% together. For a two-sided 95% interval it is "
-            "ppf(0.975, ...).",
-        ),
-        Wrong(
-            "degrees of freedom",
-            _interval_df,
-            "Your t quantile has n degrees of freedom. One was spent on the mean: n - 1.",
-        ),
-        Wrong(
-            "b minus a",
-            _interval_reversed,
-            "Your signs are reversed: that is b - a, and a - b is asked for.",
-        ),
+        Wrong("unpaired", _interval_unpaired, also=(_interval_pooled, _interval_added, _interval_hypot), hint="""
+            Your interval isn't paired: it takes the scatter of a and the scatter of b, and shared luck stays in both.
+            Take the differences seed by seed first, and only their scatter."""),
+        Wrong("n in place of n - 1", _interval_n, """
+            You divide by n in the standard deviation (NumPy's default). The mean was fitted to the same n
+            differences, so divide by n - 1: std(ddof=1)."""),
+        Wrong("z in place of t", _interval_z, also=(_interval_z_exact,), hint="""
+            You take 1.96, the quantile of a normal distribution whose spread is known. Yours is estimated from a few
+            differences: take Student's t with n - 1 degrees of freedom, 2.78 for n = 5."""),
+        Wrong("deviation in place of error", _interval_deviation, """
+            You use the standard deviation, which says how far single differences scatter. The mean of n scatters
+            less: divide by sqrt(n)."""),
+        Wrong("one deviation or error", _interval_one_error, also=(_interval_one_deviation,), hint="""
+            Mean ± one standard error, or deviation, is no 95% interval: multiply the standard error by the t
+            quantile, stats.t.ppf(0.975, n - 1)."""),
+        Wrong("one-sided quantile", _interval_one_sided, """
+            You take the 95% quantile, which leaves 5% out on *each* side, 10% together. For a two-sided 95% interval
+            it is ppf(0.975, ...)."""),
+        Wrong("degrees of freedom", _interval_df, """
+            Your t quantile has n degrees of freedom. One was spent on the mean: n - 1."""),
+        Wrong("b minus a", lambda a, b: paired_interval(b, a), """
+            Your signs are reversed: that is b - a, and a - b is asked for."""),
     ),
     hints=(
         "Which n numbers is the interval about? Not 2n: the same seed belongs together.",
-        "d = a - b, seed by seed; its mean; its standard deviation with n - 1; divided by sqrt(n) that is the standard error; "
-        "times a quantile.",
+        """d = a - b, seed by seed; its mean; its standard deviation with n - 1; divided by sqrt(n) that is the
+        standard error; times a quantile.""",
         "half = stats.t.ppf(0.975, n - 1) * d.std(ddof=1) / math.sqrt(n); (d.mean() - half, d.mean() + half)",
     ),
     close=Closeness(rtol=1e-6, atol=1e-9, dtype="any"),
-)
+)  # fmt: skip

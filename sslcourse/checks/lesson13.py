@@ -14,8 +14,6 @@ from sslcourse.checks.framework import Check, Wrong
 
 EXACT = Closeness(rtol=0, atol=0, dtype="kind")
 
-# --- 13.1 support and query --------------------------------------------------------------------------------------
-
 
 def support_and_query(
     labels: Tensor, order: Tensor, classes: Tensor, shots: int, queries: int
@@ -119,80 +117,47 @@ def _sets_first_classes(labels, order, classes, shots, queries):
 
 draw_an_episode = Check(
     name="13.1 draw an episode",
-    reference=support_and_query,
-    cases=_sets,
-    rights=(_sets_in_loop, _sets_by_split),
+    reference=support_and_query, cases=_sets, rights=(_sets_in_loop, _sets_by_split),
     wrongs=(
-        Wrong(
-            "support leaks into the query",
-            _sets_by(_leak),
-            "Support images are among the queries: both begin at the first image of the class. A picture that was given with its "
-            "label is no question any more. Begin the queries after the support: [shots : shots + queries].",
-        ),
-        Wrong(
-            "one image leaks",
-            _sets_by(_leak_by_one),
-            "The last image of each support is the first query as well. A slice ends before its end: the queries begin at "
-            "`shots`, not at `shots - 1`.",
-        ),
-        Wrong(
-            "order ignored",
-            _sets_by(_unshuffled),
-            "You take the images as the set has them, and `order` changes nothing: every episode would hold the same pictures. "
-            "Go through the images as `order` says.",
-        ),
-        Wrong(
-            "places instead of images",
-            _sets_by(_places),
-            "You return places in `order`; an image's number is what lies there: order[place].",
-        ),
-        Wrong(
-            "labels of other images",
-            _sets_by(_unmatched),
-            "labels == c is a mask over images, and you apply it to places in `order`: the images that you get are of any class. "
-            "labels[order] == c is the mask over places.",
-        ),
-        Wrong(
-            "queries before support",
-            _sets_by(_query_first),
-            "You give the first images of a class to the query. Here the support comes first: with more shots it would "
-            "otherwise be drawn from other images than the exercise says.",
-        ),
-        Wrong(
-            "queries from the end",
-            _sets_by(_from_the_end),
-            "You take the queries from the end of each class. They should follow the support at once: from the end they meet the "
-            "support as soon as a class is small.",
-        ),
-        Wrong(
-            "classes sorted",
-            _sets_sorted,
-            "Your rows are in ascending order of class; row n belongs to classes[n], in the order given, or the labels 0..N-1 "
-            "mean other classes than the caller thinks.",
-        ),
-        Wrong(
-            "the first classes",
-            _sets_first_classes,
-            "You draw classes 0..N-1 of the set. The episode's classes are those in `classes`: row n holds images of classes[n].",
-        ),
-        Wrong(
-            "flat",
-            _sets_flat,
-            "The images are right, and the shape isn't: a row for each class, so support (N, shots) and query (N, queries).",
-        ),
+        Wrong("support leaks into the query", _sets_by(_leak), """
+            Support images are among the queries: both begin at the first image of the class. A picture that was given
+            with its label is no question any more. Begin the queries after the support: [shots : shots + queries]."""),
+        Wrong("one image leaks", _sets_by(_leak_by_one), """
+            The last image of each support is the first query as well. A slice ends before its end: the queries begin
+            at `shots`, not at `shots - 1`."""),
+        Wrong("order ignored", _sets_by(_unshuffled), """
+            You take the images as the set has them, and `order` changes nothing: every episode would hold the same
+            pictures. Go through the images as `order` says."""),
+        Wrong("places instead of images", _sets_by(_places), """
+            You return places in `order`; an image's number is what lies there: order[place]."""),
+        Wrong("labels of other images", _sets_by(_unmatched), """
+            labels == c is a mask over images, and you apply it to places in `order`: the images that you get are of
+            any class. labels[order] == c is the mask over places."""),
+        Wrong("queries before support", _sets_by(_query_first), """
+            You give the first images of a class to the query. Here the support comes first: with more shots it would
+            otherwise be drawn from other images than the exercise says."""),
+        Wrong("queries from the end", _sets_by(_from_the_end), """
+            You take the queries from the end of each class. They should follow the support at once: from the end they
+            meet the support as soon as a class is small."""),
+        Wrong("classes sorted", _sets_sorted, """
+            Your rows are in ascending order of class; row n belongs to classes[n], in the order given, or the labels
+            0..N-1 mean other classes than the caller thinks."""),
+        Wrong("the first classes", _sets_first_classes, """
+            You draw classes 0..N-1 of the set. The episode's classes are those in `classes`: row n holds images of
+            classes[n]."""),
+        Wrong("flat", _sets_flat, """
+            The images are right, and the shape isn't: a row for each class, so support (N, shots) and query (N,
+            queries)."""),
     ),
     hints=(
         "Take one class. Which of its images come first as you go through `order`?",
-        "labels[order] are the labels as they come. order[labels[order] == c] are the images of class c, in that order: the first "
-        "`shots` are its support, and the next `queries` its queries.",
-        "rows = [order[labels[order] == c] for c in classes]; torch.stack([r[:shots] for r in rows]), "
-        "torch.stack([r[shots : shots + queries] for r in rows])",
+        """labels[order] are the labels as they come. order[labels[order] == c] are the images of class c, in that
+        order: the first `shots` are its support, and the next `queries` its queries.""",
+        """rows = [order[labels[order] == c] for c in classes]; torch.stack([r[:shots] for r in rows]),
+        torch.stack([r[shots : shots + queries] for r in rows])""",
     ),
     close=EXACT,
-)
-
-
-# --- 13.2 labels within the episode ------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def relabel(labels: Tensor, classes: Tensor) -> Tensor:
@@ -220,26 +185,6 @@ def _relabel_by_table(labels, classes):
     return table[labels]
 
 
-def _relabel_not(labels, classes):
-    return labels.clone()
-
-
-def _relabel_sorted(labels, classes):
-    return torch.searchsorted(classes.sort().values, labels)
-
-
-def _relabel_unique(labels, classes):
-    return labels.unique(return_inverse=True)[1]
-
-
-def _relabel_from_one(labels, classes):
-    return relabel(labels, classes) + 1
-
-
-def _relabel_modulo(labels, classes):
-    return labels % len(classes)
-
-
 def _relabel_by_appearance(labels, classes):
     seen: list[int] = []
     for c in labels.tolist():
@@ -248,70 +193,38 @@ def _relabel_by_appearance(labels, classes):
     return torch.tensor([seen.index(c) for c in labels.tolist()])
 
 
-def _relabel_one_hot(labels, classes):
-    return (labels[:, None] == classes).long()
-
-
-def _relabel_minimum(labels, classes):
-    return labels - classes.min()
-
-
 labels_within = Check(
     name="13.2 labels within an episode",
-    reference=relabel,
-    cases=_relabelled,
-    rights=(_relabel_by_dict, _relabel_by_table),
+    reference=relabel, cases=_relabelled, rights=(_relabel_by_dict, _relabel_by_table),
     wrongs=(
-        Wrong(
-            "labels not remapped",
-            _relabel_not,
-            "These are still the classes of the whole set. A head with N outputs has no output 7 when N is 3: within an episode "
-            "classes are called 0..N-1.",
-        ),
-        Wrong(
-            "numbered by size",
-            _relabel_sorted,
-            "You number the classes in ascending order. Class n of the episode is classes[n], as given: prototypes and scores "
-            "come in that order, and would be read as other classes'.",
-            also=(_relabel_unique,),
-        ),
-        Wrong(
-            "counted from one", _relabel_from_one, "Your classes are 1..N; the first is 0, as everywhere in PyTorch."
-        ),
-        Wrong(
-            "remainder",
-            _relabel_modulo,
-            "A remainder gives two classes the same name as soon as they differ by N: look each one up in `classes`.",
-        ),
-        Wrong(
-            "numbered by appearance",
-            _relabel_by_appearance,
-            "You number the classes as they appear in `labels`, so that the queries, in another order, would get other names "
-            "than the support. `classes` says which comes first.",
-        ),
-        Wrong(
-            "shifted",
-            _relabel_minimum,
-            "You take the smallest class off. That is enough only where the classes have no gaps and come in order; here they "
-            "are any classes, in any order.",
-        ),
-        Wrong(
-            "one column per class",
-            _relabel_one_hot,
-            "That is a table of ones and zeros, (M, N). Asked for is the number of the column where the one stands.",
-        ),
+        Wrong("labels not remapped", lambda labels, classes: labels.clone(), """
+            These are still the classes of the whole set. A head with N outputs has no output 7 when N is 3: within an
+            episode classes are called 0..N-1."""),
+        Wrong("numbered by size", lambda labels, classes: torch.searchsorted(classes.sort().values, labels),
+            also=(lambda labels, classes: labels.unique(return_inverse=True)[1],), hint="""
+            You number the classes in ascending order. Class n of the episode is classes[n], as given: prototypes and
+            scores come in that order, and would be read as other classes'."""),
+        Wrong("counted from one", lambda labels, classes: relabel(labels, classes) + 1, """
+            Your classes are 1..N; the first is 0, as everywhere in PyTorch."""),
+        Wrong("remainder", lambda labels, classes: labels % len(classes), """
+            A remainder gives two classes the same name as soon as they differ by N: look each one up in `classes`."""),
+        Wrong("numbered by appearance", _relabel_by_appearance, """
+            You number the classes as they appear in `labels`, so that the queries, in another order, would get other
+            names than the support. `classes` says which comes first."""),
+        Wrong("shifted", lambda labels, classes: labels - classes.min(), """
+            You take the smallest class off. That is enough only where the classes have no gaps and come in order;
+            here they are any classes, in any order."""),
+        Wrong("one column per class", change=("int().argmax(dim=1)", "long()"), hint="""
+            That is a table of ones and zeros, (M, N). Asked for is the number of the column where the one stands."""),
     ),
     hints=(
         "Write down classes = [7, 2, 9] and the label 9. At which place does it stand?",
-        "labels[:, None] == classes is a table (M, N) with one True in each row; its column is the answer. A dictionary "
-        "{class: place} does it, too.",
+        """labels[:, None] == classes is a table (M, N) with one True in each row; its column is the answer. A
+        dictionary {class: place} does it, too.""",
         "(labels[:, None] == classes).int().argmax(dim=1)",
     ),
     close=EXACT,
-)
-
-
-# --- 13.3 scores by prototypes -----------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def prototype_scores(support: Tensor, labels: Tensor, queries: Tensor, ways: int) -> Tensor:
@@ -380,93 +293,53 @@ def _scores_mean_distance(support, labels, queries, ways):
     return -torch.stack([distance[:, labels == n].mean(dim=1) for n in range(ways)], dim=1)
 
 
-def _scores_transposed(support, labels, queries, ways):
-    return prototype_scores(support, labels, queries, ways).T
-
-
-def _scores_argmax(support, labels, queries, ways):
-    return prototype_scores(support, labels, queries, ways).argmax(dim=1)
-
-
 prototypes_and_scores = Check(
     name="13.3 scores by prototypes",
-    reference=prototype_scores,
-    cases=_supports,
-    rights=(_scores_in_loop, _scores_by_one_hot, _scores_by_products),
+    reference=prototype_scores, cases=_supports, rights=(_scores_in_loop, _scores_by_one_hot, _scores_by_products),
     wrongs=(
-        Wrong(
-            "sum instead of mean",
-            _scores_by(lambda x: x.sum(dim=0), _minus_squared),
-            "Your prototypes are sums: with 5 shots they lie five times as far out, beyond all images. The prototype is the mean.",
-        ),
-        Wrong(
-            "sign of the distance",
-            _scores_by(_mean, lambda q, c: -_minus_squared(q, c)),
-            "You give the distance itself, so that argmax takes the *farthest* class. A score is larger for what is nearer: put a "
-            "minus before it.",
-        ),
-        Wrong(
-            "distance not squared",
-            _scores_by(_mean, lambda q, c: -torch.cdist(q, c)),
-            "You give minus the distance, and its square is asked for. The nearest class is the same, and a softmax isn't: with "
-            "the square it is that of equally wide Gaussians.",
-        ),
-        Wrong(
-            "support in rows by class",
-            _scores_by_reshape,
-            "You reshape the support as if it came class after class. It comes in any order: `labels` says which image belongs "
-            "to which class.",
-        ),
-        Wrong(
-            "nearest image",
-            _scores_nearest,
-            "You compare with the nearest support image of each class: that is one nearest neighbour. A prototype is the mean of "
-            "the features, taken first.",
-        ),
-        Wrong(
-            "mean of distances",
-            _scores_mean_distance,
-            "You average distances to the images; prototypes average the *images'* features. The mean squared distance is larger, "
-            "by how widely the class scatters, so a wide class would be punished.",
-        ),
-        Wrong(
-            "scalar product",
-            _scores_by(_mean, lambda q, c: q @ c.T),
-            "You give scalar products with the prototypes. They leave out |c|², and so favour the class whose prototype is "
-            "longest; minus the squared distance is 2 q·c - |q|² - |c|².",
-        ),
-        Wrong(
-            "cosine",
-            _scores_by(_mean, lambda q, c: nn.functional.normalize(q, dim=1) @ nn.functional.normalize(c, dim=1).T),
-            "You give cosines. They are a good choice too, as the lesson measured; here minus the squared distance is asked for.",
-        ),
-        Wrong(
-            "mean over all dimensions",
-            _scores_by(_mean, lambda q, c: -(q[:, None] - c).square().mean(dim=2)),
-            "You average the squares over the dimensions; the squared distance is their sum.",
-        ),
-        Wrong(
-            "queries and classes exchanged",
-            _scores_transposed,
-            "Rows and columns are exchanged: a row for each query, a column for each class.",
-        ),
-        Wrong(
-            "classes instead of scores",
-            _scores_argmax,
-            "You answer already which class is nearest. Return the scores, (Q, ways): whoever calls may want a softmax of them.",
-        ),
+        Wrong("sum instead of mean", _scores_by(lambda x: x.sum(dim=0), _minus_squared), """
+            Your prototypes are sums: with 5 shots they lie five times as far out, beyond all images. The prototype is
+            the mean."""),
+        Wrong("sign of the distance", _scores_by(_mean, lambda q, c: -_minus_squared(q, c)), """
+            You give the distance itself, so that argmax takes the *farthest* class. A score is larger for what is
+            nearer: put a minus before it."""),
+        Wrong("distance not squared", _scores_by(_mean, lambda q, c: -torch.cdist(q, c)), """
+            You give minus the distance, and its square is asked for. The nearest class is the same, and a softmax
+            isn't: with the square it is that of equally wide Gaussians."""),
+        Wrong("support in rows by class", _scores_by_reshape, """
+            You reshape the support as if it came class after class. It comes in any order: `labels` says which image
+            belongs to which class."""),
+        Wrong("nearest image", _scores_nearest, """
+            You compare with the nearest support image of each class: that is one nearest neighbour. A prototype is
+            the mean of the features, taken first."""),
+        Wrong("mean of distances", _scores_mean_distance, """
+            You average distances to the images; prototypes average the *images'* features. The mean squared distance
+            is larger, by how widely the class scatters, so a wide class would be punished."""),
+        Wrong("scalar product", _scores_by(_mean, lambda q, c: q @ c.T), """
+            You give scalar products with the prototypes. They leave out |c|², and so favour the class whose prototype
+            is longest; minus the squared distance is 2 q·c - |q|² - |c|²."""),
+        Wrong("cosine",
+            _scores_by(_mean, lambda q, c: nn.functional.normalize(q, dim=1) @ nn.functional.normalize(c, dim=1).T), """
+            You give cosines. They are a good choice too, as the lesson measured; here minus the squared distance is
+            asked for."""),
+        Wrong("mean over all dimensions", _scores_by(_mean, lambda q, c: -(q[:, None] - c).square().mean(dim=2)), """
+            You average the squares over the dimensions; the squared distance is their sum."""),
+        Wrong("queries and classes exchanged",
+            lambda support, labels, queries, ways: prototype_scores(support, labels, queries, ways).T, """
+            Rows and columns are exchanged: a row for each query, a column for each class."""),
+        Wrong("classes instead of scores",
+            lambda support, labels, queries, ways: prototype_scores(support, labels, queries, ways).argmax(dim=1), """
+            You answer already which class is nearest. Return the scores, (Q, ways): whoever calls may want a softmax
+            of them."""),
     ),
     hints=(
         "Two steps: one mean feature per class, then one number for every query and every class.",
         "support[labels == n].mean(dim=0) is prototype n. queries[:, None] - centres has the shape (Q, ways, d).",
-        "centres = torch.stack([support[labels == n].mean(0) for n in range(ways)]); "
-        "-(queries[:, None] - centres).square().sum(dim=2)",
+        """centres = torch.stack([support[labels == n].mean(0) for n in range(ways)]); -(queries[:, None] -
+        centres).square().sum(dim=2)""",
     ),
     close=Closeness(rtol=1e-4, atol=1e-4),
-)
-
-
-# --- 13.4 the interval of a mean ---------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def interval(values: Tensor) -> tuple[float, float]:
@@ -505,82 +378,48 @@ def _t(n, p=0.975):
 
 interval_of_the_mean = Check(
     name="13.4 the interval of a mean",
-    reference=interval,
-    cases=_accuracies,
-    rights=(_interval_by_scipy, _interval_by_hand),
+    reference=interval, cases=_accuracies, rights=(_interval_by_scipy, _interval_by_hand),
     wrongs=(
-        Wrong(
-            "without the root of n",
-            _interval_by(lambda x, n: _t(n) * x.std(ddof=1)),
-            "You didn't divide by sqrt(n). What you have says how much single *episodes* scatter, however many there are; the mean "
-            "of n of them scatters sqrt(n) times less.",
-        ),
-        Wrong(
-            "the standard deviation alone",
-            _interval_by(lambda x, n: x.std(ddof=1)),
-            "That is the standard deviation of the episodes. The interval of their mean needs two more factors: 1/sqrt(n), and the "
-            "t quantile.",
-        ),
-        Wrong(
-            "the standard error alone",
-            _interval_by(lambda x, n: x.std(ddof=1) / np.sqrt(n)),
-            "That is the standard error: it covers the true mean about two times in three. For 95% multiply it by the quantile "
-            "stats.t.ppf(0.975, n - 1).",
-        ),
-        Wrong(
-            "1.96",
-            _interval_by(lambda x, n: stats.norm.ppf(0.975) * x.std(ddof=1) / np.sqrt(n)),
-            "1.96 is the quantile of a normal distribution whose width is known. Yours is estimated from a few values: take "
-            "Student's t with n - 1 degrees of freedom (3.18 for four values).",
-            also=(
-                _interval_by(lambda x, n: 1.96 * x.std(ddof=1) / np.sqrt(n)),
-                _interval_by(lambda x, n: 2 * x.std(ddof=1) / np.sqrt(n)),
-            ),
-        ),
-        Wrong(
-            "divided by n",
-            _interval_by(lambda x, n: _t(n) * x.std(ddof=1) / n),
-            "You divide by n. Variances of a mean fall as 1/n, so widths fall as 1/sqrt(n).",
-        ),
-        Wrong(
-            "deviation with n",
-            _interval_by(lambda x, n: _t(n) * x.std() / np.sqrt(n)),
-            "Your standard deviation divides by n, as NumPy's does unless told otherwise. The mean was taken from the same values: "
-            "divide by n - 1 (ddof=1; torch's std does it).",
-        ),
-        Wrong(
-            "one-sided quantile",
-            _interval_by(lambda x, n: _t(n, 0.95) * x.std(ddof=1) / np.sqrt(n)),
-            "0.95 as a quantile leaves 5% on *one* side, so your interval covers 90%. Two sides with 2.5% each need 0.975.",
-        ),
-        Wrong(
-            "n degrees of freedom",
-            _interval_by(lambda x, n: stats.t.ppf(0.975, n) * x.std(ddof=1) / np.sqrt(n)),
-            "You give t n degrees of freedom. One was spent on the mean: n - 1 are left.",
-        ),
-        Wrong(
-            "whole width",
-            _interval_by(lambda x, n: 2 * _t(n) * x.std(ddof=1) / np.sqrt(n)),
-            "That is the whole width of the interval, from end to end; asked for is half of it, what stands after ±.",
-        ),
-        Wrong(
-            "as if every episode were one coin",
-            _interval_by(lambda x, n: 1.96 * np.sqrt(x.mean() * (1 - x.mean()) / n)),
-            "That is the interval of a share of n yes-or-no answers. An episode's accuracy is a number in between, and how much it "
-            "scatters stands in the values: use their standard deviation.",
-        ),
+        Wrong("without the root of n", _interval_by(lambda x, n: _t(n) * x.std(ddof=1)), """
+            You didn't divide by sqrt(n). What you have says how much single *episodes* scatter, however many there
+            are; the mean of n of them scatters sqrt(n) times less."""),
+        Wrong("the standard deviation alone", _interval_by(lambda x, n: x.std(ddof=1)), """
+            That is the standard deviation of the episodes. The interval of their mean needs two more factors:
+            1/sqrt(n), and the t quantile."""),
+        Wrong("the standard error alone", _interval_by(lambda x, n: x.std(ddof=1) / np.sqrt(n)), """
+            That is the standard error: it covers the true mean about two times in three. For 95% multiply it by the
+            quantile stats.t.ppf(0.975, n - 1)."""),
+        Wrong("1.96", _interval_by(lambda x, n: stats.norm.ppf(0.975) * x.std(ddof=1) / np.sqrt(n)),
+            also=(_interval_by(lambda x, n: 1.96 * x.std(ddof=1) / np.sqrt(n)),
+            _interval_by(lambda x, n: 2 * x.std(ddof=1) / np.sqrt(n))), hint="""
+            1.96 is the quantile of a normal distribution whose width is known. Yours is estimated from a few values:
+            take Student's t with n - 1 degrees of freedom (3.18 for four values)."""),
+        Wrong("divided by n", _interval_by(lambda x, n: _t(n) * x.std(ddof=1) / n), """
+            You divide by n. Variances of a mean fall as 1/n, so widths fall as 1/sqrt(n)."""),
+        Wrong("deviation with n", _interval_by(lambda x, n: _t(n) * x.std() / np.sqrt(n)), """
+            Your standard deviation divides by n, as NumPy's does unless told otherwise. The mean was taken from the
+            same values: divide by n - 1 (ddof=1; torch's std does it)."""),
+        Wrong("one-sided quantile", _interval_by(lambda x, n: _t(n, 0.95) * x.std(ddof=1) / np.sqrt(n)), """
+            0.95 as a quantile leaves 5% on *one* side, so your interval covers 90%. Two sides with 2.5% each need
+            0.975."""),
+        Wrong("n degrees of freedom",
+            _interval_by(lambda x, n: stats.t.ppf(0.975, n) * x.std(ddof=1) / np.sqrt(n)), """
+            You give t n degrees of freedom. One was spent on the mean: n - 1 are left."""),
+        Wrong("whole width", _interval_by(lambda x, n: 2 * _t(n) * x.std(ddof=1) / np.sqrt(n)), """
+            That is the whole width of the interval, from end to end; asked for is half of it, what stands after ±."""),
+        Wrong("as if every episode were one coin",
+            _interval_by(lambda x, n: 1.96 * np.sqrt(x.mean() * (1 - x.mean()) / n)), """
+            That is the interval of a share of n yes-or-no answers. An episode's accuracy is a number in between, and
+            how much it scatters stands in the values: use their standard deviation."""),
     ),
     hints=(
         "How much do the values scatter? And how much less does the mean of n of them?",
-        "Standard error: values.std() / sqrt(n), with n - 1 under the deviation. Multiply by the quantile of Student's t that "
-        "leaves 2.5% on each side.",
+        """Standard error: values.std() / sqrt(n), with n - 1 under the deviation. Multiply by the quantile of
+        Student's t that leaves 2.5% on each side.""",
         "values.mean().item(), stats.t.ppf(0.975, n - 1) * values.std().item() / math.sqrt(n)",
     ),
     close=Closeness(rtol=1e-4, atol=1e-6),
-)
-
-
-# --- 13.5 batch norm in a new domain -----------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def adapted_norm(unlabeled: Tensor, test: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
@@ -662,92 +501,53 @@ def _adapted_no_affine(unlabeled, test, weight, bias, eps):
     return adapted_norm(unlabeled, test, torch.ones_like(weight), torch.zeros_like(bias), eps)
 
 
-def _adapted_unlabeled(unlabeled, test, weight, bias, eps):
-    return adapted_norm(unlabeled, unlabeled, weight, bias, eps)
-
-
 batch_norm_in_a_new_domain = Check(
     name="13.5 batch norm in a new domain",
-    reference=adapted_norm,
-    cases=_maps,
-    rights=(_adapted_by_module, _adapted_in_loop),
+    reference=adapted_norm, cases=_maps, rights=(_adapted_by_module, _adapted_in_loop),
     wrongs=(
-        Wrong(
-            "statistics of the test images",
-            _from_test,
-            "Mean and variance are those of the test images themselves. Then what is said of one picture depends on which others "
-            "are tested with it, and the score on pictures that nobody was to look at beforehand. Take them from `unlabeled`.",
-            also=(_from_test_biased,),
-        ),
-        Wrong(
-            "test images among the others",
-            _from_both,
-            "You put the test images among the unlabeled ones before you take mean and variance. Even without their labels they "
-            "would help to answer about themselves: `unlabeled` alone.",
-        ),
-        Wrong(
-            "statistics of each picture",
-            _from_each_picture,
-            "You normalize each picture by its own mean and variance: that is instance normalization, and it wipes out what "
-            "pictures of the domain differ in. One mean and one variance per channel, from all of `unlabeled`.",
-        ),
-        Wrong(
-            "one statistic per position",
-            _per_position,
-            "You average over images alone, and get a mean for every *position*. A batch norm has one per channel: average over "
-            "images, rows and columns, dim=(0, 2, 3).",
-        ),
-        Wrong(
-            "one statistic for all channels",
-            _all_channels,
-            "You average over channels as well. Each channel is a quantity of its own, and has a mean and a variance of its own: "
-            "leave dimension 1 out of dim=(0, 2, 3).",
-        ),
-        Wrong(
-            "divided by the variance",
-            _by_variance,
-            "You divide by the variance; dividing by its root, the standard deviation, brings the spread to 1.",
-        ),
-        Wrong(
-            "eps forgotten",
-            _no_eps,
-            "eps is missing: a channel that is the same everywhere has variance 0, and you would divide by it. Under the root: "
-            "sqrt(variance + eps).",
-        ),
-        Wrong(
-            "eps outside of the root",
-            _eps_outside,
-            "eps belongs under the root, as in every batch norm: sqrt(variance + eps), not sqrt(variance) + eps. Weights that "
-            "were trained with one don't fit the other.",
-        ),
-        Wrong(
-            "mean alone",
-            _mean_alone,
-            "You take the mean off and leave the spread as it is. Night is darker *and* has less contrast: divide by "
-            "sqrt(variance + eps) as well.",
-        ),
-        Wrong(
-            "scale and shift forgotten",
-            _adapted_no_affine,
-            "weight and bias are left out. They were learned, and the next layer counts on them: * weight + bias, per channel.",
-        ),
-        Wrong(
-            "the wrong images",
-            _adapted_unlabeled,
-            "You return the unlabeled images normalized. They lend their statistics; what is asked about are the test images.",
-        ),
+        Wrong("statistics of the test images", _from_test, also=(_from_test_biased,), hint="""
+            Mean and variance are those of the test images themselves. Then what is said of one picture depends on
+            which others are tested with it, and the score on pictures that nobody was to look at beforehand. Take
+            them from `unlabeled`."""),
+        Wrong("test images among the others", _from_both, """
+            You put the test images among the unlabeled ones before you take mean and variance. Even without their
+            labels they would help to answer about themselves: `unlabeled` alone."""),
+        Wrong("statistics of each picture", _from_each_picture, """
+            You normalize each picture by its own mean and variance: that is instance normalization, and it wipes out
+            what pictures of the domain differ in. One mean and one variance per channel, from all of `unlabeled`."""),
+        Wrong("one statistic per position", _per_position, """
+            You average over images alone, and get a mean for every *position*. A batch norm has one per channel:
+            average over images, rows and columns, dim=(0, 2, 3)."""),
+        Wrong("one statistic for all channels", _all_channels, """
+            You average over channels as well. Each channel is a quantity of its own, and has a mean and a variance of
+            its own: leave dimension 1 out of dim=(0, 2, 3)."""),
+        Wrong("divided by the variance", _by_variance, """
+            You divide by the variance; dividing by its root, the standard deviation, brings the spread to 1."""),
+        Wrong("eps forgotten", _no_eps, """
+            eps is missing: a channel that is the same everywhere has variance 0, and you would divide by it. Under
+            the root: sqrt(variance + eps)."""),
+        Wrong("eps outside of the root", _eps_outside, """
+            eps belongs under the root, as in every batch norm: sqrt(variance + eps), not sqrt(variance) + eps.
+            Weights that were trained with one don't fit the other."""),
+        Wrong("mean alone", _mean_alone, """
+            You take the mean off and leave the spread as it is. Night is darker *and* has less contrast: divide by
+            sqrt(variance + eps) as well."""),
+        Wrong("scale and shift forgotten", _adapted_no_affine, """
+            weight and bias are left out. They were learned, and the next layer counts on them: * weight + bias, per
+            channel."""),
+        Wrong("the wrong images",
+            lambda unlabeled, test, weight, bias, eps: adapted_norm(unlabeled, unlabeled, weight, bias, eps), """
+            You return the unlabeled images normalized. They lend their statistics; what is asked about are the test
+            images."""),
     ),
     hints=(
         "Which images may you look at before the test? And over which dimensions does a batch norm average?",
-        "One mean and one variance per channel, over images, rows and columns of `unlabeled`: dim=(0, 2, 3), keepdim=True. Then "
-        "the test maps, with weight and bias as weight[:, None, None].",
+        """One mean and one variance per channel, over images, rows and columns of `unlabeled`: dim=(0, 2, 3),
+        keepdim=True. Then the test maps, with weight and bias as weight[:, None, None].""",
         "(test - mean) / (variance + eps).sqrt() * weight[:, None, None] + bias[:, None, None]",
     ),
     close=Closeness(rtol=1e-4, atol=1e-5),
-)
-
-
-# --- 13.6 what a domain costs ------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def transfer_gap(correct: Tensor) -> Tensor:
@@ -786,25 +586,9 @@ def _gap_with_home(correct):
     return accuracy.diagonal() - accuracy.mean(dim=1)
 
 
-def _gap_transposed(correct):
-    return transfer_gap(correct.transpose(0, 1))
-
-
-def _gap_sign(correct):
-    return -transfer_gap(correct)
-
-
-def _gap_mean(correct):
-    return transfer_gap(correct).mean()
-
-
 def _gap_worst(correct):
     accuracy = correct.float().mean(dim=2)
     return accuracy.diagonal() - accuracy.amin(dim=1)
-
-
-def _gap_relative(correct):
-    return transfer_gap(correct) / correct.float().mean(dim=2).diagonal()
 
 
 def _gap_sum(correct):
@@ -812,62 +596,35 @@ def _gap_sum(correct):
     return accuracy.diagonal() - (accuracy.sum(dim=1) - accuracy.diagonal())
 
 
-def _gap_counts(correct):
-    return transfer_gap(correct) * correct.shape[2]
-
-
 what_a_domain_costs = Check(
     name="13.6 what a new domain costs",
-    reference=transfer_gap,
-    cases=_answers,
-    rights=(_gap_in_loop, _gap_by_mask),
+    reference=transfer_gap, cases=_answers, rights=(_gap_in_loop, _gap_by_mask),
     wrongs=(
-        Wrong(
-            "home among the others",
-            _gap_with_home,
-            "The mean abroad holds the accuracy at home as well, so your gap is too small. Leave the diagonal out: divide by D - 1.",
-        ),
-        Wrong(
-            "sources and targets exchanged",
-            _gap_transposed,
-            "You average over the sources of each target. The first dimension is the source: a row of the table is one classifier, "
-            "tested everywhere.",
-        ),
-        Wrong(
-            "sign",
-            _gap_sign,
-            "The sign is the other way round: a gap is what is lost, so it is at home minus abroad.",
-        ),
-        Wrong(
-            "one number for all",
-            _gap_mean,
-            "You average over the sources as well. One gap per source, (D,): a classifier that carries over and one that doesn't "
-            "would hide each other.",
-        ),
-        Wrong(
-            "worst case",
-            _gap_worst,
-            "You compare with the worst target. That is worth knowing, too; asked for is the mean over the other targets.",
-        ),
-        Wrong(
-            "share of what was there",
-            _gap_relative,
-            "You divide by the accuracy at home. Asked for is the difference itself, in points of accuracy.",
-        ),
-        Wrong(
-            "sum over the others",
-            _gap_sum,
-            "You subtract the sum of the accuracies abroad; take their mean, the sum divided by D - 1.",
-        ),
-        Wrong(
-            "numbers of images",
-            _gap_counts,
-            "You count images. Accuracy is a share: the mean over the last dimension.",
-        ),
+        Wrong("home among the others", _gap_with_home, """
+            The mean abroad holds the accuracy at home as well, so your gap is too small. Leave the diagonal out:
+            divide by D - 1."""),
+        Wrong("sources and targets exchanged", lambda correct: transfer_gap(correct.transpose(0, 1)), """
+            You average over the sources of each target. The first dimension is the source: a row of the table is one
+            classifier, tested everywhere."""),
+        Wrong("sign", lambda correct: -transfer_gap(correct), """
+            The sign is the other way round: a gap is what is lost, so it is at home minus abroad."""),
+        Wrong("one number for all", lambda correct: transfer_gap(correct).mean(), """
+            You average over the sources as well. One gap per source, (D,): a classifier that carries over and one
+            that doesn't would hide each other."""),
+        Wrong("worst case", _gap_worst, """
+            You compare with the worst target. That is worth knowing, too; asked for is the mean over the other
+            targets."""),
+        Wrong("share of what was there",
+            lambda correct: transfer_gap(correct) / correct.float().mean(dim=2).diagonal(), """
+            You divide by the accuracy at home. Asked for is the difference itself, in points of accuracy."""),
+        Wrong("sum over the others", _gap_sum, """
+            You subtract the sum of the accuracies abroad; take their mean, the sum divided by D - 1."""),
+        Wrong("numbers of images", lambda correct: transfer_gap(correct) * correct.shape[2], """
+            You count images. Accuracy is a share: the mean over the last dimension."""),
     ),
     hints=(
         "Make the D x D table of accuracies first. Where in it are the accuracies at home?",
         "accuracy = correct.float().mean(dim=2). The diagonal is at home; the rest of row s is where source s went.",
         "home = accuracy.diagonal(); home - (accuracy.sum(dim=1) - home) / (len(accuracy) - 1)",
     ),
-)
+)  # fmt: skip

@@ -17,9 +17,6 @@ def _boxes(count: int, generator: torch.Generator, side: float = 32.0) -> Tensor
     return torch.cat([corner, corner + extent], dim=1)
 
 
-# --- 14.1 intersection over union --------------------------------------------------------------------------------
-
-
 def box_iou(a: Tensor, b: Tensor) -> Tensor:
     """a float (M, 4), b float (N, 4): left, top, right, bottom -> IoU of every two, float (M, N)."""
     return ops.box_iou(a, b)
@@ -54,105 +51,45 @@ def _iou_in_loop(a, b):
     return result
 
 
-def _iou_negative_sides(a, b):
-    both = _overlap(a, b, least=None)
-    return both / (_area(a)[:, None] + _area(b)[None] - both)
-
-
-def _iou_counted_twice(a, b):
-    return _overlap(a, b) / (_area(a)[:, None] + _area(b)[None])
-
-
-def _iou_dice(a, b):
-    return 2 * _overlap(a, b) / (_area(a)[:, None] + _area(b)[None])
-
-
-def _iou_with_one_pixel_more(a, b):
-    both = _overlap(a, b, extra=1.0)
-    return both / (_area(a, 1.0)[:, None] + _area(b, 1.0)[None] - both)
-
-
-def _iou_of_the_smaller(a, b):
-    return _overlap(a, b) / torch.minimum(_area(a)[:, None], _area(b)[None])
-
-
-def _iou_of_the_first(a, b):
-    return _overlap(a, b) / _area(a)[:, None]
-
-
-def _iou_of_the_second(a, b):
-    return _overlap(a, b) / _area(b)[None]
-
-
-def _iou_of_the_hull(a, b):
-    sides = torch.maximum(a[:, None, 2:], b[None, :, 2:]) - torch.minimum(a[:, None, :2], b[None, :, :2])
-    return _overlap(a, b) / sides.prod(dim=2)
-
-
-def _iou_turned(a, b):
-    return box_iou(a, b).T
-
-
 intersection_over_union = Check(
     name="14.1 intersection over union",
-    reference=box_iou,
-    cases=_pairs,
-    rights=(_iou_vectorized, _iou_in_loop),
+    reference=box_iou, cases=_pairs, rights=(_iou_vectorized, _iou_in_loop),
     wrongs=(
-        Wrong(
-            "negative sides",
-            _iou_negative_sides,
-            "Boxes that don't meet get a score: where they are apart in both directions, two negative sides multiply to a "
-            "positive area. A side of the intersection is at least 0: clamp both before you multiply.",
-        ),
-        Wrong(
-            "intersection counted twice",
-            _iou_counted_twice,
-            "Two identical boxes get 0.5 from you: the sum of both areas counts the intersection twice. The union is the sum "
-            "of the areas minus the intersection.",
-        ),
-        Wrong(
-            "Dice",
-            _iou_dice,
-            "That is the Dice score, twice the intersection over the sum of the areas. It is a good score, and another one: "
-            "divide the intersection by the union.",
-        ),
-        Wrong(
-            "one pixel more",
-            _iou_with_one_pixel_more,
-            "You add 1 to every side, as if right and bottom were the last pixels inside. Here they are edges: the width is "
-            "right - left.",
-        ),
-        Wrong(
-            "over one of the boxes",
-            _iou_of_the_smaller,
-            "You divide by the area of one box (the smaller, or the first). A tiny box inside a huge one would then score 1; "
-            "divide by the union of both.",
-            also=(_iou_of_the_first, _iou_of_the_second),
-        ),
-        Wrong(
-            "over the enclosing box",
-            _iou_of_the_hull,
-            "You divide by the smallest box around both. The union is what the two boxes cover together, and it is smaller: "
-            "the sum of the areas minus the intersection.",
-        ),
-        Wrong(
-            "rows and columns exchanged",
-            _iou_turned,
-            "The table is turned: row m belongs to box m of `a`, column n to box n of `b`.",
-        ),
+        Wrong("negative sides", change=("return ops.box_iou(a, b)",
+            "both = _overlap(a, b, least=None); return both / (_area(a)[:, None] + _area(b)[None] - both)"), hint="""
+            Boxes that don't meet get a score: where they are apart in both directions, two negative sides multiply to
+            a positive area. A side of the intersection is at least 0: clamp both before you multiply."""),
+        Wrong("intersection counted twice", lambda a, b: _overlap(a, b) / (_area(a)[:, None] + _area(b)[None]), """
+            Two identical boxes get 0.5 from you: the sum of both areas counts the intersection twice. The union is
+            the sum of the areas minus the intersection."""),
+        Wrong("Dice", lambda a, b: 2 * _overlap(a, b) / (_area(a)[:, None] + _area(b)[None]), """
+            That is the Dice score, twice the intersection over the sum of the areas. It is a good score, and another
+            one: divide the intersection by the union."""),
+        Wrong("one pixel more", change=("return ops.box_iou(a, b)",
+            "both = _overlap(a, b, extra=1.0); return both / (_area(a, 1.0)[:, None] + _area(b, 1.0)[None] - both)"), hint="""
+            You add 1 to every side, as if right and bottom were the last pixels inside. Here they are edges: the
+            width is right - left."""),
+        Wrong("over one of the boxes",
+            lambda a, b: _overlap(a, b) / torch.minimum(_area(a)[:, None], _area(b)[None]),
+            also=(lambda a, b: _overlap(a, b) / _area(a)[:, None], lambda a, b: _overlap(a, b) / _area(b)[None]), hint="""
+            You divide by the area of one box (the smaller, or the first). A tiny box inside a huge one would then
+            score 1; divide by the union of both."""),
+        Wrong("over the enclosing box", change=("return ops.box_iou(a, b)",
+            "sides = torch.maximum(a[:, None, 2:], b[None, :, 2:]) - torch.minimum(a[:, None, :2], b[None, :, :2]); return _overlap(a, b) / sides.prod(dim=2)"), hint="""
+            You divide by the smallest box around both. The union is what the two boxes cover together, and it is
+            smaller: the sum of the areas minus the intersection."""),
+        Wrong("rows and columns exchanged", lambda a, b: box_iou(a, b).T, """
+            The table is turned: row m belongs to box m of `a`, column n to box n of `b`."""),
     ),
     hints=(
-        "Draw two boxes that overlap. Which of the two left edges is the left edge of the intersection? And which right edge?",
-        "Left and top of the intersection are the larger ones of both, right and bottom the smaller ones. With a[:, None] and "
-        "b[None] every box of one meets every box of the other.",
-        "sides = (torch.minimum(a[:, None, 2:], b[:, 2:]) - torch.maximum(a[:, None, :2], b[:, :2])).clamp(min=0); the "
-        "intersection is sides.prod(dim=2), the union is the sum of the areas minus that.",
+        """Draw two boxes that overlap. Which of the two left edges is the left edge of the intersection? And which
+        right edge?""",
+        """Left and top of the intersection are the larger ones of both, right and bottom the smaller ones. With a[:,
+        None] and b[None] every box of one meets every box of the other.""",
+        """sides = (torch.minimum(a[:, None, 2:], b[:, 2:]) - torch.maximum(a[:, None, :2], b[:, :2])).clamp(min=0);
+        the intersection is sides.prod(dim=2), the union is the sum of the areas minus that.""",
     ),
-)
-
-
-# --- 14.2 mirror boxes -------------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def mirror(boxes: Tensor, labels: Tensor, width: int) -> Tensor:
@@ -223,69 +160,37 @@ def _mirror_left_only(boxes, labels, width):
     return moved
 
 
-def _mirror_exchange(boxes, labels, width):
-    return boxes[..., [2, 1, 0, 3]]
-
-
-def _mirror_nothing(boxes, labels, width):
-    return boxes.clone()
-
-
 mirrored_boxes = Check(
     name="14.2 mirror boxes",
-    reference=mirror,
-    cases=_annotated,
-    rights=(_mirror_in_loop, _mirror_by_index),
+    reference=mirror, cases=_annotated, rights=(_mirror_in_loop, _mirror_by_index),
     wrongs=(
-        Wrong(
-            "left stays left",
-            _mirror_left_stays_left,
-            "Your boxes have their left edge on the right: width - left is where the *right* edge comes to lie. The new left "
-            "edge is width - right.",
-        ),
-        Wrong(
-            "pixels instead of edges",
-            _mirror_pixels,
-            "All boxes are one pixel too far left: width - 1 - x mirrors the numbers of pixels, and these are edges, which run "
-            "from 0 to width. Leave the 1 out.",
-        ),
-        Wrong(
-            "empty places mirrored",
-            _mirror_empty_ones,
-            "The places without an object (label -1) have become [width, 0, width, 0]. They must stay zeros.",
-        ),
-        Wrong(
-            "upside down",
-            _mirror_upside_down,
-            "You turned the boxes upside down. A mirror exchanges left and right; top and bottom stay.",
-        ),
-        Wrong(
-            "one edge alone",
-            _mirror_left_only,
-            "You moved the left edge and kept the right one. Both move, and they exchange their parts.",
-        ),
-        Wrong(
-            "edges exchanged, not mirrored",
-            _mirror_exchange,
-            "You exchanged left and right, and the box is still where it was, with its left edge on the right. Count both "
-            "from the other side: width minus the edge.",
-        ),
-        Wrong(
-            "not mirrored",
-            _mirror_nothing,
-            "Nothing has moved. The picture is mirrored; boxes that stay behind teach the detector to look in the wrong place.",
-        ),
+        Wrong("left stays left", _mirror_left_stays_left, """
+            Your boxes have their left edge on the right: width - left is where the *right* edge comes to lie. The new
+            left edge is width - right."""),
+        Wrong("pixels instead of edges", _mirror_pixels, """
+            All boxes are one pixel too far left: width - 1 - x mirrors the numbers of pixels, and these are edges,
+            which run from 0 to width. Leave the 1 out."""),
+        Wrong("empty places mirrored", _mirror_empty_ones, """
+            The places without an object (label -1) have become [width, 0, width, 0]. They must stay zeros."""),
+        Wrong("upside down", _mirror_upside_down, """
+            You turned the boxes upside down. A mirror exchanges left and right; top and bottom stay."""),
+        Wrong("one edge alone", _mirror_left_only, """
+            You moved the left edge and kept the right one. Both move, and they exchange their parts."""),
+        Wrong("edges exchanged, not mirrored", lambda boxes, labels, width: boxes[..., [2, 1, 0, 3]], """
+            You exchanged left and right, and the box is still where it was, with its left edge on the right. Count
+            both from the other side: width minus the edge."""),
+        Wrong("not mirrored", lambda boxes, labels, width: boxes.clone(), """
+            Nothing has moved. The picture is mirrored; boxes that stay behind teach the detector to look in the wrong
+            place."""),
     ),
     hints=(
         "Draw a box near the left side of a picture, and its mirror image. How far is each edge from the right side?",
-        "The new left edge is width - right, the new right edge is width - left. Afterwards put zeros where the label is -1.",
-        "torch.stack([width - right, top, width - left, bottom], dim=2) with left, top, right, bottom = boxes.unbind(dim=2); "
-        "then moved[labels < 0] = 0",
+        """The new left edge is width - right, the new right edge is width - left. Afterwards put zeros where the
+        label is -1.""",
+        """torch.stack([width - right, top, width - left, bottom], dim=2) with left, top, right, bottom =
+        boxes.unbind(dim=2); then moved[labels < 0] = 0""",
     ),
-)
-
-
-# --- 14.3 mean IoU -----------------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def mean_iou(predicted: Tensor, truth: Tensor, classes: int) -> float:
@@ -342,10 +247,6 @@ def _mean_iou_absent_one(predicted, truth, classes):
     return torch.where(either > 0, both / either.clamp(min=1), 1.0).mean()
 
 
-def _mean_iou_accuracy(predicted, truth, classes):
-    return (predicted == truth).double().mean()
-
-
 def _mean_iou_per_image(predicted, truth, classes):
     return torch.tensor([mean_iou(a[None], b[None], classes) for a, b in zip(predicted, truth, strict=True)]).mean()
 
@@ -378,66 +279,37 @@ def _mean_iou_of_all(predicted, truth, classes):
 
 mean_intersection_over_union = Check(
     name="14.3 mean intersection over union",
-    reference=mean_iou,
-    cases=_masks,
-    rights=(_mean_iou_in_loop, _mean_iou_one_hot),
+    reference=mean_iou, cases=_masks, rights=(_mean_iou_in_loop, _mean_iou_one_hot),
     wrongs=(
-        Wrong(
-            "absent classes count",
-            _mean_iou_absent_zero,
-            "A class that is neither found nor there counts in your mean, as 0 or as 1. It has no IoU, 0 / 0: leave it out.",
-            also=(_mean_iou_absent_one,),
-        ),
-        Wrong(
-            "pixel accuracy",
-            _mean_iou_accuracy,
-            "That is the share of right pixels. A picture that is three quarters background scores 0.75 by answering "
-            "*background* everywhere. Work out intersection over union for each class, then average over the classes.",
-        ),
-        Wrong(
-            "a mean of images",
-            _mean_iou_per_image,
-            "You worked out mIoU for each image and averaged. Count the pixels of all images together first: one wrong pixel "
-            "in an image must not cost as much as a whole object.",
-        ),
-        Wrong(
-            "background left out",
-            _mean_iou_without_background,
-            "You leave class 0 out. Here the background is a class like the others, as in PASCAL VOC.",
-        ),
-        Wrong(
-            "recall",
-            _mean_iou_recall,
-            "You divide by the pixels that truly are of the class: that is recall, and painting everything with one class "
-            "costs nothing. Divide by the pixels where either of the two says so.",
-        ),
-        Wrong(
-            "only the true classes",
-            _mean_iou_true_classes,
-            "You average over the classes of the truth alone. A class that was found and isn't there has an IoU too: 0.",
-        ),
-        Wrong(
-            "Dice",
-            _mean_iou_dice,
-            "That is the Dice score, 2 both / (found + there). IoU divides by the union: both / (found + there - both).",
-        ),
-        Wrong(
-            "one ratio for all",
-            _mean_iou_of_all,
-            "You add up intersections and unions of all classes and divide once, so that large classes decide. Divide class by "
-            "class, then take the mean.",
-        ),
+        Wrong("absent classes count", _mean_iou_absent_zero, also=(_mean_iou_absent_one,), hint="""
+            A class that is neither found nor there counts in your mean, as 0 or as 1. It has no IoU, 0 / 0: leave it
+            out."""),
+        Wrong("pixel accuracy", lambda predicted, truth, classes: (predicted == truth).double().mean(), """
+            That is the share of right pixels. A picture that is three quarters background scores 0.75 by answering
+            *background* everywhere. Work out intersection over union for each class, then average over the classes."""),
+        Wrong("a mean of images", _mean_iou_per_image, """
+            You worked out mIoU for each image and averaged. Count the pixels of all images together first: one wrong
+            pixel in an image must not cost as much as a whole object."""),
+        Wrong("background left out", _mean_iou_without_background, """
+            You leave class 0 out. Here the background is a class like the others, as in PASCAL VOC."""),
+        Wrong("recall", _mean_iou_recall, """
+            You divide by the pixels that truly are of the class: that is recall, and painting everything with one
+            class costs nothing. Divide by the pixels where either of the two says so."""),
+        Wrong("only the true classes", _mean_iou_true_classes, """
+            You average over the classes of the truth alone. A class that was found and isn't there has an IoU too: 0."""),
+        Wrong("Dice", _mean_iou_dice, """
+            That is the Dice score, 2 both / (found + there). IoU divides by the union: both / (found + there - both)."""),
+        Wrong("one ratio for all", _mean_iou_of_all, """
+            You add up intersections and unions of all classes and divide once, so that large classes decide. Divide
+            class by class, then take the mean."""),
     ),
     hints=(
         "For one class: which pixels count above the line, and which below?",
-        "For each class c, both = ((predicted == c) & (truth == c)).sum() and either = ... | .... Leave out the classes where "
-        "either is 0, and average the rest.",
+        """For each class c, both = ((predicted == c) & (truth == c)).sum() and either = ... | .... Leave out the
+        classes where either is 0, and average the rest.""",
         "scores = [both / either for each c with either > 0]; sum(scores) / len(scores)",
     ),
-)
-
-
-# --- 14.4 focal loss ---------------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
@@ -476,34 +348,6 @@ def _focal_wrong_power(logits, targets, alpha=0.25, gamma=2.0):
     return (torch.where(targets == 1, alpha, 1 - alpha) * p_true**gamma * -p_true.log()).sum()
 
 
-def _focal_without_alpha(logits, targets, alpha=0.25, gamma=2.0):
-    return _focal(logits, targets, alpha, gamma, weight=False).sum()
-
-
-def _focal_alpha_for_all(logits, targets, alpha=0.25, gamma=2.0):
-    return alpha * _focal(logits, targets, alpha, gamma, weight=False).sum()
-
-
-def _focal_alpha_exchanged(logits, targets, alpha=0.25, gamma=2.0):
-    return _focal(logits, targets, 1 - alpha, gamma).sum()
-
-
-def _focal_without_power(logits, targets, alpha=0.25, gamma=2.0):
-    return _focal(logits, targets, alpha, gamma, power=False).sum()
-
-
-def _focal_bce(logits, targets, alpha=0.25, gamma=2.0):
-    return functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
-
-
-def _focal_mean(logits, targets, alpha=0.25, gamma=2.0):
-    return _focal(logits, targets, alpha, gamma).mean()
-
-
-def _focal_positives_alone(logits, targets, alpha=0.25, gamma=2.0):
-    return (_focal(logits, targets, alpha, gamma) * targets).sum()
-
-
 def _focal_softmax(logits, targets, alpha=0.25, gamma=2.0):
     p = logits.softmax(dim=1)
     p_true = torch.where(targets == 1, p, 1 - p)
@@ -512,65 +356,46 @@ def _focal_softmax(logits, targets, alpha=0.25, gamma=2.0):
 
 the_focal_loss = Check(
     name="14.4 the focal loss",
-    reference=focal_loss,
-    cases=_answers,
-    rights=(_focal_by_hand, _focal_by_bce),
+    reference=focal_loss, cases=_answers, rights=(_focal_by_hand, _focal_by_bce),
     wrongs=(
-        Wrong(
-            "the easy ones weighed up",
-            _focal_wrong_power,
-            "You weigh with p_t ** gamma: answers that are already right count most. It should be the other way round, "
-            "(1 - p_t) ** gamma.",
-        ),
-        Wrong(
-            "no alpha",
-            _focal_without_alpha,
-            "alpha is missing: positives (target 1) are weighed by alpha, negatives by 1 - alpha.",
-        ),
-        Wrong(
-            "one alpha for all",
-            _focal_alpha_for_all,
-            "You weigh everything by alpha, and that only scales the loss. Positives get alpha, negatives 1 - alpha.",
-        ),
-        Wrong(
-            "alpha exchanged",
-            _focal_alpha_exchanged,
-            "alpha and 1 - alpha are exchanged: alpha belongs to the positives (target 1).",
-        ),
-        Wrong(
-            "no focus",
-            _focal_without_power,
-            "The factor (1 - p_t) ** gamma is missing: this is cross-entropy, weighed or not, in which thousands of easy cells "
-            "of background drown the few hard ones.",
-            also=(_focal_bce,),
-        ),
-        Wrong(
-            "a mean",
-            _focal_mean,
-            "You take the mean over all answers. Here it is the sum: the caller divides by the number of cells that hold an "
-            "object, not by the number of cells.",
-        ),
-        Wrong(
-            "positives alone",
-            _focal_positives_alone,
-            "You leave out the targets that are 0. They are what the loss is for: the cells must learn to say no, too.",
-        ),
-        Wrong(
-            "softmax",
-            _focal_softmax,
-            "You use a softmax over the classes. Each class is a question of its own here, yes or no: take the sigmoid.",
-        ),
+        Wrong("the easy ones weighed up", _focal_wrong_power, """
+            You weigh with p_t ** gamma: answers that are already right count most. It should be the other way round,
+            (1 - p_t) ** gamma."""),
+        Wrong("no alpha", change=('ops.sigmoid_focal_loss(logits, targets, alpha, gamma, reduction="sum")',
+            "_focal(logits, targets, alpha, gamma, weight=False).sum()"), hint="""
+            alpha is missing: positives (target 1) are weighed by alpha, negatives by 1 - alpha."""),
+        Wrong("one alpha for all",
+            change=('ops.sigmoid_focal_loss(logits, targets, alpha, gamma, reduction="sum")',
+            "alpha * _focal(logits, targets, alpha, gamma, weight=False).sum()"), hint="""
+            You weigh everything by alpha, and that only scales the loss. Positives get alpha, negatives 1 - alpha."""),
+        Wrong("alpha exchanged",
+            change=('ops.sigmoid_focal_loss(logits, targets, alpha, gamma, reduction="sum")',
+            "_focal(logits, targets, 1 - alpha, gamma).sum()"), hint="""
+            alpha and 1 - alpha are exchanged: alpha belongs to the positives (target 1)."""),
+        Wrong("no focus", change=('ops.sigmoid_focal_loss(logits, targets, alpha, gamma, reduction="sum")',
+            "_focal(logits, targets, alpha, gamma, power=False).sum()"),
+            also=(('ops.sigmoid_focal_loss(logits, targets, alpha, gamma, reduction="sum")', 'functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum")'),), hint="""
+            The factor (1 - p_t) ** gamma is missing: this is cross-entropy, weighed or not, in which thousands of
+            easy cells of background drown the few hard ones."""),
+        Wrong("a mean", change=('ops.sigmoid_focal_loss(logits, targets, alpha, gamma, reduction="sum")',
+            "_focal(logits, targets, alpha, gamma).mean()"), hint="""
+            You take the mean over all answers. Here it is the sum: the caller divides by the number of cells that
+            hold an object, not by the number of cells."""),
+        Wrong("positives alone",
+            change=('ops.sigmoid_focal_loss(logits, targets, alpha, gamma, reduction="sum")',
+            "(_focal(logits, targets, alpha, gamma) * targets).sum()"), hint="""
+            You leave out the targets that are 0. They are what the loss is for: the cells must learn to say no, too."""),
+        Wrong("softmax", _focal_softmax, """
+            You use a softmax over the classes. Each class is a question of its own here, yes or no: take the sigmoid."""),
     ),
     hints=(
-        "p_t is the probability that the network gives to the right answer: p where the target is 1, 1 - p where it is 0.",
+        """p_t is the probability that the network gives to the right answer: p where the target is 1, 1 - p where it
+        is 0.""",
         "Each answer costs -log(p_t), weighed by (1 - p_t) ** gamma, and by alpha (target 1) or 1 - alpha (target 0).",
-        "p = logits.sigmoid(); p_t = torch.where(targets == 1, p, 1 - p); a = torch.where(targets == 1, alpha, 1 - alpha); "
-        "(a * (1 - p_t) ** gamma * -p_t.log()).sum()",
+        """p = logits.sigmoid(); p_t = torch.where(targets == 1, p, 1 - p); a = torch.where(targets == 1, alpha, 1 -
+        alpha); (a * (1 - p_t) ** gamma * -p_t.log()).sum()""",
     ),
-)
-
-
-# --- 14.5 non-maximum suppression --------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def nms(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
@@ -606,18 +431,6 @@ def _nms_by_kept(boxes, scores, threshold):
     return torch.tensor(kept)
 
 
-def _nms_worst_first(boxes, scores, threshold):
-    return ops.nms(boxes, -scores, threshold)
-
-
-def _nms_as_listed(boxes, scores, threshold):
-    return ops.nms(boxes, -torch.arange(len(boxes)).float(), threshold)
-
-
-def _nms_by_number(boxes, scores, threshold):
-    return nms(boxes, scores, threshold).sort().values
-
-
 def _nms_dead_suppress(boxes, scores, threshold):
     order = scores.argsort(descending=True)
     overlap = ops.box_iou(boxes[order], boxes[order]).triu(diagonal=1)
@@ -642,10 +455,6 @@ def _nms_other_way(boxes, scores, threshold):
     return torch.tensor(kept)
 
 
-def _nms_nothing(boxes, scores, threshold):
-    return scores.argsort(descending=True)
-
-
 def _nms_mask(boxes, scores, threshold):
     mask = torch.zeros(len(boxes), dtype=torch.bool)
     mask[nms(boxes, scores, threshold)] = True
@@ -654,64 +463,38 @@ def _nms_mask(boxes, scores, threshold):
 
 non_maximum_suppression = Check(
     name="14.5 non-maximum suppression",
-    reference=nms,
-    cases=_crowded,
-    rights=(_nms_in_loop, _nms_by_kept),
+    reference=nms, cases=_crowded, rights=(_nms_in_loop, _nms_by_kept),
     wrongs=(
-        Wrong(
-            "the suppressed suppress",
-            _nms_dead_suppress,
-            "A box that was thrown out throws out others in your answer. In a row of three where each overlaps the next, the "
-            "first removes the second, and then nothing stands in the third's way: compare with the boxes that are *kept*.",
-        ),
-        Wrong(
-            "worst first",
-            _nms_worst_first,
-            "You begin with the lowest score, so that the worst box of each heap survives. Sort downwards: descending=True.",
-        ),
-        Wrong(
-            "in the order of the list",
-            _nms_as_listed,
-            "You take the boxes in the order in which they come, whatever their scores. The best of all remaining boxes goes "
-            "first.",
-        ),
-        Wrong(
-            "sorted by number",
-            _nms_by_number,
-            "The right boxes stay, in the wrong order: give their numbers best score first.",
-        ),
-        Wrong(
-            "only the last one kept",
-            _nms_neighbours_only,
-            "You compare each box with the last one that was kept. It must be compared with all of them.",
-        ),
-        Wrong(
-            "the near ones kept",
-            _nms_other_way,
-            "You throw out the boxes that *don't* overlap the best one, and keep its duplicates. Keep those whose IoU with it "
-            "is at most the threshold.",
-        ),
-        Wrong(
-            "nothing suppressed",
-            _nms_nothing,
-            "All boxes stay, sorted. Throw out each that overlaps a better, kept one by more than the threshold.",
-        ),
-        Wrong(
-            "a mask",
-            _nms_mask,
-            "You give True and False for each box; the numbers of the boxes that stay are needed, best first (int64).",
-        ),
+        Wrong("the suppressed suppress", _nms_dead_suppress, """
+            A box that was thrown out throws out others in your answer. In a row of three where each overlaps the
+            next, the first removes the second, and then nothing stands in the third's way: compare with the boxes
+            that are *kept*."""),
+        Wrong("worst first", change=("boxes,", "boxes, -"), hint="""
+            You begin with the lowest score, so that the worst box of each heap survives. Sort downwards:
+            descending=True."""),
+        Wrong("in the order of the list", change=("scores,", "-torch.arange(len(boxes)).float(),"), hint="""
+            You take the boxes in the order in which they come, whatever their scores. The best of all remaining boxes
+            goes first."""),
+        Wrong("sorted by number", lambda boxes, scores, threshold: nms(boxes, scores, threshold).sort().values, """
+            The right boxes stay, in the wrong order: give their numbers best score first."""),
+        Wrong("only the last one kept", _nms_neighbours_only, """
+            You compare each box with the last one that was kept. It must be compared with all of them."""),
+        Wrong("the near ones kept", _nms_other_way, """
+            You throw out the boxes that *don't* overlap the best one, and keep its duplicates. Keep those whose IoU
+            with it is at most the threshold."""),
+        Wrong("nothing suppressed", lambda boxes, scores, threshold: scores.argsort(descending=True), """
+            All boxes stay, sorted. Throw out each that overlaps a better, kept one by more than the threshold."""),
+        Wrong("a mask", _nms_mask, """
+            You give True and False for each box; the numbers of the boxes that stay are needed, best first (int64)."""),
     ),
     hints=(
         "Take the box with the best score. Which others show the same thing again?",
-        "Again and again: keep the best of the remaining boxes, and throw out all that overlap it by more than the threshold. "
-        "torchvision.ops.box_iou gives the overlaps of all with all.",
-        "for i in scores.argsort(descending=True).tolist(): if all(overlap[i, j] <= threshold for j in kept): kept.append(i)",
+        """Again and again: keep the best of the remaining boxes, and throw out all that overlap it by more than the
+        threshold. torchvision.ops.box_iou gives the overlaps of all with all.""",
+        """for i in scores.argsort(descending=True).tolist(): if all(overlap[i, j] <= threshold for j in kept):
+        kept.append(i)""",
     ),
-)
-
-
-# --- 14.6 average precision --------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def average_precision(hits: Tensor, scores: Tensor, count: int) -> float:
@@ -766,30 +549,10 @@ def _curve(hits, scores, count):
     return right / torch.arange(1, len(ranked) + 1), right / count
 
 
-def _ap_unsorted(hits, scores, count):
-    return average_precision(hits, -torch.arange(len(hits)).float(), count)
-
-
-def _ap_worst_first(hits, scores, count):
-    return average_precision(hits, -scores, count)
-
-
-def _ap_recall_of_found(hits, scores, count):
-    return average_precision(hits, scores, int(hits.sum()))
-
-
-def _ap_recall_of_all_found(hits, scores, count):
-    return average_precision(hits, scores, len(hits))
-
-
 def _ap_not_interpolated(hits, scores, count):
     precision, recall = _curve(hits, scores, count)
     places = torch.searchsorted(recall, torch.arange(101).double() / 100 - 1e-9)
     return torch.cat([precision, torch.zeros(1)])[places].mean()
-
-
-def _ap_eleven(hits, scores, count):
-    return _at_levels(*_curve(hits, scores, count), 11)
 
 
 def _ap_at_hits(hits, scores, count):
@@ -809,75 +572,47 @@ def _ap_reached_only(hits, scores, count):
     return torch.where(reached, precision, 0.0).amax(dim=1)[reached.any(dim=1)].mean()
 
 
-def _ap_precision(hits, scores, count):
-    return hits.double().mean()
-
-
 average_precision_of_a_class = Check(
     name="14.6 average precision of one class",
-    reference=average_precision,
-    cases=_found,
-    rights=(_ap_in_loop, _ap_from_the_right),
+    reference=average_precision, cases=_found, rights=(_ap_in_loop, _ap_from_the_right),
     wrongs=(
-        Wrong(
-            "not sorted",
-            _ap_unsorted,
-            "You go through the boxes in the order in which they come. Average precision goes through them by score, best "
-            "first: sort the hits by the scores.",
-        ),
-        Wrong(
-            "worst first",
-            _ap_worst_first,
-            "You begin with the lowest score. argsort sorts upwards unless you say descending=True.",
-        ),
-        Wrong(
-            "recall of what was found",
-            _ap_recall_of_found,
-            "Your recall divides by what was found. Recall is the share of all *true* boxes, `count` of them, so that what "
-            "was missed costs.",
-            also=(_ap_recall_of_all_found,),
-        ),
-        Wrong(
-            "precision where recall is reached",
-            _ap_not_interpolated,
-            "You take the precision at the first place where the recall is reached. COCO takes the *best* precision at that "
-            "recall or a higher one, so that a false alarm before a hit doesn't count twice.",
-        ),
-        Wrong(
-            "eleven levels",
-            _ap_eleven,
-            "You use eleven levels of recall, as PASCAL VOC did until 2009. Here there are 101: 0, 0.01, ..., 1.",
-        ),
-        Wrong(
-            "levels never reached left out",
-            _ap_reached_only,
-            "You average over the levels of recall that were reached. A level that is never reached counts with precision 0, "
-            "or finding one sure box would be enough.",
-        ),
-        Wrong(
-            "precision at the hits",
-            _ap_at_hits,
-            "You average the precision at each hit: that is average precision as in information retrieval. COCO averages the "
-            "best precision over 101 levels of recall.",
-        ),
-        Wrong(
-            "the area under the raw curve",
-            _ap_area,
-            "That is the area under the curve as it zigzags. Take, at each of the 101 levels, the best precision to the right.",
-        ),
-        Wrong(
-            "precision of everything",
-            _ap_precision,
-            "That is the precision of all boxes together, one point of the curve. Work out precision and recall after each "
-            "box, best score first.",
-        ),
+        Wrong("not sorted",
+            lambda hits, scores, count: average_precision(hits, -torch.arange(len(hits)).float(), count), """
+            You go through the boxes in the order in which they come. Average precision goes through them by score,
+            best first: sort the hits by the scores."""),
+        Wrong("worst first", lambda hits, scores, count: average_precision(hits, -scores, count), """
+            You begin with the lowest score. argsort sorts upwards unless you say descending=True."""),
+        Wrong("recall of what was found",
+            lambda hits, scores, count: average_precision(hits, scores, int(hits.sum())),
+            also=(lambda hits, scores, count: average_precision(hits, scores, len(hits)),), hint="""
+            Your recall divides by what was found. Recall is the share of all *true* boxes, `count` of them, so that
+            what was missed costs."""),
+        Wrong("precision where recall is reached", _ap_not_interpolated, """
+            You take the precision at the first place where the recall is reached. COCO takes the *best* precision at
+            that recall or a higher one, so that a false alarm before a hit doesn't count twice."""),
+        Wrong("eleven levels", lambda hits, scores, count: _at_levels(*_curve(hits, scores, count), 11), """
+            You use eleven levels of recall, as PASCAL VOC did until 2009. Here there are 101: 0, 0.01, ..., 1."""),
+        Wrong("levels never reached left out", _ap_reached_only, """
+            You average over the levels of recall that were reached. A level that is never reached counts with
+            precision 0, or finding one sure box would be enough."""),
+        Wrong("precision at the hits", _ap_at_hits, """
+            You average the precision at each hit: that is average precision as in information retrieval. COCO
+            averages the best precision over 101 levels of recall."""),
+        Wrong("the area under the raw curve", _ap_area, """
+            That is the area under the curve as it zigzags. Take, at each of the 101 levels, the best precision to the
+            right."""),
+        Wrong("precision of everything", lambda hits, scores, count: hits.double().mean(), """
+            That is the precision of all boxes together, one point of the curve. Work out precision and recall after
+            each box, best score first."""),
     ),
     hints=(
-        "Go through the boxes from the surest to the least sure. After each: how many of those so far are hits, and what share "
-        "of the true boxes is found?",
-        "Precision after n boxes is hits so far / n, recall is hits so far / count. For each level 0, 0.01, ..., 1 take the "
-        "largest precision among the places whose recall is at least that; 0 if there is none. Average over 101 levels.",
-        "right = hits[scores.argsort(descending=True)].cumsum(0); precision = right / torch.arange(1, len(hits) + 1); "
-        "recall = right / count; then max([p for r, p in zip(recall, precision) if r >= level], default=0) for each level",
+        """Go through the boxes from the surest to the least sure. After each: how many of those so far are hits, and
+        what share of the true boxes is found?""",
+        """Precision after n boxes is hits so far / n, recall is hits so far / count. For each level 0, 0.01, ..., 1
+        take the largest precision among the places whose recall is at least that; 0 if there is none. Average over
+        101 levels.""",
+        """right = hits[scores.argsort(descending=True)].cumsum(0); precision = right / torch.arange(1, len(hits) +
+        1); recall = right / count; then max([p for r, p in zip(recall, precision) if r >= level], default=0) for each
+        level""",
     ),
-)
+)  # fmt: skip

@@ -14,8 +14,6 @@ from sslcourse.checks.framework import Check, Wrong
 
 EXACT = Closeness(dtype="exact")
 
-# --- 15.1 features for k-means -----------------------------------------------------------------------------------
-
 
 def prepare(train: Tensor, new: Tensor) -> Tensor:
     """train (N, d) and new (M, d): new standardized by train's mean and deviation, each row of length 1 -> (M, d)."""
@@ -44,28 +42,8 @@ def _prepare_by_hand(train, new):
     return z / z.square().sum(1, keepdim=True).sqrt()
 
 
-def _prepare_by_new(train, new):
-    return prepare(new, new)
-
-
-def _prepare_by_both(train, new):
-    return prepare(torch.cat([train, new]), new)
-
-
-def _prepare_unit_alone(train, new):
-    return functional.normalize(new, dim=1)
-
-
 def _prepare_standard_alone(train, new):
     return (new - train.mean(dim=0)) / train.std(dim=0)
-
-
-def _prepare_columns(train, new):
-    return functional.normalize(_prepare_standard_alone(train, new), dim=0)
-
-
-def _prepare_nothing(train, new):
-    return new.clone()
 
 
 def _prepare_unit_first(train, new):
@@ -73,94 +51,51 @@ def _prepare_unit_first(train, new):
     return (b - a.mean(dim=0)) / a.std(dim=0)
 
 
-def _prepare_unit_on_both_sides(train, new):
-    return functional.normalize(_prepare_unit_first(train, new), dim=1)
-
-
-def _prepare_one_scale(train, new):
-    return functional.normalize((new - train.mean()) / train.std(), dim=1)
-
-
-def _prepare_not_centred(train, new):
-    return functional.normalize(new / train.std(dim=0), dim=1)
-
-
-def _prepare_variance(train, new):
-    return functional.normalize((new - train.mean(dim=0)) / train.var(dim=0), dim=1)
-
-
 features_for_k_means = Check(
     name="15.1 features for k-means",
-    reference=prepare,
-    cases=_features,
-    rights=(_prepare_in_loop, _prepare_by_hand),
+    reference=prepare, cases=_features, rights=(_prepare_in_loop, _prepare_by_hand),
     wrongs=(
-        Wrong(
-            "statistics of the new features",
-            _prepare_by_new,
-            "You standardize the new features by their own mean and deviation. Then the same picture has other features in "
-            "other company, and centres found on `train` don't fit. Take both from `train` alone.",
-            also=(_prepare_by_both,),
-        ),
-        Wrong(
-            "left as they are",
-            _prepare_nothing,
-            "The features are as they were. k-means measures squared distances, so the column with the largest numbers would "
-            "decide alone. Standardize every column, then bring every row to length 1.",
-        ),
-        Wrong(
-            "rows alone",
-            _prepare_unit_alone,
-            "You bring the rows to length 1 and don't standardize: columns in large units still decide, and what all pictures "
-            "have in common still stands in every row. Subtract train's mean and divide by its deviation first.",
-        ),
-        Wrong(
-            "columns alone",
-            _prepare_standard_alone,
-            "You standardize the columns and leave the rows as long as they are: pictures with strong features lie far outside, "
-            "and pull centres to them. Divide each row by its length at the end.",
-        ),
-        Wrong(
-            "columns of length 1",
-            _prepare_columns,
-            "You bring the columns to length 1 instead of the rows: dim=0 runs over pictures. A row is a picture: dim=1.",
-        ),
-        Wrong(
-            "length first",
-            _prepare_unit_first,
-            "You bring the rows to length 1 first and standardize afterwards: large units decide about the lengths, and in the "
-            "end no row has length 1. Standardize first.",
-            also=(_prepare_unit_on_both_sides,),
-        ),
-        Wrong(
-            "one scale for all columns",
-            _prepare_one_scale,
-            "You take one mean and one deviation over all numbers; columns in large units still decide. Each column needs its "
-            "own: dim=0.",
-        ),
-        Wrong(
-            "not centred",
-            _prepare_not_centred,
-            "You divide by the deviation without subtracting the mean, so what all pictures have in common stays in every row, "
-            "and all rows point nearly the same way.",
-        ),
-        Wrong(
-            "divided by the variance",
-            _prepare_variance,
-            "You divide by the variance, and so turn the units round: columns of small numbers decide now. Divide by the "
-            "standard deviation, its root.",
-        ),
+        Wrong("statistics of the new features", lambda train, new: prepare(new, new),
+            also=(lambda train, new: prepare(torch.cat([train, new]), new),), hint="""
+            You standardize the new features by their own mean and deviation. Then the same picture has other features
+            in other company, and centres found on `train` don't fit. Take both from `train` alone."""),
+        Wrong("left as they are", lambda train, new: new.clone(), """
+            The features are as they were. k-means measures squared distances, so the column with the largest numbers
+            would decide alone. Standardize every column, then bring every row to length 1."""),
+        Wrong("rows alone", lambda train, new: functional.normalize(new, dim=1), """
+            You bring the rows to length 1 and don't standardize: columns in large units still decide, and what all
+            pictures have in common still stands in every row. Subtract train's mean and divide by its deviation
+            first."""),
+        Wrong("columns alone", _prepare_standard_alone, """
+            You standardize the columns and leave the rows as long as they are: pictures with strong features lie far
+            outside, and pull centres to them. Divide each row by its length at the end."""),
+        Wrong("columns of length 1",
+            lambda train, new: functional.normalize(_prepare_standard_alone(train, new), dim=0), """
+            You bring the columns to length 1 instead of the rows: dim=0 runs over pictures. A row is a picture:
+            dim=1."""),
+        Wrong("length first", _prepare_unit_first,
+            also=(lambda train, new: functional.normalize(_prepare_unit_first(train, new), dim=1),), hint="""
+            You bring the rows to length 1 first and standardize afterwards: large units decide about the lengths, and
+            in the end no row has length 1. Standardize first."""),
+        Wrong("one scale for all columns",
+            lambda train, new: functional.normalize((new - train.mean()) / train.std(), dim=1), """
+            You take one mean and one deviation over all numbers; columns in large units still decide. Each column
+            needs its own: dim=0."""),
+        Wrong("not centred", lambda train, new: functional.normalize(new / train.std(dim=0), dim=1), """
+            You divide by the deviation without subtracting the mean, so what all pictures have in common stays in
+            every row, and all rows point nearly the same way."""),
+        Wrong("divided by the variance",
+            lambda train, new: functional.normalize((new - train.mean(dim=0)) / train.var(dim=0), dim=1), """
+            You divide by the variance, and so turn the units round: columns of small numbers decide now. Divide by
+            the standard deviation, its root."""),
     ),
     hints=(
-        "Two steps: one that makes all columns count alike, and one that makes all rows equally long. Which comes first, and "
-        "whose mean and deviation are they?",
+        """Two steps: one that makes all columns count alike, and one that makes all rows equally long. Which comes
+        first, and whose mean and deviation are they?""",
         "Subtract train.mean(dim=0), divide by train.std(dim=0), and then divide each row by its length.",
         "functional.normalize((new - train.mean(dim=0)) / train.std(dim=0), dim=1)",
     ),
-)
-
-
-# --- 15.2 a step of k-means --------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def step(features: Tensor, centres: Tensor) -> Tensor:
@@ -248,77 +183,46 @@ def _step_members_of_farthest(features, centres):
 
 a_step_of_k_means = Check(
     name="15.2 a step of k-means",
-    reference=step,
-    cases=_clusterings,
-    rights=(_step_by_index_add, _step_in_loop),
+    reference=step, cases=_clusterings, rights=(_step_by_index_add, _step_in_loop),
     wrongs=(
-        Wrong(
-            "not a number",
-            _step_nan,
-            "An empty cluster becomes NaN: the mean of no row. No row is ever near to NaN, so it stays lost, and sums over "
-            "the centres are lost with it. Move it to the row that lies farthest from its own centre.",
-        ),
-        Wrong(
-            "at zero",
-            _step_zero,
-            "An empty cluster lands at zero: a sum of nothing, divided by at least 1. Zero is an arbitrary place. Move it to the "
-            "row that lies farthest from its own centre.",
-        ),
-        Wrong(
-            "left where it is",
-            _step_stays,
-            "An empty cluster stays where nobody is near, and will be empty in the next step as well. Move it to the row that "
-            "lies farthest from its own centre.",
-        ),
-        Wrong(
-            "left out",
-            _step_drops,
-            "You return fewer centres than you got: clusters without members are dropped, and all numbers after them move up. "
-            "K centres go in, K come out; an empty one moves to the row that lies farthest from its own centre.",
-        ),
-        Wrong(
-            "at the mean of all",
-            _step_mean_of_all,
-            "An empty cluster moves to the mean of all rows, where there may be nobody. Move it to the row that is served worst: "
-            "the one that lies farthest from its own centre.",
-        ),
-        Wrong(
-            "the nearest row",
-            _step_nearest_row,
-            "An empty cluster moves to the row that is nearest to it. That one may be served well by its centre already; the row "
-            "that is served worst is the one whose *nearest* centre is farthest: min over centres, then argmax over rows.",
-            also=(_step_best_row,),
-        ),
-        Wrong(
-            "farthest from the wrong centre",
-            _step_farthest_from_itself,
-            "You take the row farthest from the empty centre, or from any centre. Each row counts with the distance to its own, "
-            "nearest centre: min over centres first, then argmax over rows.",
-            also=(_step_farthest_from_any,),
-        ),
-        Wrong(
-            "sums instead of means",
-            _step_sum,
-            "Your centres are sums of their members: divide by how many there are.",
-        ),
-        Wrong(
-            "members of the farthest centre",
-            _step_members_of_farthest,
-            "Every row joins the centre that lies farthest from it: argmax where argmin belongs.",
-        ),
+        Wrong("not a number", _step_nan, """
+            An empty cluster becomes NaN: the mean of no row. No row is ever near to NaN, so it stays lost, and sums
+            over the centres are lost with it. Move it to the row that lies farthest from its own centre."""),
+        Wrong("at zero", _step_zero, """
+            An empty cluster lands at zero: a sum of nothing, divided by at least 1. Zero is an arbitrary place. Move
+            it to the row that lies farthest from its own centre."""),
+        Wrong("left where it is", _step_stays, """
+            An empty cluster stays where nobody is near, and will be empty in the next step as well. Move it to the
+            row that lies farthest from its own centre."""),
+        Wrong("left out", _step_drops, """
+            You return fewer centres than you got: clusters without members are dropped, and all numbers after them
+            move up. K centres go in, K come out; an empty one moves to the row that lies farthest from its own
+            centre."""),
+        Wrong("at the mean of all", _step_mean_of_all, """
+            An empty cluster moves to the mean of all rows, where there may be nobody. Move it to the row that is
+            served worst: the one that lies farthest from its own centre."""),
+        Wrong("the nearest row", _step_nearest_row, also=(_step_best_row,), hint="""
+            An empty cluster moves to the row that is nearest to it. That one may be served well by its centre
+            already; the row that is served worst is the one whose *nearest* centre is farthest: min over centres,
+            then argmax over rows."""),
+        Wrong("farthest from the wrong centre", _step_farthest_from_itself, also=(_step_farthest_from_any,), hint="""
+            You take the row farthest from the empty centre, or from any centre. Each row counts with the distance to
+            its own, nearest centre: min over centres first, then argmax over rows."""),
+        Wrong("sums instead of means", _step_sum, """
+            Your centres are sums of their members: divide by how many there are."""),
+        Wrong("members of the farthest centre", _step_members_of_farthest, """
+            Every row joins the centre that lies farthest from it: argmax where argmin belongs."""),
     ),
     hints=(
-        "Two things happen: every row joins its nearest centre, and every centre moves to the mean of its rows. What is the "
-        "mean of no rows?",
-        "torch.cdist(features, centres) has a row per feature and a column per centre; its min over dim 1 gives both the "
-        "distance to the own centre and its number. The row for an empty cluster is where that distance is largest.",
-        "nearest, label = torch.cdist(features, centres).min(dim=1); new[k] = features[label == k].mean(dim=0) if "
-        "(label == k).any() else features[nearest.argmax()]",
+        """Two things happen: every row joins its nearest centre, and every centre moves to the mean of its rows. What
+        is the mean of no rows?""",
+        """torch.cdist(features, centres) has a row per feature and a column per centre; its min over dim 1 gives both
+        the distance to the own centre and its number. The row for an empty cluster is where that distance is
+        largest.""",
+        """nearest, label = torch.cdist(features, centres).min(dim=1); new[k] = features[label == k].mean(dim=0) if
+        (label == k).any() else features[nearest.argmax()]""",
     ),
-)
-
-
-# --- 15.3 Hungarian accuracy -------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def hungarian(labels: Tensor, clusters: Tensor) -> float:
@@ -379,27 +283,11 @@ def _hungarian_greedy(labels, clusters):
     return right / len(labels)
 
 
-def _hungarian_purity(labels, clusters):
-    return _count(labels, clusters).amax(dim=0).sum().item() / len(labels)
-
-
-def _hungarian_majority_of_class(labels, clusters):
-    return _count(labels, clusters).amax(dim=1).sum().item() / len(labels)
-
-
-def _hungarian_no_match(labels, clusters):
-    return (labels == clusters).float().mean().item()
-
-
 def _hungarian_minimum(labels, clusters):
     from scipy.optimize import linear_sum_assignment
 
     table = _count(labels, clusters).numpy()
     return table[linear_sum_assignment(table)].sum().item() / len(labels)
-
-
-def _hungarian_number(labels, clusters):
-    return hungarian(labels, clusters) * len(labels)
 
 
 def _hungarian_in_turn(labels, clusters):
@@ -414,58 +302,38 @@ def _hungarian_in_turn(labels, clusters):
 
 hungarian_accuracy = Check(
     name="15.3 Hungarian accuracy",
-    reference=hungarian,
-    cases=_tables,
-    rights=(_hungarian_by_permutations, _hungarian_by_cost),
+    reference=hungarian, cases=_tables, rights=(_hungarian_by_permutations, _hungarian_by_cost),
     wrongs=(
-        Wrong(
-            "majority votes",
-            _hungarian_purity,
-            "You give every cluster the name of its majority class, so two clusters may get the same name and a class none. That "
-            "is purity: it grows with the number of clusters, and reaches 1 when every image is a cluster of its own. Match one "
-            "to one, with linear_sum_assignment.",
-        ),
-        Wrong(
-            "every class its largest cluster",
-            _hungarian_majority_of_class,
-            "You give every class its largest cluster, so one cluster may serve several classes: one cluster for everything "
-            "would score 1. Match one to one, with linear_sum_assignment.",
-        ),
-        Wrong(
-            "greedy",
-            _hungarian_greedy,
-            "You match greedily: the largest cell first. Where 9 and 8 stand in a row, and 8 and 0 below, taking the 9 leaves the "
-            "0: 9 in all, where 8 + 8 was to be had. linear_sum_assignment looks at all pairs together.",
-            also=(_hungarian_in_turn,),
-        ),
-        Wrong(
-            "the numbers taken for classes",
-            _hungarian_no_match,
-            "You compare the numbers of clusters with those of classes. Numbers of clusters mean nothing: cluster 3 may be class "
-            "0. Match them first.",
-        ),
-        Wrong(
-            "the worst match",
-            _hungarian_minimum,
-            "You get the worst match: linear_sum_assignment minimizes a cost by default. Pass maximize=True, or minus the table.",
-        ),
-        Wrong(
-            "a number, not a share",
-            _hungarian_number,
-            "You return how many images are right; divide by how many there are.",
-        ),
+        Wrong("majority votes",
+            lambda labels, clusters: _count(labels, clusters).amax(dim=0).sum().item() / len(labels), """
+            You give every cluster the name of its majority class, so two clusters may get the same name and a class
+            none. That is purity: it grows with the number of clusters, and reaches 1 when every image is a cluster of
+            its own. Match one to one, with linear_sum_assignment."""),
+        Wrong("every class its largest cluster",
+            lambda labels, clusters: _count(labels, clusters).amax(dim=1).sum().item() / len(labels), """
+            You give every class its largest cluster, so one cluster may serve several classes: one cluster for
+            everything would score 1. Match one to one, with linear_sum_assignment."""),
+        Wrong("greedy", _hungarian_greedy, also=(_hungarian_in_turn,), hint="""
+            You match greedily: the largest cell first. Where 9 and 8 stand in a row, and 8 and 0 below, taking the 9
+            leaves the 0: 9 in all, where 8 + 8 was to be had. linear_sum_assignment looks at all pairs together."""),
+        Wrong("the numbers taken for classes",
+            lambda labels, clusters: (labels == clusters).float().mean().item(), """
+            You compare the numbers of clusters with those of classes. Numbers of clusters mean nothing: cluster 3 may
+            be class 0. Match them first."""),
+        Wrong("the worst match", _hungarian_minimum, """
+            You get the worst match: linear_sum_assignment minimizes a cost by default. Pass maximize=True, or minus
+            the table."""),
+        Wrong("a number, not a share", lambda labels, clusters: hungarian(labels, clusters) * len(labels), """
+            You return how many images are right; divide by how many there are."""),
     ),
     hints=(
-        "Count first: how many images of class c lie in cluster k? Then choose cells of that table, no two of them in a row or "
-        "a column, with the largest sum.",
-        "scipy.optimize.linear_sum_assignment(table, maximize=True) gives the rows and columns of these cells. It takes tables "
-        "that aren't square, too.",
+        """Count first: how many images of class c lie in cluster k? Then choose cells of that table, no two of them
+        in a row or a column, with the largest sum.""",
+        """scipy.optimize.linear_sum_assignment(table, maximize=True) gives the rows and columns of these cells. It
+        takes tables that aren't square, too.""",
         "rows, columns = linear_sum_assignment(table, maximize=True); table[rows, columns].sum() / len(labels)",
     ),
-)
-
-
-# --- 15.4 normalized mutual information --------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def nmi(table: Tensor) -> Tensor:
@@ -508,14 +376,6 @@ def _nmi_in_loop(table):
     return torch.tensor(information / (sum(entropy) / 2))
 
 
-def _nmi_plain(table):
-    return _entropies(table)[3]
-
-
-def _nmi_bits(table):
-    return _entropies(table)[3] / math.log(2)
-
-
 def _nmi_by_sum(table):
     classes, clusters, _, information = _entropies(table)
     return information / (classes + clusters)
@@ -541,19 +401,11 @@ def _nmi_by_clusters(table):
     return information / clusters
 
 
-def _nmi_by_logs_of_numbers(table):
-    return _entropies(table)[3] / (math.log(table.shape[0]) + math.log(table.shape[1])) * 2
-
-
 def _nmi_nan(table):
     p = table.double() / table.sum()
     rows, columns = p.sum(dim=1, keepdim=True), p.sum(dim=0, keepdim=True)
     information = (p * (p / (rows * columns)).log()).sum()
     return 2 * information / (-(rows * rows.log()).sum() - (columns * columns.log()).sum())
-
-
-def _nmi_negative(table):
-    return -nmi(table)
 
 
 def _nmi_accuracy(table):
@@ -564,73 +416,45 @@ def _nmi_accuracy(table):
 
 normalized_mutual_information = Check(
     name="15.4 normalized mutual information",
-    reference=nmi,
-    cases=_counts,
-    rights=(_nmi_by_logs, _nmi_in_loop),
+    reference=nmi, cases=_counts, rights=(_nmi_by_logs, _nmi_in_loop),
     wrongs=(
-        Wrong(
-            "not normalized",
-            _nmi_plain,
-            "That is the mutual information itself, in nats or bits. It can't be compared between numbers of clusters: divide it "
-            "by the mean of the two entropies.",
-            also=(_nmi_bits,),
-        ),
-        Wrong(
-            "0 times log 0",
-            _nmi_nan,
-            "An empty cell gives 0 * log 0 = NaN. Its share is 0: in the limit p log p goes to 0. Leave empty cells out, or use "
-            "torch.special.entr, which knows.",
-        ),
-        Wrong(
-            "divided by the sum",
-            _nmi_by_sum,
-            "You divide by the sum of the entropies, so the best value is 0.5: divide by their mean.",
-        ),
-        Wrong(
-            "another mean",
-            _nmi_by_geometric,
-            "You divide by the geometric mean of the entropies, which is another NMI; papers have both. Here it is the arithmetic "
-            "mean, as in scikit-learn.",
-        ),
-        Wrong(
-            "divided by the entropy of both",
-            _nmi_by_joint,
-            "You divide by the joint entropy of class and cluster. Divide by the mean of the two single entropies.",
-        ),
-        Wrong(
-            "one entropy alone",
-            _nmi_by_classes,
-            "You divide by one of the two entropies. By that of the classes alone, a cluster for every image scores 1 "
-            "(completeness and homogeneity are the names of these two). Divide by the mean of both.",
-            also=(_nmi_by_clusters,),
-        ),
-        Wrong(
-            "the largest entropy there could be",
-            _nmi_by_logs_of_numbers,
-            "You divide by log C and log K, the entropies of classes and clusters that are all equally large. These aren't: work "
-            "out the entropies of the sums of rows and of columns.",
-        ),
-        Wrong(
-            "a sign", _nmi_negative, "Your result is negative. Information never is: look at the sign of an entropy."
-        ),
-        Wrong(
-            "Hungarian accuracy",
-            _nmi_accuracy,
-            "That is the accuracy of the best match. NMI matches nothing: it asks how many nats the cluster tells about the class.",
-        ),
+        Wrong("not normalized", lambda table: _entropies(table)[3],
+            also=(lambda table: _entropies(table)[3] / math.log(2),), hint="""
+            That is the mutual information itself, in nats or bits. It can't be compared between numbers of clusters:
+            divide it by the mean of the two entropies."""),
+        Wrong("0 times log 0", _nmi_nan, """
+            An empty cell gives 0 * log 0 = NaN. Its share is 0: in the limit p log p goes to 0. Leave empty cells
+            out, or use torch.special.entr, which knows."""),
+        Wrong("divided by the sum", _nmi_by_sum, """
+            You divide by the sum of the entropies, so the best value is 0.5: divide by their mean."""),
+        Wrong("another mean", _nmi_by_geometric, """
+            You divide by the geometric mean of the entropies, which is another NMI; papers have both. Here it is the
+            arithmetic mean, as in scikit-learn."""),
+        Wrong("divided by the entropy of both", _nmi_by_joint, """
+            You divide by the joint entropy of class and cluster. Divide by the mean of the two single entropies."""),
+        Wrong("one entropy alone", _nmi_by_classes, also=(_nmi_by_clusters,), hint="""
+            You divide by one of the two entropies. By that of the classes alone, a cluster for every image scores 1
+            (completeness and homogeneity are the names of these two). Divide by the mean of both."""),
+        Wrong("the largest entropy there could be",
+            lambda table: _entropies(table)[3] / (math.log(table.shape[0]) + math.log(table.shape[1])) * 2, """
+            You divide by log C and log K, the entropies of classes and clusters that are all equally large. These
+            aren't: work out the entropies of the sums of rows and of columns."""),
+        Wrong("a sign", lambda table: -nmi(table), """
+            Your result is negative. Information never is: look at the sign of an entropy."""),
+        Wrong("Hungarian accuracy", _nmi_accuracy, """
+            That is the accuracy of the best match. NMI matches nothing: it asks how many nats the cluster tells about
+            the class."""),
     ),
     hints=(
-        "Divide the table by its sum: now it holds probabilities. What are the entropies of its row sums, of its column sums, "
-        "and of all its cells?",
-        "The information is H(classes) + H(clusters) - H(both). Divide it by (H(classes) + H(clusters)) / 2. "
-        "torch.special.entr(p) is -p log p, and 0 at 0.",
-        "h = [torch.special.entr(x).sum() for x in (p.sum(1), p.sum(0), p)]; (h[0] + h[1] - h[2]) / ((h[0] + h[1]) / 2)",
+        """Divide the table by its sum: now it holds probabilities. What are the entropies of its row sums, of its
+        column sums, and of all its cells?""",
+        """The information is H(classes) + H(clusters) - H(both). Divide it by (H(classes) + H(clusters)) / 2.
+        torch.special.entr(p) is -p log p, and 0 at 0.""",
+        """h = [torch.special.entr(x).sum() for x in (p.sum(1), p.sum(0), p)]; (h[0] + h[1] - h[2]) / ((h[0] + h[1]) /
+        2)""",
     ),
     close=Closeness(rtol=1e-4, atol=1e-6),
-)
-
-
-# --- 15.5 cut a picture ------------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def cut(weights: Tensor, side: int) -> Tensor:
@@ -694,29 +518,9 @@ def _symmetric(weights):
     return torch.eye(len(weights), dtype=weights.dtype) - root[:, None] * weights * root
 
 
-def _cut_outside(weights, side):
-    return ~cut(weights, side)
-
-
-def _cut_first(weights, side):
-    return _inwards(torch.linalg.eigh(_symmetric(weights)).eigenvectors[:, 0] > 0, side)
-
-
-def _cut_last(weights, side):
-    return _inwards(torch.linalg.eigh(_symmetric(weights)).eigenvectors[:, -1] > 0, side)
-
-
 def _cut_plain(weights, side):
     laplacian = torch.diag(weights.sum(dim=1)) - weights
     return _inwards(torch.linalg.eigh(laplacian).eigenvectors[:, 1] > 0, side)
-
-
-def _cut_of_weights(weights, side):
-    return _inwards(torch.linalg.eigh(weights).eigenvectors[:, 1] > 0, side)
-
-
-def _cut_third(weights, side):
-    return _inwards(torch.linalg.eigh(_symmetric(weights)).eigenvectors[:, 2] > 0, side)
 
 
 def _cut_any_sign(weights, side):
@@ -740,76 +544,48 @@ def _cut_values(weights, side):
 
 cut_a_picture = Check(
     name="15.5 cut a picture",
-    reference=cut,
-    cases=_graphs,
-    rights=(_cut_by_scipy, _cut_by_random_walk),
+    reference=cut, cases=_graphs, rights=(_cut_by_scipy, _cut_by_random_walk),
     wrongs=(
-        Wrong(
-            "the background",
-            _cut_outside,
-            "You found the cut and took the wrong side: your object holds most of the picture's border. The sign of an "
-            "eigenvector means nothing; take the side with fewer patches on the border.",
-        ),
-        Wrong(
-            "the sign left to chance",
-            _cut_any_sign,
-            "Your side depends on the sign of one patch, or on the one that the library happened to give. The sign of an "
-            "eigenvector means nothing: count the border patches of both sides, and take the side with fewer.",
-        ),
-        Wrong(
-            "the smaller side",
-            _cut_smaller_side,
-            "You take the smaller of the two sides for the object. Often it is; but a thing near to the camera fills most of its "
-            "picture. Count the border patches of both sides, and take the side with fewer.",
-        ),
-        Wrong(
-            "the first eigenvector",
-            _cut_first,
-            "You take the eigenvector of the smallest eigenvalue. That one is 0, and its vector has one sign everywhere: it cuts "
-            "nothing. Take the second, index 1.",
-        ),
-        Wrong(
-            "the last eigenvector",
-            _cut_last,
-            "You take the eigenvector of the largest eigenvalue. Small eigenvalues belong to cuts that sever little, so it is the "
-            "second from the small end: eigh sorts them upwards, index 1.",
-        ),
-        Wrong(
-            "not normalized",
-            _cut_plain,
-            "You use D - W without the degrees on the other side. Its cheapest cut takes off one loosely tied patch. The "
-            "normalized cut solves (D - W) v = lambda D v: scipy.linalg.eigh(D - W, D).",
-        ),
-        Wrong(
-            "W instead of D - W",
-            _cut_of_weights,
-            "You take eigenvectors of the weights themselves. Build D, the diagonal matrix of the row sums, and solve "
-            "(D - W) v = lambda D v.",
-        ),
-        Wrong(
-            "the third eigenvector",
-            _cut_third,
-            "You take index 2, the third eigenvector: it cuts one of the two parts again. Index 1 is the second.",
-        ),
-        Wrong(
-            "numbers instead of a mask",
-            _cut_values,
-            "You return the vector; the exercise asks for a mask: compare it with 0.",
-        ),
+        Wrong("the background", lambda weights, side: ~cut(weights, side), """
+            You found the cut and took the wrong side: your object holds most of the picture's border. The sign of an
+            eigenvector means nothing; take the side with fewer patches on the border."""),
+        Wrong("the sign left to chance", _cut_any_sign, """
+            Your side depends on the sign of one patch, or on the one that the library happened to give. The sign of
+            an eigenvector means nothing: count the border patches of both sides, and take the side with fewer."""),
+        Wrong("the smaller side", _cut_smaller_side, """
+            You take the smaller of the two sides for the object. Often it is; but a thing near to the camera fills
+            most of its picture. Count the border patches of both sides, and take the side with fewer."""),
+        Wrong("the first eigenvector",
+            lambda weights, side: _inwards(torch.linalg.eigh(_symmetric(weights)).eigenvectors[:, 0] > 0, side), """
+            You take the eigenvector of the smallest eigenvalue. That one is 0, and its vector has one sign
+            everywhere: it cuts nothing. Take the second, index 1."""),
+        Wrong("the last eigenvector",
+            lambda weights, side: _inwards(torch.linalg.eigh(_symmetric(weights)).eigenvectors[:, -1] > 0, side), """
+            You take the eigenvector of the largest eigenvalue. Small eigenvalues belong to cuts that sever little, so
+            it is the second from the small end: eigh sorts them upwards, index 1."""),
+        Wrong("not normalized", _cut_plain, """
+            You use D - W without the degrees on the other side. Its cheapest cut takes off one loosely tied patch.
+            The normalized cut solves (D - W) v = lambda D v: scipy.linalg.eigh(D - W, D)."""),
+        Wrong("W instead of D - W",
+            lambda weights, side: _inwards(torch.linalg.eigh(weights).eigenvectors[:, 1] > 0, side), """
+            You take eigenvectors of the weights themselves. Build D, the diagonal matrix of the row sums, and solve
+            (D - W) v = lambda D v."""),
+        Wrong("the third eigenvector",
+            lambda weights, side: _inwards(torch.linalg.eigh(_symmetric(weights)).eigenvectors[:, 2] > 0, side), """
+            You take index 2, the third eigenvector: it cuts one of the two parts again. Index 1 is the second."""),
+        Wrong("numbers instead of a mask", _cut_values, """
+            You return the vector; the exercise asks for a mask: compare it with 0."""),
     ),
     hints=(
-        "D is the diagonal matrix of the row sums. Which eigenvector of (D - W) v = lambda D v has one sign on the object and "
-        "the other on the rest? And which of the two signs is the object?",
-        "scipy.linalg.eigh(D - W, D) gives the eigenvectors as columns, smallest eigenvalue first. Take column 1, compare it "
-        "with 0, and turn the mask round if it holds more than half of the patches on the border.",
-        "inside = (vectors[:, 1] > 0).view(side, side); border = inside.sum() - inside[1:-1, 1:-1].sum(); the border has "
-        "4 * side - 4 patches",
+        """D is the diagonal matrix of the row sums. Which eigenvector of (D - W) v = lambda D v has one sign on the
+        object and the other on the rest? And which of the two signs is the object?""",
+        """scipy.linalg.eigh(D - W, D) gives the eigenvectors as columns, smallest eigenvalue first. Take column 1,
+        compare it with 0, and turn the mask round if it holds more than half of the patches on the border.""",
+        """inside = (vectors[:, 1] > 0).view(side, side); border = inside.sum() - inside[1:-1, 1:-1].sum(); the border
+        has 4 * side - 4 patches""",
     ),
     close=EXACT,
-)
-
-
-# --- 15.6 how strange is it? -------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def strangeness(normal: Tensor, asked: Tensor, defective: Tensor) -> tuple[Tensor, float]:
@@ -906,72 +682,42 @@ def _strange_to_the_mean(normal, asked, defective):
 
 how_strange_is_it = Check(
     name="15.6 how strange is it?",
-    reference=strangeness,
-    cases=_inspections,
-    rights=(_strange_in_loop, _strange_by_sklearn),
+    reference=strangeness, cases=_inspections, rights=(_strange_in_loop, _strange_by_sklearn),
     wrongs=(
-        Wrong(
-            "scaled by the defects, too",
-            _strange_scaled_by_both,
-            "Mean and deviation come from the pictures under test as well. Among them are the defects: the column that they spoil "
-            "gets a larger deviation, and that hides them. Take both from `normal` alone.",
-            also=(_strange_scaled_by_asked,),
-        ),
-        Wrong(
-            "nothing scaled",
-            _strange_unscaled,
-            "The columns have their own units still, so the one with the largest numbers decides alone. Divide by the deviation "
-            "of the normal rows, column by column.",
-        ),
-        Wrong(
-            "AUROC the wrong way round",
-            _strange_sign,
-            "Your scores are right, and the AUROC is 1 minus what it should be: you count the pairs in which the normal one "
-            "has the higher score. A defective one should.",
-        ),
-        Wrong(
-            "nearness",
-            _strange_nearness,
-            "Your scores are the wrong way round: minus a distance is largest for what is normal, and the AUROC falls below 0.5. "
-            "Larger must be stranger.",
-        ),
-        Wrong(
-            "ties",
-            _strange_ties_won,
-            "Two equal scores are no decision: a tie between a defective and a normal one counts half. Yours counts wholly, or "
-            "not at all.",
-            also=(_strange_ties_lost,),
-        ),
-        Wrong(
-            "accuracy at a threshold",
-            _strange_accuracy,
-            "That is the accuracy at one threshold. AUROC needs none: it is the share of pairs, a defective and a normal one, in "
-            "which the defective one has the higher score.",
-        ),
-        Wrong(
-            "mean distance",
-            _strange_mean,
-            "You take the mean distance to all normal rows, or the largest. Where there are several kinds of normal, all are far "
-            "from most of them: the nearest counts, the minimum over the normal rows.",
-            also=(_strange_farthest,),
-        ),
-        Wrong(
-            "distance to the mean",
-            _strange_to_the_mean,
-            "You measure the distance to the mean of the normal rows; the nearest normal row is asked for. What lies between two "
-            "kinds of normal can be near to the mean, and like neither.",
-        ),
-        Wrong(
-            "squared",
-            _strange_squared,
-            "Your scores are squared distances. The AUROC doesn't mind, since the order stays; the exercise asks for distances.",
-        ),
+        Wrong("scaled by the defects, too", _strange_scaled_by_both, also=(_strange_scaled_by_asked,), hint="""
+            Mean and deviation come from the pictures under test as well. Among them are the defects: the column that
+            they spoil gets a larger deviation, and that hides them. Take both from `normal` alone."""),
+        Wrong("nothing scaled", _strange_unscaled, """
+            The columns have their own units still, so the one with the largest numbers decides alone. Divide by the
+            deviation of the normal rows, column by column."""),
+        Wrong("AUROC the wrong way round", _strange_sign, """
+            Your scores are right, and the AUROC is 1 minus what it should be: you count the pairs in which the normal
+            one has the higher score. A defective one should."""),
+        Wrong("nearness", _strange_nearness, """
+            Your scores are the wrong way round: minus a distance is largest for what is normal, and the AUROC falls
+            below 0.5. Larger must be stranger."""),
+        Wrong("ties", _strange_ties_won, also=(_strange_ties_lost,), hint="""
+            Two equal scores are no decision: a tie between a defective and a normal one counts half. Yours counts
+            wholly, or not at all."""),
+        Wrong("accuracy at a threshold", _strange_accuracy, """
+            That is the accuracy at one threshold. AUROC needs none: it is the share of pairs, a defective and a
+            normal one, in which the defective one has the higher score."""),
+        Wrong("mean distance", _strange_mean, also=(_strange_farthest,), hint="""
+            You take the mean distance to all normal rows, or the largest. Where there are several kinds of normal,
+            all are far from most of them: the nearest counts, the minimum over the normal rows."""),
+        Wrong("distance to the mean", _strange_to_the_mean, """
+            You measure the distance to the mean of the normal rows; the nearest normal row is asked for. What lies
+            between two kinds of normal can be near to the mean, and like neither."""),
+        Wrong("squared", _strange_squared, """
+            Your scores are squared distances. The AUROC doesn't mind, since the order stays; the exercise asks for
+            distances."""),
     ),
     hints=(
-        "Three steps: bring the columns to one scale, find the nearest normal row, and count pairs. In which step may the "
-        "pictures under test take part, and in which not?",
-        "Standardize both by normal.mean(dim=0) and normal.std(dim=0). torch.cdist gives all distances; the minimum over the "
-        "normal rows is the score. For the AUROC compare score[defective][:, None] with score[~defective].",
-        "bad, good = score[defective][:, None], score[~defective]; ((bad > good).double() + 0.5 * (bad == good)).mean()",
+        """Three steps: bring the columns to one scale, find the nearest normal row, and count pairs. In which step
+        may the pictures under test take part, and in which not?""",
+        """Standardize both by normal.mean(dim=0) and normal.std(dim=0). torch.cdist gives all distances; the minimum
+        over the normal rows is the score. For the AUROC compare score[defective][:, None] with score[~defective].""",
+        """bad, good = score[defective][:, None], score[~defective]; ((bad > good).double() + 0.5 * (bad ==
+        good)).mean()""",
     ),
-)
+)  # fmt: skip

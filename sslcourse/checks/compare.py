@@ -80,6 +80,8 @@ def same_dtype(got: torch.dtype, want: torch.dtype, close: Closeness) -> bool:
 def values_close(got: Any, want: Any, close: Closeness) -> Tensor:
     """Where the two are equal: a boolean tensor of their (equal) shape. NaN equals NaN, infinity equals itself."""
     a, b = as_float(got), as_float(want)
+    if a.is_complex() != b.is_complex():
+        a, b = a.to(torch.complex128), b.to(torch.complex128)
     whole = not torch.as_tensor(want).is_floating_point() and not torch.as_tensor(want).is_complex()
     atol, rtol = (close.atol if close.atol >= 1 else 0.0, 0.0) if whole else (close.atol, close.rtol)
     return torch.isclose(a, b, rtol=rtol, atol=atol, equal_nan=True)

@@ -263,7 +263,8 @@ class Check:
     def _small_change(self, answer: Answer, got: list[Any], want: list[Any], seed: int) -> Diagnosis | None:
         """The small changes of the reference that come to these results in every case."""
         alike = len(got) > 1 and all(equal(result, got[0], self.close) for result in got[1:])
-        typed = all(same_type(a, b) for g, w in zip(got, want, strict=True) for _, a, b in pairs(g, w))
+        whole = [(g, w) for g, w in zip(got, want, strict=True) if not isinstance(g, Raised)]
+        typed = all(same_type(a, b) for g, w in whole for _, a, b in pairs(g, w))
         search = self._search()
         right = self._alike(got, want, Closeness(self.close.rtol, self.close.atol, "any"))  # but for the dtype
         if search is None or alike or right or not typed:
@@ -278,12 +279,13 @@ class Check:
             return search.find(draw(seed), lambda: draw(seed + SECOND + 1))
 
     def _search(self) -> Search | None:
-        """The search among the mutants of the reference's source, made once; None where there is no source."""
+        """The search among the mutants of the right answers, made once; None where there is no source."""
         if "search" not in self._memory:
-            source = source_once(self.reference if self.source is None else self.source)
+            written = (self.reference if self.source is None else self.source, *self.rights)
+            sources = [source for answer in written if (source := source_once(answer)) is not None]
             noun = "value is" if self.kind == "value" else "results are"
             own = list(filter(None, self._names(99)))
-            self._memory["search"] = source and Search(source, self._plain, own, self.close, noun)
+            self._memory["search"] = Search(sources, self._plain, own, self.close, noun) if sources else None
         return self._memory["search"]
 
     def _known_mistake(self, answer: Answer, seed: int) -> Diagnosis | None:

@@ -18,65 +18,117 @@ Options = Iterator[tuple[str, str, ast.AST | list[ast.stmt] | None]]  # (kind, c
 
 
 @dataclass(frozen=True)
+class Change:
+    """`node` replaced by `instead` (by nothing, if None)."""
+
+    node: ast.AST
+    instead: Any
+
+
+@dataclass(frozen=True)
 class Mutant:
-    """`node` replaced by `instead` (by nothing, if None). kind: what sort of mistake. says: the clause about it."""
+    """A small mistake. kind: what sort of mistake. says: the clause about it. changes: of the tree, at least one."""
 
     kind: str
     says: str
-    node: ast.AST = field(compare=False)
-    instead: Any = field(compare=False)
+    changes: tuple[Change, ...] = field(compare=False)
 
 
-def mutants(tree: ast.Module, arguments: Sequence[str]) -> list[Mutant]:
-    """Every mutant of the tree, the likeliest kinds first. arguments: the names that a learner knows."""
-    place = Place(tree, arguments)
-    found: dict[tuple[str, int, str], Mutant] = {}
+def mutants(place: Place) -> list[Mutant]:
+    """Every mutant of the tree, the likeliest kinds first; the same mistake in several places also in all of them at once."""
+    found: dict[Any, Mutant] = {}
     for operator in OPERATORS:
+        alike: dict[tuple[str, str], dict[int, Change]] = {}
         for node in place.nodes:
             for kind, says, instead in operator(node, place):
                 text = "" if instead is None else _dump(instead)
-                if text != _dump(node):
-                    found.setdefault((text, id(node), kind), Mutant(kind, says, node, instead))
+                if text != _dump(node) and (text, id(node)) not in found:
+                    change = Change(node, _located(instead))
+                    found[text, id(node)] = Mutant(kind, says, (change,))
+                    alike.setdefault((kind, says), {}).setdefault(id(node), change)
+        for (kind, says), changes in alike.items():
+            if len(changes) > 1:
+                found[operator, kind, says] = Mutant(kind, says, tuple(changes.values()))
     return list(found.values())
 
 
-def mutated(tree: ast.Module, changes: Sequence[Mutant]) -> ast.Module:
-    """A copy of the tree with these changes; what it shares with the old one is not changed."""
+def mutated(place: Place, changes: Sequence[Change]) -> ast.Module:
+    """The tree with these changes, as a new one that shares with the old what is the same in both."""
     instead = {id(change.node): change.instead for change in changes}
+    touched: set[int] = set()
+    for change in changes:
+        node: ast.AST | None = change.node
+        while node is not None:
+            touched.add(id(node))
+            node = place.up(node)
 
-    def copy(node: Any, inside: int | None = None) -> Any:
-        if isinstance(node, list):
-            copied = []
-            for item in node:
-                new = copy(item)
-                copied.extend(new if isinstance(new, list) else [] if new is None else [new])
-            return copied
-        if not isinstance(node, ast.AST):
-            return node
-        if id(node) in instead and id(node) != inside:
+    def copy(node: Any, inside: frozenset[int]) -> list[Any]:
+        """The node, or what is there instead of it; `inside` are the replaced nodes that a replacement may hold."""
+        if not isinstance(node, ast.AST) or id(node) in place.parent and id(node) not in touched:
+            return [node]
+        if id(node) in instead and id(node) not in inside:
             new = instead[id(node)]
-            return [copy(n, id(node)) for n in new] if isinstance(new, list) else copy(new, id(node))
-        fields = {name: copy_field(node, name, value, inside) for name, value in ast.iter_fields(node)}
-        return type(node)(**fields)
+            news = new if isinstance(new, list) else [] if new is None else [new]
+            return [part for n in news for part in copy(n, inside | {id(node)})]
+        fields = {}
+        for name, value in ast.iter_fields(node):
+            if isinstance(value, list):
+                value = [part for item in value for part in copy(item, inside)]
+                value = value or ([ast.Pass(**POSITION)] if name == "body" else [])
+            elif isinstance(value, ast.AST):
+                value = copy(value, inside)[0]
+            fields[name] = value
+        return [type(node)(**fields, **(POSITION if hasattr(node, "lineno") else {}))]
 
-    def copy_field(node: ast.AST, name: str, value: Any, inside: int | None) -> Any:
-        # a replacement may hold the node that it replaces: that one is copied as it is
-        new = (
-            [x for item in value for x in _listed(copy(item, inside))]
-            if isinstance(value, list)
-            else copy(value, inside)
-        )
-        return [ast.Pass()] if name == "body" and new == [] else new
-
-    return ast.fix_missing_locations(copy(tree))
+    return copy(place.tree, frozenset())[0]
 
 
-def _listed(item: Any) -> list:
-    return item if isinstance(item, list) else [] if item is None else [item]
+POSITION = {"lineno": 1, "col_offset": 0, "end_lineno": 1, "end_col_offset": 0}
+
+
+def _located(node: Any) -> Any:
+    """New nodes need a position to be compiled."""
+    for part in [n for item in (node if isinstance(node, list) else [node]) if item for n in ast.walk(item)]:
+        if "lineno" in part._attributes and not hasattr(part, "lineno"):
+            for name, value in POSITION.items():
+                setattr(part, name, value)
+    return node
 
 
 def _dump(node: Any) -> str:
     return ";".join(map(ast.dump, node)) if isinstance(node, list) else ast.dump(node)
+
+
+class _Watch(ast.NodeTransformer):
+    def visit_While(self, node: ast.While) -> ast.While:
+        self.generic_visit(node)
+        node.body = [tick(), *node.body]
+        return node
+
+    visit_For = visit_While
+
+
+def tick() -> ast.Expr:
+    return ast.Expr(ast.Call(ast.Name("__tick__", ast.Load()), [], []))
+
+
+def is_tick(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and method(node.value) == "__tick__"
+
+
+def watched(text: str, name: str, arguments: Sequence[str]) -> ast.Module:
+    """The tree of a text, with a look at the clock in every round of every loop.
+
+    The function called `name` has its arguments called as the learner knows them.
+    """
+    tree = ast.parse(text)
+    for index, node in enumerate(tree.body):
+        if isinstance(node, ast.FunctionDef) and node.name == name and len(node.args.args) == len(arguments):
+            names = {a.arg: b for a, b in zip(node.args.args, arguments, strict=True) if a.arg != b}
+            taken = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+            if names and taken.isdisjoint(set(names.values()) - set(names)):
+                tree.body[index] = _renamed(node, names)
+    return ast.fix_missing_locations(_Watch().visit(tree))
 
 
 # -- where a node stands --------------------------------------------------------------------------------------------------
@@ -86,6 +138,7 @@ class Place:
     """What operators know about the tree: the parent of every node, the arguments, and what takes the place of a value."""
 
     def __init__(self, tree: ast.Module, arguments: Sequence[str]):
+        self.tree = tree
         self.arguments = list(arguments)
         self.parent: dict[int, ast.AST] = {}
         self.nodes: list[ast.AST] = []
@@ -103,7 +156,7 @@ class Place:
                 continue
             for child in value if isinstance(value, list) else [value]:
                 docstring = isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)
-                if isinstance(child, ast.AST) and not docstring:
+                if isinstance(child, ast.AST) and not docstring and not is_tick(child):
                     self._collect(child)
 
     def up(self, node: ast.AST) -> ast.AST | None:
@@ -402,7 +455,8 @@ def operand_missing(node: ast.AST, place: Place) -> Options:
     if not isinstance(node, ast.BinOp):
         return
     left, right = (place.called(side, "") for side in (node.left, node.right))
-    if any(k in ast.unparse(node.right) for k in ("diag", "eye(")):
+    mask = ast.unparse(node.right)
+    if "eye(" in mask or "diag" in mask and ast.unparse(node.left) in mask and isinstance(node.op, ast.Sub):
         yield "diagonal left in", "the diagonal is left in", node.left
     words = {
         ast.Add: ("a term missing", "{} isn't added", "a term"), ast.Sub: ("a term missing", "{} isn't subtracted", "what is to be taken off"),
@@ -503,6 +557,102 @@ def _transposed(node: ast.expr) -> ast.expr:
     return ast.Attribute(node, "mT", ast.Load())
 
 
+def brackets(node: ast.AST, place: Place) -> Options:
+    """(a + b) / c -> a + b / c, and what is done before a step for after it: exp(a / b) -> exp(a) / b."""
+    if isinstance(node, ast.BinOp):
+        for side in ("left", "right"):
+            inner = getattr(node, side)
+            weaker = (
+                isinstance(inner, ast.BinOp)
+                and not isinstance(inner.op, ast.Pow)
+                and (
+                    isinstance(inner.op, ast.Add | ast.Sub)
+                    and isinstance(
+                        node.op, ast.Mult | ast.Div | ast.Pow | ast.Mod | ast.FloorDiv | ast.MatMult | ast.Sub
+                    )
+                    or isinstance(node.op, ast.Pow | ast.Div)
+                )
+            )
+            if weaker and side == "left":
+                yield (
+                    "brackets missing",
+                    "brackets are missing: a step is done to a part where it is to be done to the whole",
+                    replaced(inner, right=replaced(node, left=inner.right)),
+                )
+            if weaker and side == "right":
+                yield (
+                    "brackets missing",
+                    "brackets are missing: a step is done to a part where it is to be done to the whole",
+                    replaced(inner, left=replaced(node, right=inner.left)),
+                )
+            if (
+                isinstance(inner, ast.Call)
+                and (target := subject(inner)) is not None
+                and method(inner) not in KEEP
+                and isinstance(inner.func, ast.Attribute)
+                and inner.func.value is target
+            ):
+                moved = replaced(inner, func=replaced(inner.func, value=replaced(node, **{side: target})))
+                yield (
+                    "order of steps",
+                    f"the {word(method(inner))} is taken after a step that it is to come before",
+                    moved,
+                )
+    if (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and (target := subject(node)) is node.func.value
+        and target is not None
+    ):
+        if isinstance(target, ast.BinOp) and method(node) not in KEEP:
+            for side in ("left", "right"):
+                early = replaced(node, func=replaced(node.func, value=getattr(target, side)))
+                yield (
+                    "order of steps",
+                    f"the {word(method(node))} is taken of a part, or before a step that it is to come after",
+                    replaced(target, **{side: early}),
+                )
+        if (
+            isinstance(target, ast.Call)
+            and isinstance(target.func, ast.Attribute)
+            and subject(target) is target.func.value
+        ):
+            first = replaced(node, func=replaced(node.func, value=target.func.value))
+            yield (
+                "order of steps",
+                f"the {word(method(node))} comes before the {word(method(target))}, where it is to come after",
+                replaced(target, func=replaced(target.func, value=first)),
+            )
+    if (
+        isinstance(node, ast.UnaryOp)
+        and isinstance(node.op, ast.USub)
+        and isinstance(node.operand, ast.BinOp)
+        and isinstance(node.operand.op, ast.Add | ast.Sub)
+    ):
+        yield (
+            "brackets missing",
+            "brackets are missing: the minus sign belongs before all terms",
+            replaced(node.operand, left=ast.UnaryOp(ast.USub(), node.operand.left)),
+        )
+
+
+def before_reducing(node: ast.AST, place: Place) -> Options:
+    """Something is done to each value before a mean or a sum that should be taken of the values as they are."""
+    if isinstance(node, ast.Call) and method(node) in REDUCING and (target := subject(node)) is not None:
+        for name in ("abs", "square", "exp", "log", "sqrt"):
+            new = call(target, name)
+            whole = (
+                replaced(node, func=replaced(node.func, value=new))
+                if getattr(node.func, "value", None) is target
+                else replaced(node, args=[new, *node.args[1:]])
+            )
+            yield (
+                f"{word(name)} too much",
+                f"a {word(method(node))} is taken of the {word(name)} of what it is to be taken of",
+                whole,
+            )
+
+
 def sign(node: ast.AST, place: Place) -> Options:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and number_of(node) is None:
         yield "sign", "a minus sign is missing", node.operand
@@ -588,7 +738,10 @@ def constants(node: ast.AST, place: Place) -> Options:
             yield "off by one", f"{value + delta} stands where {value} is needed", constant(value + delta)
         others = (2 * value, value // 2, 0, 256 if value == 255 else 1)
     else:
-        others = (2 * value, value / 2, 1 - value, 10 * value, value / 10, value**2, 0.0, 1.0, -value)
+        near = (
+            [round(value + delta, 6) for delta in (0.1, -0.1, 0.2, -0.2, 0.5, -0.5, 1.0, -1.0)] if value > 0.2 else []
+        )
+        others = (2 * value, value / 2, 1 - value, 10 * value, value / 10, value**2, 0.0, 1.0, -value, *near)
     for other in others:
         if other != value:
             yield "another constant", f"{other:.4g} stands where {value:.4g} is needed", constant(other)
@@ -794,6 +947,8 @@ def _renamed(node: Any, names: Mapping[str, str]) -> Any:
         return [_renamed(item, names) for item in node]
     if isinstance(node, ast.Name):
         return replaced(node, id=names.get(node.id, node.id))
+    if isinstance(node, ast.arg):
+        return replaced(node, arg=names.get(node.arg, node.arg))
     if isinstance(node, ast.AST):
         return type(node)(**{name: _renamed(value, names) for name, value in ast.iter_fields(node)})
     return node
@@ -1047,7 +1202,7 @@ def wrapped(node: ast.AST, place: Place) -> Options:
 
 
 OPERATORS: tuple[Callable[[ast.AST, Place], Options], ...] = (
-    another_dim, another_function, other_count, step_missing, step_twice, operand_missing, sign, swapped_operands, other_operator,
-    comparison, another_name, swapped_arguments, operand_twice, off_by_one, constants, another_size, indices, keywords,
+    another_dim, another_function, other_count, brackets, step_missing, step_twice, operand_missing, sign, swapped_operands, other_operator,
+    comparison, another_name, swapped_arguments, operand_twice, off_by_one, constants, another_size, indices, keywords, before_reducing,
     statements, order_of_steps, arguments_kept, returned, wrapped,
 )  # fmt: skip

@@ -2,13 +2,13 @@
 
 A mutant is tried on the smallest case that is wrong, and only where it fits there on all the others, and once more on cases
 drawn anew. What no mutant explains may be one with a constant factor or a sign, or two at once: these are tried as long as
-there is time. Time is that of this thread's own computing, so that a busy machine doesn't change what is recognized.
+there is time.
 """
 
 from __future__ import annotations
 
-import ast
 import contextlib
+import gc
 import io
 import math
 import time
@@ -19,12 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sslcourse.checks.answers import Raised
 from sslcourse.checks.compare import Closeness, as_float, equal, is_number, pairs
 from sslcourse.checks.diagnose import Diagnosis
-from sslcourse.checks.mutants import Mutant, mutants, mutated
+from sslcourse.checks.mutants import Mutant, Place, mutants, mutated, watched
 from sslcourse.checks.source import Source
 
-SECONDS = 0.5  # of computing, for all mutants of one answer
+SINGLE, WHOLE = 0.5, 0.7  # seconds for single mutants, and for everything
 ONE = 0.1  # for one mutant: a change can make a loop endless
 Case = tuple[Any, ...]
 
@@ -40,98 +41,129 @@ class Draw:
     fresh: Callable[[], Sequence[Case]]
     got: Sequence[Any]
     want: Sequence[Any]
-    key: Any = None
+    key: Any
+
+
+class Written:
+    """A right answer as it is written, its mutants, and what each came to in the cases so far."""
+
+    def __init__(self, source: Source, arguments: Sequence[str]):
+        self.source = source
+        self.place = Place(watched(source.text, source.name, arguments), arguments)
+        self.mutants = mutants(self.place)
+        self.results: dict[Any, Any] = {}
+
+    def with_changes(self, changes: Sequence[Mutant], tick: Callable[[], None]) -> Any:
+        tree = mutated(self.place, [change for mutant in changes for change in mutant.changes])
+        return self.source.built(tree, __tick__=tick)
 
 
 @dataclass
 class Search:
-    """The mutants of one reference. play(answer, case): what a case comes to; arguments: the names a learner knows."""
+    """The mutants of the right answers to one exercise: of the reference, and then of those written differently.
 
-    source: Source
+    play(answer, case): what a case comes to. arguments: the names a learner knows. noun: what the learner's results are
+    called, with a verb.
+    """
+
+    sources: Sequence[Source]
     play: Callable[[Any, Case], Any]
     arguments: Sequence[str]
     close: Closeness
     noun: str = "results are"
-    _tree: ast.Module | None = field(default=None, repr=False)
-    _singles: list[Mutant] = field(default_factory=list, repr=False)
-    _memory: dict[Any, Any] = field(default_factory=dict, repr=False)
+    _written: list[Written] = field(default_factory=list, repr=False)
+    _cases: dict[Any, Sequence[Case]] = field(default_factory=dict, repr=False)
 
-    def singles(self) -> list[Mutant]:
-        if self._tree is None:
-            self._tree = ast.parse(self.source.text)
-            self._singles = mutants(self._tree, self.arguments)
-        return self._singles
+    def written(self) -> Iterator[Written]:
+        """The right answers, each read when it is first needed."""
+        for index, source in enumerate(self.sources):
+            if index == len(self._written):
+                self._written.append(Written(source, self.arguments))
+            yield self._written[index]
 
-    def find(self, draw: Draw, again: Callable[[], Draw], seconds: float = SECONDS) -> Diagnosis | None:
+    def find(self, draw: Draw, again: Callable[[], Draw]) -> Diagnosis | None:
         """The mistake that comes to these results, or None."""
-        index = min(
-            (i for i, (a, b) in enumerate(zip(draw.got, draw.want, strict=True)) if not equal(a, b, self.close)),
-            key=lambda i: _size(draw.got[i]),
-            default=None,
-        )
-        if index is None or _unusable(draw.got[index]):
+        both = enumerate(zip(draw.got, draw.want, strict=True))
+        wrong = [i for i, (a, b) in both if not (_unusable(a) or equal(a, b, self.close))]
+        if not wrong:
             return None
-        end = time.thread_time() + seconds
-        firsts = self._firsts(draw, index, end)
-        fits = [(m,) for m, first in firsts if equal(draw.got[index], first, self.close)]
-        for found, words in (
-            ((self._confirmed(fits, draw, again)), ""),
-            *self._scaled(firsts, draw, index),
-            (self._confirmed(self._two(firsts, draw, index, end), draw, again, enough=1), ""),
-        ):
-            if found:
-                return self._told(found, words)
+        with _no_garbage_collection():
+            return self._explained(draw, again, min(wrong, key=lambda i: _size(draw.got[i])))
+
+    def _explained(self, draw: Draw, again: Callable[[], Draw], index: int) -> Diagnosis | None:
+        begin = time.perf_counter()
+        tried: list[tuple[Written, list[tuple[Mutant, Any]]]] = []
+        for written in self.written():
+            firsts = self._firsts(written, draw, index, begin + SINGLE)
+            fits = [(m,) for m, first in firsts if equal(draw.got[index], first, self.close)]
+            if found := self._confirmed(written, fits, draw, again):
+                return self._told(found)
+            tried.append((written, firsts))
+        for written, firsts in tried:
+            for mutant, words in self._scaled(written, firsts, draw, index, begin + WHOLE):
+                return self._told([(mutant,)], words)
+        for written, firsts in tried:
+            pairs_ = self._two(written, firsts, draw, index, begin + WHOLE)
+            if found := self._confirmed(written, pairs_, draw, again, enough=1):
+                return self._told(found)
         return None
 
-    def _firsts(self, draw: Draw, index: int, end: float) -> list[tuple[Mutant, Any]]:
-        """Every mutant with its result in one case; those that stop there, or change nothing in any case, are left out."""
-        known = self._memory.setdefault((draw.key, index), {})
+    def _firsts(self, written: Written, draw: Draw, index: int, end: float) -> list[tuple[Mutant, Any]]:
+        """Every mutant with its result in one case; those that stop there are left out."""
         found = []
-        for number, mutant in enumerate(self.singles()):
-            if number not in known:
-                if time.thread_time() > end:
-                    break
-                known[number] = self._result((mutant,), draw, index)
-            if not isinstance(known[number], _Stopped):
-                found.append((mutant, known[number]))
+        for mutant in written.mutants:
+            if time.perf_counter() > end:
+                break
+            result = self._result(written, (mutant,), draw, index)
+            if not isinstance(result, _Stopped):
+                found.append((mutant, result))
         return found
 
     def _confirmed(
-        self, candidates, draw: Draw, again: Callable[[], Draw], enough: int = 12
+        self, written: Written, candidates, draw: Draw, again: Callable[[], Draw], enough: int = 12
     ) -> list[tuple[Mutant, ...]]:
         """Those that come to the same results in every case, and in every case of another draw."""
         found, second = [], None
         for changes in candidates:
-            if self._fits(changes, draw):
+            if self._fits(written, changes, draw):
                 second = second or again()
-                if self._fits(changes, second):
+                if self._fits(written, changes, second):
                     found.append(changes)
             if len(found) == enough:
                 break
         return found
 
-    def _fits(self, changes: tuple[Mutant, ...], draw: Draw) -> bool:
-        return all(equal(got, self._result(changes, draw, i), self.close) for i, got in enumerate(draw.got))
+    def _fits(self, written: Written, changes: tuple[Mutant, ...], draw: Draw) -> bool:
+        return all(self._same(got, self._result(written, changes, draw, i)) for i, got in enumerate(draw.got))
 
-    def _scaled(self, firsts, draw: Draw, index: int) -> Iterator[tuple[list[tuple[Mutant, ...]], str]]:
+    def _same(self, got: Any, result: Any) -> bool:
+        if isinstance(got, Raised):
+            return isinstance(result, _Stopped) and result.why == got.type
+        return not isinstance(result, _Stopped) and equal(got, result, self.close)
+
+    def _scaled(self, written: Written, firsts, draw: Draw, index: int, end: float) -> Iterator[tuple[Mutant, str]]:
         """Mutants with all of their values multiplied by the same number."""
         got = _numbers(draw.got[index])
         if got is None:
             return
         for mutant, first in firsts:
             ratio = _ratio(got, _numbers(first))
+            if time.perf_counter() > end:
+                return
             if ratio is None or math.isclose(ratio, 1, rel_tol=1e-4) or equal(first, draw.want[index], self.close):
                 continue
-            others = (_ratio(_numbers(g), _numbers(self._result((mutant,), draw, i))) for i, g in enumerate(draw.got))
+            others = (
+                _ratio(_numbers(g), _numbers(self._result(written, (mutant,), draw, i))) for i, g in enumerate(draw.got)
+            )
             if all(r is not None and math.isclose(r, ratio, rel_tol=1e-3) for r in others):
                 words = (
                     "and the sign is the other one"
                     if math.isclose(ratio, -1, rel_tol=1e-3)
                     else f"and everything is multiplied by {ratio:.4g}"
                 )
-                yield [(mutant,)], words
+                yield mutant, words
 
-    def _two(self, firsts, draw: Draw, index: int, end: float) -> Iterator[tuple[Mutant, Mutant]]:
+    def _two(self, written: Written, firsts, draw: Draw, index: int, end: float) -> Iterator[tuple[Mutant, Mutant]]:
         """Pairs of mutants that fit in one case, the likeliest first, until the time is over."""
         distinct: list[tuple[Mutant, Any]] = []
         seen: set[str] = set()
@@ -142,51 +174,57 @@ class Search:
                 distinct.append((mutant, first))
         for total in range(1, 2 * len(distinct)):
             for a in range(max(0, total - len(distinct) + 1), (total + 1) // 2):
-                if time.thread_time() > end:
+                if time.perf_counter() > end:
                     return
                 pair = distinct[a][0], distinct[total - a][0]
-                if pair[0].node is not pair[1].node and equal(
-                    draw.got[index], self._result(pair, draw, index), self.close
-                ):
+                apart = {id(c.node) for c in pair[0].changes}.isdisjoint(id(c.node) for c in pair[1].changes)
+                if apart and equal(draw.got[index], self._result(written, pair, draw, index), self.close):
                     yield pair
 
     # -- one mutant in one case ---------------------------------------------------------------------------------------------
 
-    def _result(self, changes: tuple[Mutant, ...], draw: Draw, index: int) -> Any:
-        over = time.thread_time() + ONE
+    def _result(self, written: Written, changes: tuple[Mutant, ...], draw: Draw, index: int) -> Any:
+        """What a case comes to; worked out once for a single mutant."""
+        if len(changes) > 1:
+            return self._run(written, changes, draw, index)
+        key = (draw.key, index, id(changes[0]))
+        if key not in written.results:
+            written.results[key] = self._run(written, changes, draw, index)
+        return written.results[key]
 
-        def tick() -> bool:
-            if time.thread_time() > over:
+    def _run(self, written: Written, changes: tuple[Mutant, ...], draw: Draw, index: int) -> Any:
+        over = time.perf_counter() + ONE
+
+        def tick() -> None:
+            if time.perf_counter() > over:
                 raise OutOfTime
-            return True
 
         case = self._case(draw, index)
         torch.random.default_generator.manual_seed(0)
         try:
             with contextlib.redirect_stdout(io.StringIO()):
-                answer = self.source.built(watched(mutated(self._tree, changes)), __tick__=tick)
-                result = self.play(answer, case)
-        except (Exception, OutOfTime, SystemExit, RecursionError) as error:
+                result = self.play(written.with_changes(changes, tick), case)
+        except (Exception, OutOfTime, SystemExit) as error:
             return _Stopped(type(error).__name__)
         return _Stopped("nothing but NaN") if _unusable(result) else result
 
     def _case(self, draw: Draw, index: int) -> Case:
         """A case that no other mutant has touched."""
-        kept = self._memory.get(("cases", draw.key))
-        if kept is None:
-            kept = self._memory["cases", draw.key] = list(draw.fresh())
+        if draw.key not in self._cases:
+            self._cases[draw.key] = draw.fresh()
         try:
-            return tuple(duplicate(value) for value in kept[index])
+            return tuple(duplicate(value) for value in self._cases[draw.key][index])
         except TypeError:
             return tuple(draw.fresh()[index])
 
-    def _told(self, found: list[tuple[Mutant, ...]], words: str) -> Diagnosis:
+    def _told(self, found: list[tuple[Mutant, ...]], words: str = "") -> Diagnosis:
         """One sentence about what fits; where several kinds of mistake do, what they have in common."""
         kinds: dict[str, str] = {}
         for changes in found:
             name = " and ".join(dict.fromkeys(change.kind for change in changes))
             says = ", and in which ".join(dict.fromkeys(change.says for change in changes))
-            kinds.setdefault(name, f"{says}, {words}" if words else says)
+            if says not in kinds.values():
+                kinds.setdefault(name, f"{says}, {words}" if words else says)
         names, clauses = list(kinds)[:2], list(kinds.values())[:2]
         begin = f"Your {self.noun} exactly those of an answer in which {clauses[0]}"
         if len(clauses) == 1:
@@ -196,29 +234,23 @@ class Search:
         )
 
 
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Thousands of small trees would each time make Python look through all of PyTorch's objects."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
 class _Stopped:
     """A mutant without a result."""
 
     def __init__(self, why: str):
         self.why = why
-
-
-class _Watch(ast.NodeTransformer):
-    def visit_While(self, node: ast.While) -> ast.While:
-        self.generic_visit(node)
-        tick = ast.Call(ast.Name("__tick__", ast.Load()), [], [])
-        node.test = ast.BoolOp(ast.And(), [tick, node.test])
-        return node
-
-    def visit_For(self, node: ast.For) -> ast.For:
-        self.generic_visit(node)
-        node.body = [ast.Expr(ast.Call(ast.Name("__tick__", ast.Load()), [], [])), *node.body]
-        return node
-
-
-def watched(tree: ast.Module) -> ast.Module:
-    """The tree with a look at the clock in every round of every loop."""
-    return ast.fix_missing_locations(_Watch().visit(tree))
 
 
 def duplicate(value: Any) -> Any:

@@ -103,7 +103,12 @@ def _names(code: CodeType) -> set[str]:
     return set(code.co_names).union(*map(_names, inner))
 
 
-@functools.cache
 def source_once(reference: Any) -> Source | None:
     """`source_of`, read once."""
-    return source_of(reference)
+    try:
+        return _cached(reference)
+    except TypeError:  # a value that can't be a key, such as a list
+        return None
+
+
+_cached = functools.cache(source_of)

@@ -113,9 +113,13 @@ def fit(
     return Fitted(model.eval(), logits, measures, _calibration_error(logits, labels, fold_of), setting, folds)
 
 
-def together(splits: Splits) -> ImageSet:
-    """All labelled images of train, val and test in one set: what there is to learn from once folds do the measuring."""
-    sets = [part for part in (splits.train, splits.val, splits.test) if part is not None and len(part)]
+def together(splits: Splits, *, test: bool = True) -> ImageSet:
+    """All labelled images of train and val, and with `test` of test, in one set: folds do the measuring.
+
+    Raises CourseError where there are no labels.
+    """
+    chosen = (splits.train, splits.val, splits.test) if test else (splits.train, splits.val)
+    sets = [part for part in chosen if part is not None and len(part)]
     labelled = [part for part in sets if part.labels is not None]
     if not labelled:
         raise CourseError(f"{splits.name or 'this data'} has no labels; name them with --labels, or by class folders.")

@@ -1,6 +1,6 @@
 """The command line: `sslcourse` or `python -m sslcourse`.
 
-A file for each kind of command: `course` (the course itself and its data), `pretraining`, `measuring`, `exporting`. They
+A file for each kind of command: `course` (the course itself and its data), `pretraining`, `measuring`, `practice`, `exporting`. They
 read what was typed (`options`) and call the package; `texts` has what is printed, `running` the frame around a command:
 one sentence for what can't be done, for a stop, and for output that nobody reads.
 
@@ -12,8 +12,9 @@ from sslcourse.cli import (
     exporting,
     measuring,
     options,
+    practice,
     pretraining,
 )  # their commands are part of `app` from here on
 from sslcourse.cli.running import app, main
 
-__all__ = ["app", "course", "exporting", "main", "measuring", "options", "pretraining"]
+__all__ = ["app", "course", "exporting", "main", "measuring", "options", "practice", "pretraining"]

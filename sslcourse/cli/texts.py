@@ -86,6 +86,44 @@ def exported(out: Path, arch: str, layout: str) -> str:
     return f"{shown(out)}: {arch} in the layout of {layout}"
 
 
+def fitted(result: dict[str, Any], measures: str, out: Path) -> str:
+    """What a classifier is worth, and the command that uses it."""
+    before, after = (result["calibration_error"][key] for key in ("before", "after"))
+    lines = [
+        f"{shown(result['source'])} on {shown(result['data'])}, {result['protocol']}, {result['labels']} labels: by "
+        f"{result['folds']} folds, each picture judged by a model that hadn't seen it,",
+        measures,
+        f"expected calibration error {before:.3f}, with temperature {result['temperature']:.2f} {after:.3f}",
+    ]
+    if "test" in result:
+        low, high = result["test"]["interval95"]
+        lines.append(
+            f"test accuracy {result['test']['accuracy']:.3f} (95% interval {low:.3f} to {high:.3f}; "
+            f"{result['test']['images']} images)"
+        )
+    if "mistakes" in result:
+        lines.append(f"mistakes: {result['mistakes']}")
+    lines += [
+        f"classifier, of all labels: {shown(out)}",
+        f"use it: {typed_command('predict', out, 'FOLDER', csv='out.csv')}",
+    ]
+    return "\n".join(lines)
+
+
+def written(done: Any, what: str) -> tuple[dict[str, Any], str]:
+    """What `classify.predict` or `embed` wrote, for JSON and in words."""
+    result = {"out": str(done.path), "pictures": done.pictures, "kept": done.kept, "unreadable": list(done.unreadable)}
+    lines = [f"{shown(done.path)}: {what} of {done.pictures - len(done.unreadable)} pictures"]
+    if done.kept:
+        lines.append(f"{done.kept} of them had been written before an interruption")
+    if done.unreadable:
+        path, reason = done.unreadable[0]
+        lines.append(
+            f"{len(done.unreadable)} can't be read, and the table says why; the first: {shown(path)} ({reason})"
+        )
+    return result, "\n".join(lines)
+
+
 def data(about: dict[str, Any]) -> str:
     height, width = about["image_size"]
     lines = [f"{shown(about['data'])}: {width}x{height} pixels"]
@@ -159,3 +197,19 @@ def lab_stopped(**given: Any) -> str:
 
 def listing_stopped(**given: Any) -> str:
     return "stopped."
+
+
+def classifier_stopped(out: Path, **given: Any) -> str:
+    return f"stopped; {shown(out)} would have been written at the end, and the same command begins anew."
+
+
+def prediction_stopped(csv: Path, **given: Any) -> str:
+    return f"stopped; the rows so far are kept beside {shown(csv)}, and the same command goes on from there."
+
+
+def embedding_stopped(out: Path, **given: Any) -> str:
+    return f"stopped; {shown(out)} would have been written at the end, and the same command begins anew."
+
+
+def page_stopped(out: Path, **given: Any) -> str:
+    return f"stopped; {shown(out)} would have been written at the end."

@@ -1,0 +1,160 @@
+"""From photographs without labels to a classifier: what 200 labels give, and what choosing them adds.
+
+    python benchmarks/practice.py --data folder:PATH --record "CIFAR-10 (JPEG)"
+
+One backbone is pretrained on all pictures of the pool without labels. For each seed 200 pictures get a label, drawn at
+random or chosen on the backbone's features; everything is trained on these alone. Learning rate and length of training
+are chosen, for each row on its own, on a fifth of the labels, and then all of them are trained on. Test is touched once
+for each figure. What is done already is kept in --out, so that the command goes on after an interruption.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from sslcourse import backbones, classify, evaluate, explore, pretext, train
+from sslcourse import device as devices
+from sslcourse.classify import fitting
+from sslcourse.data import load
+from sslcourse.data.imageset import ImageSet
+
+RESULTS = Path(__file__).with_name("practice.json")
+TUNING = [(rate, steps) for steps in (200, 600) for rate in (1e-3, 3e-3, 1e-2)]  # learning rate, steps
+
+
+def pretrained(given: argparse.Namespace, images: ImageSet) -> tuple[backbones.Backbone, float]:
+    """The backbone, and the seconds that it took when it was trained."""
+    kind = pretext.find(given.task)
+    config = train.TrainConfig(**kind.recipe | {"steps": given.steps, "batch_size": given.batch_size})
+    task = pretext.build(given.task, backbones.build("resnet-tiny", image_size=images.size[0]))
+    begin = time.perf_counter()
+    train.pretrain(task, images.without_labels(), config, out=given.out, resume=True)
+    seconds = given.out / "seconds.json"
+    if not seconds.exists():
+        seconds.write_text(json.dumps(time.perf_counter() - begin))
+    return task.backbone, json.loads(seconds.read_text())
+
+
+def labelled(images: ImageSet, features: torch.Tensor, how: str, given: argparse.Namespace, seed: int) -> ImageSet:
+    """The pictures that get a label: random ones, or those that `explore.choose` takes."""
+    return images.select(explore.choose(features, given.labels, how=how, seed=seed))
+
+
+def tuned(backbone: backbones.Backbone, few: ImageSet, test: ImageSet, seed: int, device: torch.device) -> float:
+    """Test accuracy after fine-tuning on all of `few`, with the rate and length that are best on a fifth of it."""
+    groups = torch.arange(len(few))
+    learned, held = next(fitting.parts(few.labels, groups, 5, seed))
+
+    def classifier(images: ImageSet, rate: float, steps: int) -> train.Classifier:
+        config = dataclasses.replace(train.FINETUNE, learning_rate=rate, steps=steps, seed=seed)
+        return train.finetune(backbone, images, config, device=device, progress=False)[0]
+
+    def right(images: ImageSet, model: train.Classifier) -> float:
+        return (model.predict(images) == images.labels).float().mean().item()
+
+    scores = {choice: right(few.select(held), classifier(few.select(learned), *choice)) for choice in TUNING}
+    return right(test, classifier(few, *max(TUNING, key=scores.__getitem__)))
+
+
+def probed(backbone: backbones.Backbone, few: ImageSet, test: ImageSet, seed: int, device: torch.device) -> float:
+    """Test accuracy of a linear classifier on frozen features, as `sslcourse finetune --protocol linear` makes it."""
+    model = classify.fit(backbone, few, protocol="linear", seed=seed, device=device).model
+    return (model.logits(test.images, device=device).argmax(dim=1) == test.labels).float().mean().item()
+
+
+def pixels(few: ImageSet, test: ImageSet, seed: int) -> float:
+    learned, held = next(fitting.parts(few.labels, torch.arange(len(few)), 5, seed))
+    flat = few.images.flatten(1).float() / 255  # (N, 3 * H * W)
+    probe = evaluate.LinearProbe().fit(flat[learned], few.labels[learned], flat[held], few.labels[held])
+    return (probe.predict(test.images.flatten(1).float() / 255) == test.labels).float().mean().item()
+
+
+def ways(
+    backbone: backbones.Backbone,
+    pool: ImageSet,
+    features: torch.Tensor,
+    test: ImageSet,
+    seed: int,
+    given: argparse.Namespace,
+    device: torch.device,
+) -> dict[str, Callable[[], float]]:
+    """Every row of the table, as a function that measures it."""
+    fresh = backbones.build("resnet-tiny", image_size=pool.size[0], seed=seed)
+    drawn, typical, covering = (
+        labelled(pool, features, how, given, seed) for how in ("random", "typiclust", "k-center")
+    )
+    return {
+        "raw pixels, linear": lambda: pixels(drawn, test, seed),
+        "scratch, fine-tuned": lambda: tuned(fresh, drawn, test, seed, device),
+        "pretrained, linear": lambda: probed(backbone, drawn, test, seed, device),
+        "pretrained, fine-tuned": lambda: tuned(backbone, drawn, test, seed, device),
+        "pretrained, linear, typiclust": lambda: probed(backbone, typical, test, seed, device),
+        "pretrained, fine-tuned, typiclust": lambda: tuned(backbone, typical, test, seed, device),
+        "pretrained, linear, k-center": lambda: probed(backbone, covering, test, seed, device),
+    }
+
+
+def measure(given: argparse.Namespace) -> dict:
+    device = devices.pick_device(given.device)
+    splits = load(given.data, size=given.size)
+    pool = fitting.together(splits, test=False)
+    backbone, seconds = pretrained(given, pool)
+    features = evaluate.extract(backbone, pool, device=device)
+    state = given.out / "rows.json"
+    rows: dict[str, list[float]] = json.loads(state.read_text()) if state.exists() else {}
+    for seed in range(given.seeds):
+        for name, way in ways(backbone, pool, features, splits.test, seed, given, device).items():
+            if len(rows.setdefault(name, [])) == seed:
+                rows[name].append(way())
+                state.write_text(json.dumps(rows))
+                print(f"seed {seed}, {name}: {rows[name][-1]:.3f}", flush=True)
+    return {
+        "task": given.task, "steps": given.steps, "batch_size": given.batch_size, "labels": given.labels,
+        "pool": len(pool), "test": len(splits.test), "seconds": seconds, "device": devices.report(device), "rows": rows,
+    }  # fmt: skip
+
+
+def text(result: dict) -> str:
+    lines = [f"{result['labels']} labels, {result['task']}, {result['steps']} steps, {result['seconds']:.0f} s"]
+    lines += [f"{name:<36} {evaluate.Summary(tuple(values))}" for name, values in result["rows"].items()]
+    rows = result["rows"]
+    for a, b in (
+        ("pretrained, fine-tuned", "scratch, fine-tuned"),
+        ("pretrained, fine-tuned, typiclust", "pretrained, fine-tuned"),
+        ("pretrained, linear, typiclust", "pretrained, linear"),
+    ):
+        difference = evaluate.paired_difference(rows[a], rows[b])
+        low, high = difference.interval
+        lines.append(f"{a} - {b}: {100 * difference.mean:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="a folder of photographs, as sslcourse takes it")
+    parser.add_argument("--task", default="rotation")
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--labels", type=int, default=200)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--size", type=int)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path, default=Path("runs/practice"), help="where the run is kept")
+    parser.add_argument("--record", help="write the figures to practice.json under this name")
+    given = parser.parse_args()
+    result = measure(given)
+    print(text(result))
+    if given.record:
+        known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        RESULTS.write_text(json.dumps(known | {given.record: result}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""A folder of pictures with the features that `embed` wrote: what is alike, odd, or worth labelling next, as a page."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans
+from torch import Tensor
+
+from sslcourse import explore
+from sslcourse.classify import pages
+from sslcourse.data import decode
+from sslcourse.errors import CourseError
+
+Found = tuple[str, str, Tensor, list[str]]  # title, what it means, numbers of pictures, a line for each
+
+
+@dataclass(frozen=True)
+class Heap:
+    """features: float32 (N, d); names: of the N pictures, relative to the folder `top`."""
+
+    features: Tensor
+    names: tuple[str, ...]
+    top: Path
+
+    def number(self, path: Path) -> int:
+        """The row of a picture, named from here or relative to the folder."""
+        for name in (os.path.relpath(path.absolute(), self.top.absolute()), os.fspath(path)):
+            if name in self.names:
+                return self.names.index(name)
+        raise CourseError(
+            f"{path} is not among the {len(self.names)} pictures of these features; embed the folder again."
+        )
+
+    def duplicates(self, count: int) -> Found:
+        pairs = explore.near_duplicates(self.features)[:count]
+        numbers = torch.tensor([i for a, b, _ in pairs for i in (a, b)], dtype=torch.int64)
+        said = [f"{self.names[i]}: {s:.3f}, pair {n}" for n, (a, b, s) in enumerate(pairs, 1) for i in (a, b)]
+        about = "Two and two, the most alike first, with the cosine of their features. They may be copies, or only look alike."
+        return "Near-duplicates", about, numbers, said
+
+    def outliers(self, count: int) -> Found:
+        distance = explore.oddness(self.features)
+        numbers = distance.argsort(descending=True, stable=True)[:count]
+        said = [f"{self.names[i]}: {distance[i]:.2f}" for i in numbers.tolist()]
+        return "Outliers", "The farthest from their ten nearest neighbours first, with 1 - cosine.", numbers, said
+
+    def clusters(self, count: int, seed: int) -> Found:
+        """The three pictures nearest to the middle of each k-means cluster, the largest cluster first."""
+        x = explore.unit(self.features)
+        if count > len(x):
+            raise CourseError(f"{count} clusters were asked for, and there are {len(x)} pictures; ask for fewer.")
+        found = KMeans(count, n_init=4, random_state=seed % 2**32).fit(x.numpy())
+        labels, distance = torch.from_numpy(found.labels_), torch.from_numpy(found.transform(x.numpy()))  # (N,), (N, K)
+        numbers, said = [], []
+        for cluster in torch.bincount(labels, minlength=count).argsort(descending=True, stable=True).tolist():
+            members = (labels == cluster).nonzero().flatten()
+            for i in members[distance[members, cluster].argsort()][:3].tolist():
+                numbers.append(i)
+                said.append(f"{self.names[i]}: cluster of {len(members)}")
+        return "Clusters", "Three pictures of each, the largest cluster first.", torch.tensor(numbers), said
+
+    def label_next(self, count: int, labelled: Path | None, how: str, seed: int) -> Found:
+        taken = self._labelled(labelled) if labelled else None
+        numbers = explore.choose(self.features, count, labelled=taken, how=how, seed=seed)
+        said = [self.names[i] for i in numbers.tolist()]
+        return "To label next", f"In the order of their worth, chosen by {how}.", numbers, said
+
+    def _labelled(self, path: Path) -> Tensor:
+        """Rows of the pictures that the first column of a CSV names; a name that isn't here is a header, or another's."""
+        try:
+            with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+                named = [row[0] for row in csv.reader(file) if row]
+        except OSError as error:
+            raise CourseError(
+                f"{path} can't be read ({error.strerror or error}); give a CSV of what has a label."
+            ) from None
+        place = {name: i for i, name in enumerate(self.names)}
+        return torch.tensor(sorted({place[name] for name in named if name in place}), dtype=torch.int64)
+
+    def page(self, out: Path, title: str, about: str, numbers: Tensor, said: Sequence[str]) -> None:
+        """Write these pictures, with a line under each."""
+        files = [self.top / self.names[i] for i in numbers.tolist()]
+        read = decode.decode(files, pages.SIDE, progress=False)
+        images = torch.from_numpy(read.images)
+        entries = [(images[place], said[i]) for place, i in enumerate(read.files.tolist())]
+        pages.write(out, title, about, entries)
+
+
+def load(features: Path, top: Path) -> Heap:
+    """The features of a folder's pictures. Raises CourseError where the two files of `embed` don't belong together."""
+    table = features.with_suffix(".csv")
+    try:
+        rows = torch.from_numpy(np.load(features, allow_pickle=False))
+        with table.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            names = tuple(row["path"] for row in csv.DictReader(file) if row["row"])
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise CourseError(
+            f"{features} and {table.name} beside it can't be read as features ({error}); `sslcourse embed` writes them."
+        ) from None
+    if rows.dim() != 2 or len(rows) != len(names):
+        raise CourseError(f"{features} has {len(rows)} rows and {table.name} names {len(names)} pictures; embed again.")
+    return Heap(rows.float(), names, top)

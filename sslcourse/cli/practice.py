@@ -1,0 +1,205 @@
+"""`sslcourse finetune`, `predict`, `embed`, `search`, `explore`: from a backbone to answers about one's own pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sslcourse.cli import options, texts
+from sslcourse.cli.running import command
+from sslcourse.console import shown
+from sslcourse.errors import CourseError
+from sslcourse.paths import typed
+
+if TYPE_CHECKING:
+    from sslcourse.backbones import Backbone
+    from sslcourse.classify import Fitted
+    from sslcourse.data.imageset import ImageSet
+
+Weights = Annotated[str, typer.Argument(help="A run's folder, or a file of weights (the course's or other people's).")]
+Pictures = Annotated[Path, typer.Argument(help="A folder of pictures.", parser=typed, metavar="FOLDER")]
+Stage = Annotated[str | None, typer.Option(help="Where features are read: 1 to 4, all, or class (a class token).")]
+KINDS = ("duplicates", "outliers", "clusters", "label-next")
+
+
+@command(stopped=texts.classifier_stopped)
+def finetune(
+    source: Annotated[str, typer.Argument(help="A run's folder, a file of weights, or scratch for a new network.")],
+    out: Annotated[Path, options.path_option(help="The classifier's file, such as model.safetensors.")],
+    data: options.Spec = "world",
+    labels: options.Labels = None,
+    protocol: Annotated[
+        str, typer.Option(help="finetune (all of the network), linear (the head alone) or knn (no training)")
+    ] = "finetune",
+    stage: Stage = None,
+    folds: Annotated[int, typer.Option(help="Folds of the cross-validation that measures it.")] = 5,
+    test: Annotated[
+        bool, typer.Option("--test", help="Keep the test split aside and measure on it, once, at the end.")
+    ] = False,
+    mistakes: Annotated[
+        Path | None, options.path_option(help="An HTML page of the pictures that were taken for another class.")
+    ] = None,
+    seed: options.Seed = 0,
+    size: options.Size = None,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
+) -> None:
+    """Make a classifier from a backbone and labelled pictures, say how good it is, and keep it in one file."""
+    from sslcourse import classify, evaluate
+    from sslcourse.classify import fitting, pages
+    from sslcourse.data import load
+
+    evaluate.refuse_unknown_protocol(protocol)
+    backbone, side = (None, size) if source == "scratch" else _backbone(source, size)
+    splits = load(data, size=side, labels=labels)
+    texts.notices(splits.notes)
+    images = fitting.together(splits, test=not test)
+    fitted = classify.fit(
+        backbone or _new(images, seed), images, protocol=protocol, stage=_stage(stage), folds=folds, seed=seed,
+        device=device, progress=True,
+    )  # fmt: skip
+    result = _result(source, data, protocol, fitted, images)
+    if test:
+        result["test"] = _tested(fitted.model, splits.test, device).as_json()
+    fitted.model.notes = {"source": source, "data": data, "measured": result}
+    fitted.model.save(out)
+    if mistakes is not None:
+        result["mistakes"] = pages.mistakes(mistakes, fitted, images)
+    texts.show(result, texts.fitted(result, fitted.measures.text(), out), as_json)
+
+
+@command(stopped=texts.prediction_stopped)
+def predict(
+    model: Annotated[Path, typer.Argument(help="A file that finetune wrote.", parser=typed, metavar="MODEL")],
+    pictures: Pictures,
+    csv: Annotated[Path, options.path_option("--csv", help="The table to write: path, class, probabilities.")],
+    device: options.Device = "auto",
+    as_json: options.Json = False,
+) -> None:
+    """Write the class of every picture of a folder, with its probability, to a table."""
+    from sslcourse import classify
+
+    done = classify.predict(classify.load(model), pictures, csv, device=device)
+    texts.show(*texts.written(done, "predictions"), as_json)
+
+
+@command(stopped=texts.embedding_stopped)
+def embed(
+    source: Weights,
+    pictures: Pictures,
+    out: Annotated[
+        Path, options.path_option(help="The features, a .npy file; a .csv beside it says which row is whose.")
+    ],
+    stage: Stage = None,
+    size: options.Size = None,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
+) -> None:
+    """Write the features of every picture of a folder, a row each."""
+    from sslcourse import classify
+
+    backbone, side = _backbone(source, size)
+    done = classify.embed(backbone, pictures, out, size=side or 64, stage=_stage(stage) or "all", device=device)
+    texts.show(*texts.written(done, "features"), as_json)
+
+
+@command(stopped=texts.page_stopped)
+def search(
+    features: Annotated[Path, typer.Argument(help="A .npy file that embed wrote.", parser=typed, metavar="FEATURES")],
+    pictures: Pictures,
+    like: Annotated[Path, options.path_option(help="The picture to look for, one of the folder.")],
+    out: Annotated[Path, options.path_option(help="The page to write.")] = Path("search.html"),
+    count: Annotated[int, typer.Option(min=1, max=1000, help="How many pictures to show.")] = 30,
+) -> None:
+    """Show the pictures of a folder that are most like one of them, on a page with thumbnails."""
+    from sslcourse import explore
+    from sslcourse.classify import heap
+
+    known = heap.load(features, pictures)
+    number = known.number(like)
+    x = explore.unit(known.features)
+    similarity, found = explore.nearest(x, x[number : number + 1], count + 1)
+    said = [f"{known.names[i]}: {s:.2f}" for i, s in zip(found[0].tolist(), similarity[0].tolist(), strict=True)]
+    known.page(
+        out, f"Like {known.names[number]}", "The nearest first, with the cosine of their features.", found[0], said
+    )
+    print(f"{shown(out)}: {len(said) - 1} pictures like {shown(known.names[number])}")
+
+
+@command(stopped=texts.page_stopped, name="explore")
+def explore_pictures(
+    what: Annotated[str, typer.Argument(help=f"{', '.join(KINDS)}")],
+    features: Annotated[Path, typer.Argument(help="A .npy file that embed wrote.", parser=typed, metavar="FEATURES")],
+    pictures: Pictures,
+    out: Annotated[Path, options.path_option(help="The page to write.")] = Path("explore.html"),
+    count: Annotated[int, typer.Option(min=1, max=1000, help="How many pictures, pairs or clusters.")] = 50,
+    how: Annotated[
+        str, typer.Option(help="label-next: typiclust (few labels), k-center (many) or random")
+    ] = "typiclust",
+    labelled: Annotated[
+        Path | None, options.path_option(help="label-next: a CSV whose first column names what has a label already.")
+    ] = None,
+    seed: options.Seed = 0,
+) -> None:
+    """Find near-duplicates, outliers, clusters, or the pictures that are worth labelling next."""
+    from sslcourse.classify import heap
+    from sslcourse.errors import suggest
+
+    if what not in KINDS:
+        raise CourseError(f"{what!r} can't be explored{suggest(what, KINDS)}; choose one of {', '.join(KINDS)}.")
+    known = heap.load(features, pictures)
+    ways = {
+        "duplicates": lambda: known.duplicates(count),
+        "outliers": lambda: known.outliers(count),
+        "clusters": lambda: known.clusters(count, seed),
+        "label-next": lambda: known.label_next(count, labelled, how, seed),
+    }
+    title, about, numbers, said = ways[what]()
+    known.page(out, title, about, numbers, said)
+    for line in said if what == "label-next" else ():
+        print(shown(line))
+    texts.notices([f"{shown(out)}: {title.lower()}, {len(said)} pictures"])
+
+
+def _backbone(source: str, size: int | None) -> tuple[Backbone, int | None]:
+    """The backbone, and the side in pixels that pictures are brought to: what was asked for, or what it was trained with."""
+    from sslcourse import record, weights
+
+    backbone = weights.load(source)
+    used = record.settled(source, record.of(backbone), image_size=size)
+    return backbone, used.image_size
+
+
+def _new(images: ImageSet, seed: int) -> Backbone:
+    from sslcourse import backbones
+
+    return backbones.build("resnet-tiny", image_size=images.size[0], seed=seed)
+
+
+def _stage(text: str | None) -> int | str | None:
+    return int(text) if text and text.isascii() and text.isdigit() else text
+
+
+def _tested(model, images: ImageSet, device: str):
+    from sslcourse.classify.measures import Measures
+
+    return Measures.of(model.logits(images.images, device=device).argmax(dim=1), images.require_labels(), model.classes)
+
+
+def _result(source: str, data: str, protocol: str, fitted: Fitted, images: ImageSet) -> dict:
+    """Everything that was measured, for JSON."""
+    return {
+        "source": source,
+        "data": data,
+        "protocol": protocol,
+        "stage": fitted.model.stage,
+        "image_size": fitted.model.image_size,
+        "labels": len(images),
+        "folds": fitted.folds,
+        "setting": fitted.setting,
+        "cross_validated": fitted.measures.as_json(),
+        "temperature": fitted.model.temperature,
+        "calibration_error": {"before": fitted.error[0], "after": fitted.error[1]},
+    }

@@ -29,7 +29,6 @@ def finetune(
     source: Annotated[str, typer.Argument(help="A run's folder, a file of weights, or scratch for a new network.")],
     out: Annotated[Path, options.path_option(help="The classifier's file, such as model.safetensors.")],
     data: options.Spec = "world",
-    labels: options.Labels = None,
     protocol: Annotated[
         str, typer.Option(help="finetune (all of the network), linear (the head alone) or knn (no training)")
     ] = "finetune",
@@ -53,7 +52,7 @@ def finetune(
 
     evaluate.refuse_unknown_protocol(protocol)
     backbone, side = (None, size) if source == "scratch" else _backbone(source, size)
-    splits = load(data, size=side, labels=labels)
+    splits = load(data, size=side)
     texts.notices(splits.notes)
     images = fitting.together(splits, test=not test)
     fitted = classify.fit(

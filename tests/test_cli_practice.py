@@ -1,0 +1,119 @@
+"""The practitioner's path at the command line: a classifier, predictions, features, and pages of pictures."""
+
+import csv
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sslcourse import cli
+
+
+@pytest.fixture
+def call(capsys, monkeypatch, tmp_path):
+    """call("predict", ...) -> (exit code, standard output, standard error), in this process and an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["sslcourse", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Two classes that differ in colour, 20 images of 16 pixels each; one class has a name that is hard to print."""
+    folder = tmp_path_factory.mktemp("photographs")
+    generator = np.random.default_rng(0)
+    for c, name in enumerate(("blue, $things$", "красное")):
+        (folder / name).mkdir()
+        for i in range(20):
+            pixels = generator.integers(0, 120, (16, 16, 3), dtype=np.uint8)
+            pixels[..., 2 - 2 * c] += 100
+            Image.fromarray(pixels).save(folder / name / f"{i:02d}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(photographs, tmp_path_factory):
+    """A run's folder, of two steps."""
+    from sslcourse import backbones, pretext, train
+    from sslcourse.data import load
+
+    splits = load(f"folder:{photographs}", size=16, progress=False)
+    task = pretext.build("rotation", backbones.build("resnet-tiny", image_size=16))
+    out = tmp_path_factory.mktemp("runs") / "rotation"
+    train.pretrain(
+        task, splits.unlabeled, train.TrainConfig(steps=2, batch_size=8), out=out, device="cpu", progress=False
+    )
+    return out
+
+
+def test_from_a_run_to_predictions(call, run, photographs, tmp_path):
+    arguments = ("--data", f"folder:{photographs}", "--protocol", "linear", "--folds", "3", "--out", "m.safetensors")
+    code, out, err = call("finetune", run, *arguments, "--mistakes", "wrong.html")
+    assert code == 0, err
+    assert "accuracy 1.000" in out and "calibration error" in out and "40 images" in out
+    assert "красное" in out and (tmp_path / "wrong.html").exists()
+    hint = next(line for line in out.splitlines() if line.startswith("use it: ")).removeprefix("use it: sslcourse ")
+    assert hint == "predict m.safetensors FOLDER --csv out.csv"
+    code, out, err = call("predict", "m.safetensors", photographs, "--csv", "out.csv")
+    assert code == 0 and "predictions of 40 pictures" in out
+    with open("out.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert all(row["path"].startswith(row["class"]) for row in rows) and len(rows) == 40
+
+
+def test_json_is_alone_on_standard_output(call, run, photographs):
+    _, out, _ = call(
+        "finetune", run, "--data", f"folder:{photographs}", "--protocol", "knn", "--test", "--json", "--out", "m.safetensors"
+    )  # fmt: skip
+    result = json.loads(out)
+    assert result["labels"] == 32 and result["test"]["images"] == 8  # the test split stayed aside
+    assert result["cross_validated"]["accuracy"] == 1 and result["image_size"] == 16
+    assert set(result["calibration_error"]) == {"before", "after"}
+
+
+def test_features_and_what_they_show(call, run, photographs, tmp_path):
+    assert call("embed", run, photographs, "--out", "f.npy")[0] == 0
+    picture = photographs / "красное" / "03.png"
+    code, out, err = call("search", "f.npy", photographs, "--like", picture, "--count", "5")
+    assert code == 0, err
+    page = (tmp_path / "search.html").read_text(encoding="utf-8")
+    assert page.count("<img") == 6 and page.index("03.png") < page.index("0.")
+    for what in ("duplicates", "outliers", "clusters"):
+        code, _, err = call("explore", what, "f.npy", photographs, "--count", "3", "--out", f"{what}.html")
+        assert code == 0 and (tmp_path / f"{what}.html").exists(), err
+    with open("labels.csv", "w", encoding="utf-8") as file:
+        file.write("path,label\n" + "".join(f"красное/{i:02d}.png,red\n" for i in range(20)))
+    code, out, err = call("explore", "label-next", "f.npy", photographs, "--count", "4", "--labelled", "labels.csv")
+    chosen = out.split("\n")[:4]
+    assert code == 0 and len(set(chosen)) == 4 and all(name.startswith("blue") for name in chosen), err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("finetune", "{run}", "--data", "folder:{photographs}", "--protocol", "liner", "--out", "m"), "did you mean 'linear'"),
+        (("finetune", "{run}", "--data", "folder:{photographs}", "--folds", "1", "--out", "m"), "at least 2"),
+        (("finetune", "none", "--data", "folder:{photographs}", "--out", "m"), "none"),
+        (("finetune", "{run}", "--data", "folder:{photographs}", "--stage", "9", "--protocol", "knn", "--out", "m"), "stage must"),
+        (("predict", "none", "{photographs}", "--csv", "out.csv"), "there is no classifier at none"),
+        (("predict", "{run}/backbone.safetensors", "{photographs}", "--csv", "out.csv"), "weights and no classifier"),
+        (("embed", "{run}", "none", "--out", "f.npy"), "there is no folder none"),
+        (("search", "none.npy", "{photographs}", "--like", "x"), "sslcourse embed"),
+        (("explore", "outlier", "none.npy", "{photographs}"), "did you mean 'outliers'"),
+    ],
+)  # fmt: skip
+def test_one_sentence_for_what_cannot_be_done(call, run, photographs, arguments, words):
+    code, out, err = call(*(str(a).format(run=run, photographs=photographs) for a in arguments))
+    assert code == 2 and out == "" and words in err and "Traceback" not in err

@@ -73,6 +73,26 @@ def test_from_a_run_to_predictions(call, run, photographs, tmp_path):
     assert all(row["path"].startswith(row["class"]) for row in rows) and len(rows) == 40
 
 
+def test_a_flat_folder_with_a_table_of_labels(call, run, photographs, tmp_path):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    with open("labels.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label"])
+        for place in sorted(photographs.glob("*/*.png")):
+            name = f"{place.parent.name[:1]}{place.name}"
+            (flat / name).write_bytes(place.read_bytes())
+            if int(place.stem) < 12:  # of the others nobody said what they are
+                writer.writerow([name, place.parent.name[:4]])
+    arguments = ("--data", f"folder:{flat}", "--labels", "labels.csv", "--protocol", "linear", "--out", "m.safetensors")
+    code, out, err = call("finetune", run, *arguments, "--json")
+    assert code == 0, err
+    assert json.loads(out)["labels"] == 24 and json.loads(out)["cross_validated"]["accuracy"] == 1
+    call("predict", "m.safetensors", flat, "--csv", "out.csv")
+    with open("out.csv", encoding="utf-8", newline="") as file:
+        assert all(row["class"].startswith(row["path"][0]) for row in csv.DictReader(file))
+
+
 def test_json_is_alone_on_standard_output(call, run, photographs):
     _, out, _ = call(
         "finetune", run, "--data", f"folder:{photographs}", "--protocol", "knn", "--test", "--json", "--out", "m.safetensors"

@@ -317,3 +317,31 @@ def test_of_two_processes_at_once_one_downloads_and_unpacks(server, cifar, home,
         pass
     assert [process.exitcode for process in running] == [0, 0]
     assert server.asked == [("cifar-10-python.tar.gz", "")] and (tmp_path / "unpacked").read_text() == "x"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes are other ones there")
+def test_what_an_archive_keeps_to_itself_has_the_mode_that_the_umask_gives(tmp_path):
+    archive = tmp_path / "a.tgz"
+    with tarfile.open(archive, "w:gz") as tar:
+        for name, mode in (("top", 0o700), ("top/secret.bin", 0o600)):
+            member = tarfile.TarInfo(name)
+            member.mode, member.size = mode, 3
+            if name == "top":
+                member.type, member.size = tarfile.DIRTYPE, 0
+            tar.addfile(member, io.BytesIO(b"abc"))
+    before = os.umask(0o022)
+    try:
+        fetch.unpack(archive)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "top").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "top" / "secret.bin").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_copy_that_may_not_be_read_is_not_called_damaged(home, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied", "data_batch_1")
+
+    monkeypatch.setattr(datasets.CIFAR10, "__init__", refuse)
+    with pytest.raises(CourseError, match=r"can't be read by you \(data_batch_1\); ask whoever made it"):
+        load("cifar10")

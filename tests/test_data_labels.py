@@ -181,3 +181,12 @@ def test_any_bytes_end_in_a_layout_or_a_sentence(tmp_path_factory, content):
         survey(top, top.parent / "any.csv")
     except CourseError as error:
         assert "\n" not in str(error)
+
+
+def test_a_label_that_names_a_file_as_well_is_a_label(tmp_path):
+    (tmp_path / "top").mkdir()
+    for i in range(4):
+        Image.new("RGB", (8, 8), (20 * i, 3, 3)).save(tmp_path / "top" / f"{i}.png")
+    text = "label,what\n1,0.png\n0,1.png\n1,2.png\n0,3.png\n"
+    seen, _ = found(tmp_path / "top", write(tmp_path / "top", text))
+    assert seen == {"train": {"0.png": "1", "1.png": "0", "2.png": "1", "3.png": "0"}}

@@ -108,6 +108,7 @@ REFUSED = {
     "domains with a folder between": (two("amazon/images", "dslr/images"), "either could be the classes"),
     "masks in a folder beside": (two("CUB/images", "segmentations"), "either could be the classes"),
     "domains, with one file outside": ([*two("day", "night"), *[f"day/a/x{i}.png" for i in range(20)], "day/x.png"], "either"),
+    "a picture beside a folder around": ([*two("photos"), "cover.png"], "one class folder, 'photos'.*did you mean folder:.*photos"),
     "data sets": (two("x/train", "x/test", "y/train", "y/test"), "x/ has splits with class folders of its own.*folder:.*x"),
     "archives of one split each": (two("archive/train", "archive2/test"), "splits with class folders of its own"),
     "splits in some classes": (["a/train/0.png", "a/test/1.png", "b/2.png"], "splits within a/ but not within b/"),

@@ -197,6 +197,12 @@ def _take_classes(root: Branch, folders: dict[str, Branch], layout: Layout) -> N
     """One set of class folders as train, unless what they hold says that they are something else."""
     folders = {name: _without_annotations(branch, layout) for name, branch in folders.items()}
     _refuse_whole_sets(root, folders)
+    if len(folders) == 1 and root.files and len(next(iter(folders.values())).branches) > 1:
+        (only,) = folders.values()
+        raise CourseError(
+            f"{shown(root.path)} has images and one class folder, {only.name!r}, which holds several; "
+            f"did you mean folder:{shown(only.path)}?"
+        )
     if len(folders) > 1 and _hold_splits(root, folders):
         _take_splits_of_classes(folders, layout)
     elif len(folders) > 1 and all(PART.fullmatch(name.lower()) for name in folders):

@@ -1,10 +1,23 @@
-"""Which device, which precision, which memory layout, which random numbers: asked once, answered here."""
+"""Which device, which precision, which memory layout, which random numbers: asked once, answered here.
+
+The contract of every function of this package that computes, on one device or another:
+
+- it moves what it needs to the device (`device="auto"`, or the one that is asked for), wherever that lies before;
+- it gives every module back where it found it, each part of it in training or in evaluation as before, and also when it
+  is stopped on the way, by an error or by Ctrl-C (`on`);
+- tensors that it returns are on the CPU, unless its docstring says otherwise.
+
+So the same lines run on every machine. What is written by hand, a module called on a tensor, stays on one device: both
+are on the CPU until somebody moves them. `PretextTask.views` and `forward`, losses and augmentations are of that kind:
+they compute where what they are given lies.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import hashlib
+import itertools
 import os
 import shutil
 import sys
@@ -112,6 +125,29 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would set those of the GPUs as well
         yield
+
+
+@contextlib.contextmanager
+def on(device: torch.device, *modules: nn.Module) -> Iterator[None]:
+    """Within it, the modules are on `device` in the memory layout that it likes; afterwards, each of their parts is where
+    it was and in the mode that it was in. Parameters stay the same objects, so that an optimizer may hold them.
+    """
+    parts = [(part, place_of(part), part.training) for module in modules for part in module.modules()]
+    try:
+        for module in modules:
+            module.to(device, memory_format=memory_format(device))
+        yield
+    finally:
+        for part, place, mode in parts:  # the whole before its parts, so that these have the last word
+            if place is not None:
+                part.to(place)
+            part.training = mode
+
+
+def place_of(module: nn.Module) -> torch.device | None:
+    """The device of a module's own first tensor, leaving its submodules out; None where it has none."""
+    own = itertools.chain(module.parameters(recurse=False), module.buffers(recurse=False))
+    return next((tensor.device for tensor in own), None)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sslcourse import augment
+from sslcourse import device as devices
 from sslcourse.backbones import Backbone
 from sslcourse.data.imageset import ImageSet
 from sslcourse.errors import CourseError
@@ -45,19 +46,21 @@ def effective_rank(features: Tensor) -> float:
 
 
 @torch.no_grad()
-def attention_maps(backbone: Backbone, images: ImageSet | Tensor, batch_size: int = 256) -> Tensor:
-    """How much the class token of a vision transformer looks at each patch, mean over heads: (N, side, side), rows of one image summing to 1.
+def attention_maps(
+    backbone: Backbone, images: ImageSet | Tensor, batch_size: int = 256, *, device: str | torch.device = "auto"
+) -> Tensor:
+    """How much the class token of a vision transformer looks at each patch, mean over heads: (N, side, side), each map summing to 1.
 
-    Raises CourseError for a backbone without attention.
+    The maps are on the CPU. Raises CourseError for a backbone without attention.
     """
     if not isinstance(backbone.trunk, VisionTransformer):
         raise CourseError(f"{backbone.arch} has no attention to look at; take a vision transformer, such as vit-tiny.")
     pixels = images.images if isinstance(images, ImageSet) else images
-    place = next(backbone.parameters()).device
-    parts = []
-    for part in pixels.split(batch_size):
-        weights = backbone.trunk.attention(backbone.preprocess(augment.to_float(part.to(place))))  # (n, heads, s, s)
-        parts.append(weights.mean(dim=1).cpu())
+    device, parts = devices.pick_device(device), []
+    with devices.on(device, backbone):
+        for part in pixels.split(batch_size):
+            x = backbone.preprocess(augment.to_float(part.to(device)))  # (n, 3, H, W)
+            parts.append(backbone.trunk.attention(x).mean(dim=1).cpu())  # (n, heads, s, s) -> (n, s, s)
     maps = torch.cat(parts)
     return maps / maps.sum(dim=(1, 2), keepdim=True)
 

@@ -132,31 +132,31 @@ def fit(
     label: str = "",
     scale: Callable[[str], float] = lambda name: 1.0,
 ) -> History:
-    """The loop. `model(*batch(step))` gives (loss, metrics); the model is trained in place.
+    """The loop. `model(*batch(step))` gives (loss, metrics); the model is trained in place, on `device`.
 
     store   a run's folder: training goes on from its checkpoint, and a stop (Ctrl-C, SIGTERM) waits for the end of the
             step and is saved there
     scale   a parameter's name to the factor of its learning rate
     Raises Diverged at the first loss that isn't finite, and names the step.
     """
-    model.to(device, memory_format=devices.memory_format(device)).train()
-    optimizer = make_optimizer(model, config, scale)
-    journal = Journal(model, optimizer, config, device, store, on_log)
-    forward = distributed.wrap(model, device)
-    forward = devices.compiled(forward, device) if config.compile else forward
+    with devices.on(device, model):
+        optimizer = make_optimizer(model.train(), config, scale)
+        journal = Journal(model, optimizer, config, device, store, on_log)
+        forward = distributed.wrap(model, device)
+        forward = devices.compiled(forward, device) if config.compile else forward
 
-    with devices.reproducible(device), journal.open(label, progress):
-        for step in range(journal.done, config.steps):
-            set_rate(optimizer, config, step)
-            with torch.no_grad():
-                views = batch(step)
-            with devices.autocast(device, config.mixed_precision):
-                loss, metrics = forward(*views)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            after_step((step + 1) / config.steps)
-            journal.end_step(step, loss, metrics)
+        with devices.reproducible(device), journal.open(label, progress):
+            for step in range(journal.done, config.steps):
+                set_rate(optimizer, config, step)
+                with torch.no_grad():
+                    views = batch(step)
+                with devices.autocast(device, config.mixed_precision):
+                    loss, metrics = forward(*views)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                after_step((step + 1) / config.steps)
+                journal.end_step(step, loss, metrics)
     return journal.history
 
 
@@ -367,7 +367,7 @@ def pretrain(
     Started by torchrun, every process trains on its part of each batch (`batch_size` is the whole), and the result is
     that of one process but for the views, which each process draws for its own images; rank 0 writes.
 
-    The task is trained in place and left on the device. Raises CourseError when the batch is larger than the data,
+    The task is trained in place, and is afterwards where it was before. Raises CourseError when the batch is larger than the data,
     when `out` already holds another run, and when the loss stops being a number (the last good checkpoint stays).
     """
     config = config or TrainConfig()
@@ -376,7 +376,8 @@ def pretrain(
     device = distributed.start(devices.pick_device(device))
     distributed.synchronize_batch_norm(task)
     batches = Batches(pixels, config, device)
-    task.prepare(stream.looked_at(batches.pixels))
+    with devices.on(device, task):
+        task.prepare(stream.looked_at(batches.pixels))
     random = devices.generator(0, device)
     own = [distributed.rank()] if distributed.rank() else []  # each process draws views of its own
 

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from sslcourse import augment, color, comparison, patches, plots
+from sslcourse import device as devices
 from sslcourse.errors import CourseError
 from sslcourse.pretext.context import OFFSETS, POSITION_NAMES, place_pairs
 from sslcourse.pretext.mae import hide, random_masking
@@ -57,15 +58,13 @@ def rotation_slider(task: Rotation, images: Tensor, classes: Sequence[str] | Non
     """Turn a picture, and see what the network answers: `images` are uint8 (N, 3, H, H), `task` a trained Rotation."""
     if len(images) == 0:
         raise CourseError("rotation_slider needs at least one image.")
-    place = next(task.parameters()).device
 
     @torch.no_grad()
     def draw(picture: int, turn: int) -> Figure:
-        mode = task.training
-        task.eval()
         turned = torch.rot90(augment.to_float(images[picture]), turn // 90, dims=(-2, -1))  # (3, H, H)
-        share = task.head(task.backbone(turned[None].to(place))).softmax(dim=1)[0].cpu()  # (4,)
-        task.train(mode)
+        with devices.evaluating(task):
+            seen = turned[None].to(task.backbone.mean.device)  # (1, 3, H, H)
+            share = task.head(task.backbone(seen)).softmax(dim=1)[0].cpu()  # (4,)
         return answer_figure(turned, share, turn)
 
     return explorer(
@@ -226,13 +225,11 @@ def mask_ratio_slider(task: MaskedAutoencoder, images: Tensor) -> widgets.VBox:
     """
     if len(images) == 0:
         raise CourseError("mask_ratio_slider needs at least one image.")
-    place = next(task.parameters()).device
     trunk = task.backbone.trunk
 
     def draw(picture: int, ratio: float) -> Figure:
-        one = augment.to_float(images[picture : picture + 1].to(place))  # (1, 3, H, H)
+        one = augment.to_float(images[picture : picture + 1].cpu())  # (1, 3, H, H)
         keep, restore = random_masking(1, trunk.side**2, ratio, torch.Generator().manual_seed(picture))
-        keep, restore = keep.to(place), restore.to(place)
         seen = hide(one, keep, restore, trunk.patch)
         shown = [seen[0], task.reconstruct(one, keep, restore)[0], one[0]]
         left = f"{keep.shape[1]} of {trunk.side**2} patches left"

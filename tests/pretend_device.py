@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_flatten, tree_map_only
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 NAME = "pretend"
@@ -123,13 +122,18 @@ TAKE_NUMBERS = {"aten::fill_", "aten::fill", "aten::masked_fill", "aten::masked_
 
 def run(func, args: tuple, kwargs: dict) -> Any:
     """An operation of PyTorch on the inner tensors; its results are on the pretend device unless it asks for another."""
-    tensors = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
+    tensors = []
+    replaced(tensors.append, (args, *kwargs.values()))
     ours = any(isinstance(x, PretendTensor) for x in tensors)
     refuse_to_mix(func, args, tensors)
     here = is_ours(kwargs["device"]) if kwargs.get("device") is not None else ours or not tensors
     if here:
         refuse_generator_of_cpu(kwargs.get("generator"))
-    inner_args, inner_kwargs = (tree_map_only((Tensor, torch.device), _inner, x) for x in (args, kwargs))
+    inner_args = replaced(_inner, args)
+    inner_kwargs = {
+        name: CPU if isinstance(x, torch.device) and x.type == NAME else replaced(_inner, x)
+        for name, x in kwargs.items()
+    }
     with _own_random_numbers() if here and torch.Tag.nondeterministic_seeded in func.tags else contextlib.nullcontext():
         out = func(*inner_args, **inner_kwargs)
     if func._schema.is_mutable:
@@ -137,8 +141,15 @@ def run(func, args: tuple, kwargs: dict) -> Any:
         for outer in known.values():
             _follow_shape(outer)
         # an `out=` of another size: PyTorch goes on with what is returned
-        return tree_map_only(Tensor, lambda x: _known(x, known, tensors), out)
-    return tree_map_only(Tensor, PretendTensor, out) if here else out
+        return replaced(lambda x: _known(x, known, tensors), out)
+    return replaced(PretendTensor, out) if here else out
+
+
+def replaced(by: Callable[[Tensor], Any], found: Any) -> Any:
+    """An operation's arguments or results, in tuples and lists, with by(x) for each tensor x."""
+    if isinstance(found, Tensor):
+        return by(found)
+    return type(found)([replaced(by, x) for x in found]) if type(found) in (tuple, list) else found
 
 
 def refuse_to_mix(func, args: tuple, tensors: list[Tensor]) -> None:
@@ -163,9 +174,7 @@ def refuse_to_mix(func, args: tuple, tensors: list[Tensor]) -> None:
         )
 
 
-def _inner(x: Tensor | torch.device) -> Tensor | torch.device:
-    if isinstance(x, torch.device):
-        return CPU if x.type == NAME else x
+def _inner(x: Tensor) -> Tensor:
     return x.inner if isinstance(x, PretendTensor) else x
 
 
@@ -223,7 +232,7 @@ def _cast(name: str, dtype: torch.dtype | None) -> None:
             return x.to(dtype or torch.get_autocast_dtype(NAME)) if floats else x
 
         with torch._C._ExcludeDispatchKeyGuard(key):
-            return operation(*tree_map_only(Tensor, cast, args), **tree_map_only(Tensor, cast, kwargs))
+            return operation(*replaced(cast, args), **{name: replaced(cast, x) for name, x in kwargs.items()})
 
     _operations.impl(name, kernel, "AutocastPrivateUse1")
 

@@ -96,9 +96,9 @@ class Colorization(PretextTask):
 
     @torch.no_grad()
     def colorize(self, images: Tensor, temperature: float = 0.38) -> Tensor:
-        """Colour the light of uint8 or float images (N, 3, H, W): float RGB (N, 3, H, W) in [0, 1].
+        """Colour the light of uint8 or float images (N, 3, H, W): float RGB (N, 3, H, W) in [0, 1], on the CPU.
 
-        Classification answers with the annealed mean: the mean ab under softmax(logits / temperature). Near 0 it is the
+        Computes where the task is. Classification answers with the annealed mean: the mean ab under softmax(logits / temperature). Near 0 it is the
         most likely colour, at 1 the mean of the distribution; Zhang et al. take 0.38. Regression knows no temperature.
         """
         if not temperature > 0:
@@ -114,7 +114,7 @@ class Colorization(PretextTask):
             share = (predicted / temperature).softmax(dim=1)  # (N, Q, 8, 8)
             ab = torch.einsum("nqhw,qc->nchw", share, self.centres)
         ab = functional.interpolate(ab, images.shape[-2:], mode="bilinear")
-        return color.lab_to_rgb(torch.cat([color.lightness(images), ab], dim=1))
+        return color.lab_to_rgb(torch.cat([color.lightness(images), ab], dim=1)).cpu()
 
 
 def gray(images: Tensor) -> Tensor:

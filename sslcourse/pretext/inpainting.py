@@ -63,9 +63,13 @@ class Inpainting(PretextTask):
 
     @torch.no_grad()
     def fill(self, images: Tensor, hole: Tensor) -> Tensor:
-        """Float images (N, 3, H, W) with what the head sees in the hole, bool (N, 1, H, W); outside, they are unchanged."""
+        """Float images (N, 3, H, W) with what the head sees in the hole, bool (N, 1, H, W); outside, they are unchanged.
+
+        Computes where the task is; the result is on the CPU.
+        """
+        images, hole = (x.to(self.backbone.mean.device) for x in (images, hole))
         with devices.evaluating(self):
-            return torch.where(hole, self.reconstruct(images, hole).clamp(0, 1), images)
+            return torch.where(hole, self.reconstruct(images, hole).clamp(0, 1), images).cpu()
 
 
 def inside_error(predicted: Tensor, truth: Tensor, hole: Tensor) -> Tensor:

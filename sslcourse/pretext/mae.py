@@ -101,10 +101,12 @@ class MaskedAutoencoder(PretextTask):
     def reconstruct(self, images: Tensor, keep: Tensor, restore: Tensor) -> Tensor:
         """Float images (N, 3, H, H) in [0, 1] with the hidden patches as predicted, the kept ones as they are.
 
+        Computes where the task is; the result is on the CPU.
         With a normalized target the decoder doesn't say how light and how contrasted a patch is: these two numbers are
         taken from the true patch, as in the paper's figures.
         """
         trunk = self.backbone.trunk
+        images, keep, restore = (x.to(self.backbone.mean.device) for x in (images, keep, restore))
         with devices.evaluating(self):
             predicted = self.decode(self.encode(images, keep), restore)
         pixels = patches.patchify(self.backbone.preprocess(images), trunk.patch)
@@ -113,7 +115,7 @@ class MaskedAutoencoder(PretextTask):
             predicted = predicted * spread + mean
         hidden = restore >= keep.shape[1]  # (N, L)
         whole = patches.unpatchify(torch.where(hidden[:, :, None], predicted, pixels), trunk.patch, *images.shape[-2:])
-        return (whole * self.backbone.std + self.backbone.mean).clamp(0, 1)
+        return (whole * self.backbone.std + self.backbone.mean).clamp(0, 1).cpu()
 
 
 def kept(count: int, mask: float) -> int:

@@ -25,7 +25,6 @@ from IPython.core.interactiveshell import InteractiveShell
 from sklearn.linear_model import LogisticRegression
 
 from sslcourse import evaluate, store, train
-from sslcourse.transfer import clustering
 
 STEPS, IMAGES, ROUNDS = 2, 8, 3
 

@@ -49,7 +49,7 @@ def extract(
     batch_size: int = 512,
     progress: bool = False,
 ) -> Tensor:
-    """Features of uint8 images: float32 (N, d) on the CPU. The backbone and its batch-norm statistics stay unchanged.
+    """Features of uint8 images: float32 (N, d) on the CPU. The backbone stays where and as it was.
 
     stage   1..4 for the average over positions of that stage's map, (N, C_stage); 4 is the backbone's output.
             "all" puts the four side by side, (N, C_1 + C_2 + C_3 + C_4): the last stage serves the pretext task, and
@@ -61,10 +61,8 @@ def extract(
     pixels = images.images if isinstance(images, ImageSet) else images
     if len(pixels) == 0:
         raise CourseError("there are no images to take features from; give at least one.")
-    device = devices.pick_device(device)
-    backbone.to(device, memory_format=devices.memory_format(device))
-    parts = []
-    with devices.evaluating(backbone):
+    device, parts = devices.pick_device(device), []
+    with devices.on(device, backbone), devices.evaluating(backbone):
         for part in tqdm(pixels.split(batch_size), desc="features", disable=not progress, leave=False, delay=1.0):
             x = augment.to_float(part.to(device))
             means = [m.mean(dim=(2, 3)) for m in backbone.stages(x)]  # (n, C_stage) each
@@ -178,9 +176,9 @@ def probe_accuracy(
     else:
         classes = len(splits.train.classes)
         val = {k: knn_scores(bank, labels, features.val, classes=classes, k=k).argmax(1) for k in NEIGHBOURS}
-        k = max(NEIGHBOURS, key=lambda k: (val[k] == splits.val.labels).float().mean().item())
+        k = max(NEIGHBOURS, key=lambda k: (val[k] == splits.val.labels.cpu()).float().mean().item())
         predicted = knn_scores(bank, labels, features.test, classes=classes, k=k).argmax(1)
-    return (predicted == splits.test.labels).float().mean().item()
+    return (predicted == splits.test.labels.cpu()).float().mean().item()
 
 
 def finetune_accuracy(
@@ -200,11 +198,11 @@ def finetune_accuracy(
     few = splits.train.sample_per_class(labels_per_class, seed)
     classifier = best_of_rates(
         lambda trial: train.finetune(backbone, few, trial, **options)[0],
-        lambda classifier: _accuracy(classifier, splits.val),
+        lambda classifier: _accuracy(classifier, splits.val, options.get("device", "auto")),
         dataclasses.replace(config, seed=seed),
         rates,
     )
-    return _accuracy(classifier, splits.test)
+    return _accuracy(classifier, splits.test, options.get("device", "auto"))
 
 
 def best_of_rates(
@@ -230,8 +228,8 @@ def best_of_rates(
     return chosen
 
 
-def _accuracy(classifier: train.Classifier, images: ImageSet) -> float:
-    return (classifier.predict(images) == images.labels).float().mean().item()
+def _accuracy(classifier: train.Classifier, images: ImageSet, device: str | torch.device) -> float:
+    return (classifier.predict(images, device=device) == images.labels.cpu()).float().mean().item()
 
 
 def refuse_unknown_protocol(protocol: str) -> None:
@@ -357,7 +355,7 @@ def factor_probe(features: Features, splits: Splits) -> dict[str, dict[str, floa
         if values.is_floating_point():
             result[name] = {"score": _ridge_score(features, splits, name), "chance": 0.0}
         else:
-            val, test = splits.val.factors[name], splits.test.factors[name]
+            val, test = splits.val.factors[name], splits.test.factors[name].cpu()
             predicted = LinearProbe((0.01, 0.1)).fit(features.train, values, features.val, val).predict(features.test)
             chance = torch.bincount(test).max().item() / len(test)
             result[name] = {"score": (predicted == test).float().mean().item(), "chance": chance}
@@ -374,7 +372,7 @@ def _ridge_score(features: Features, splits: Splits, name: str) -> float:
     parts = [checked_features(part) for part in (features.train, features.val, features.test)]
     scaler = StandardScaler().fit(parts[0].numpy())
     x, x_val, x_test = (scaler.transform(part.numpy()) for part in parts)
-    y, y_val, y_test = (getattr(splits, part).factors[name].numpy() for part in ("train", "val", "test"))
+    y, y_val, y_test = (getattr(splits, part).factors[name].cpu().numpy() for part in ("train", "val", "test"))
     if np.ptp(y) == 0:
         return 0.0
     models = [Ridge(alpha).fit(x, y) for alpha in (1.0, 10.0, 100.0, 1000.0)]

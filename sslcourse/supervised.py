@@ -25,18 +25,20 @@ class Classifier(nn.Module):
     def __init__(self, backbone: Backbone, classes: int):
         super().__init__()
         self.backbone = backbone
-        self.head = heads.linear(backbone.dim, classes)
+        self.head = heads.linear(backbone.dim, classes).to(backbone.mean.device)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.backbone(images))
 
     @torch.no_grad()
-    def predict(self, images: ImageSet | Tensor, batch_size: int = 512) -> Tensor:
-        """The most likely class of each uint8 image: int64 (N,), on the CPU. Leaves the classifier as it was."""
+    def predict(
+        self, images: ImageSet | Tensor, batch_size: int = 512, *, device: str | torch.device = "auto"
+    ) -> Tensor:
+        """The most likely class of each uint8 image: int64 (N,), on the CPU. The classifier stays where and as it was."""
         pixels = images.images if isinstance(images, ImageSet) else images
-        place = next(self.parameters()).device
-        with devices.evaluating(self):
-            chosen = [self(augment.to_float(part.to(place))).argmax(dim=1).cpu() for part in pixels.split(batch_size)]
+        device = devices.pick_device(device)
+        with devices.on(device, self), devices.evaluating(self):
+            chosen = [self(augment.to_float(part.to(device))).argmax(dim=1).cpu() for part in pixels.split(batch_size)]
         return torch.cat(chosen)
 
 

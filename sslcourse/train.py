@@ -446,7 +446,7 @@ def fit_supervised(
     order        a step to the images that it takes, int64 (B,); by default each once in an epoch
     options      progress, on_log, label and scale, as `fit` takes them
 
-    The model is trained in place and left in evaluation mode. Raises CourseError where there is no image.
+    The model is trained in place, and is afterwards where and in the mode in which it was. Raises CourseError where there is no image.
     """
     pixels = stream.source(images)
     if len(pixels) == 0:
@@ -464,9 +464,7 @@ def fit_supervised(
         generator.manual_seed(devices.derive_seed(config.seed, "views", step))
         return views(augment.to_float(pixels[chosen]), *(rows[chosen] for rows in annotations), generator)
 
-    history = fit(Supervised(model, loss), batch, config, device=device, **options)
-    model.eval()
-    return history
+    return fit(Supervised(model, loss), batch, config, device=device, **options)
 
 
 def finetune(
@@ -489,7 +487,7 @@ def finetune(
                   early layers move least (Clark et al., 2020, 2003.10555; Bao et al., 2021, 2106.08254)
     augmentation  takes float images and a generator
 
-    A batch larger than the set is cut to the set. From-scratch training is the same call with a backbone of random
+    The classifier is where the backbone is, in evaluation mode. A batch larger than the set is cut to the set. From-scratch training is the same call with a backbone of random
     weights. Raises CourseError for images without labels, and for a `tune` or `layer_decay` that isn't one.
     """
     labels = train.require_labels()
@@ -519,7 +517,7 @@ def finetune(
             label="fine-tuning",
             scale=scale,
         )
-    return classifier, history
+    return classifier.eval(), history
 
 
 def throughput(step: Callable[[], Any], images: int, device: torch.device, seconds: float = 2.0) -> float:

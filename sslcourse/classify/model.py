@@ -103,13 +103,9 @@ class Model(nn.Module):
     @torch.no_grad()
     def logits(self, images: Tensor, *, device: str | torch.device = "auto", batch_size: int = 256) -> Tensor:
         """Logits of uint8 images (N, 3, H, W): float32 (N, C) on the CPU. The model stays where and as it was."""
-        place, mode = next(self.backbone.parameters()).device, self.training
         device = devices.pick_device(device)
-        self.to(device, memory_format=devices.memory_format(device)).eval()
-        try:
+        with devices.on(device, self), devices.evaluating(self):
             return torch.cat([self(part.to(device).float() / 255).float().cpu() for part in images.split(batch_size)])
-        finally:
-            self.to(place).train(mode)
 
     def save(self, path: str | Path) -> None:
         """One safetensors file, written whole or not at all."""

@@ -218,7 +218,8 @@ def deepcluster(
               all labels the same make the loss 0, and a label that nobody has can't come back
     stage     whose features are clustered, as `evaluate.extract` takes it
 
-    The backbone is trained in place. Raises CourseError where k-means finds fewer different features than clusters.
+    The backbone is trained in place, and is afterwards where and in the mode in which it was; during training, and so in
+    `on_round`, it is on the device. Raises CourseError where k-means finds fewer different features than clusters.
     """
     pixels = images.images if isinstance(images, ImageSet) else images
     rounds, clusters = whole_number("rounds", rounds), whole_number("clusters", clusters)
@@ -230,29 +231,29 @@ def deepcluster(
     config = dataclasses.replace(config, batch_size=min(config.batch_size, max(1, len(pixels))))
     device = devices.pick_device(device)
     classifier, done = None, []
-    for number in range(rounds):
-        if classifier is None or relabel == "k-means":
-            features = extract(backbone, pixels, stage=stage, device=device)  # (N, d)
-            labels = k_means(Whitening(dims).fit(features)(features), clusters, seed=config.seed, starts=3).labels
-            classifier = train.Classifier(backbone, clusters)
-        else:
-            labels = classifier.predict(pixels)
-        seed = devices.derive_seed(config.seed, "round", number)
-        loss = _train_on(
-            classifier,
-            pixels,
-            labels,
-            dataclasses.replace(config, seed=seed),
-            balanced=balanced,
-            augmentation=augmentation,
-            device=device,
-            progress=progress,
-        )
-        agreement = normalized_mutual_info_score(done[-1].labels, labels) if done else math.nan
-        done.append(Round(labels, torch.bincount(labels, minlength=clusters), float(agreement), loss))
-        if on_round is not None:
-            on_round(number, done[-1])
-    backbone.eval()
+    with devices.on(device, backbone):
+        for number in range(rounds):
+            if classifier is None or relabel == "k-means":
+                features = extract(backbone, pixels, stage=stage, device=device)  # (N, d)
+                labels = k_means(Whitening(dims).fit(features)(features), clusters, seed=config.seed, starts=3).labels
+                classifier = train.Classifier(backbone, clusters)
+            else:
+                labels = classifier.predict(pixels, device=device)
+            seed = devices.derive_seed(config.seed, "round", number)
+            loss = _train_on(
+                classifier,
+                pixels,
+                labels,
+                dataclasses.replace(config, seed=seed),
+                balanced=balanced,
+                augmentation=augmentation,
+                device=device,
+                progress=progress,
+            )
+            agreement = normalized_mutual_info_score(done[-1].labels, labels) if done else math.nan
+            done.append(Round(labels, torch.bincount(labels, minlength=clusters), float(agreement), loss))
+            if on_round is not None:
+                on_round(number, done[-1])
     return done
 
 

@@ -46,7 +46,8 @@ def targets(images: ImageSet) -> list[Boxes]:
     """
     if images.boxes is None:
         raise CourseError(f'{images.name} has no boxes, and detection needs them; load("world:crowd") has some.')
-    return [target(boxes, labels) for boxes, labels in zip(images.boxes, images.box_labels, strict=True)]
+    boxes, labels = images.boxes.cpu(), images.box_labels.cpu()
+    return [target(*one) for one in zip(boxes, labels, strict=True)]
 
 
 def target(boxes: Tensor, labels: Tensor) -> Boxes:
@@ -95,6 +96,7 @@ def build(
             pyramid, classes, anchor_generator=anchors, head=FCOSHead(channels, 1, classes, CONVS), **options
         )
     detector.transform = AsTheyAre(pyramid.strides[-1])
+    detector.to(backbone.mean.device)
     torch.nn.init.constant_(detector.head.regression_head.bbox_reg.bias, REACH)
     return detector
 
@@ -141,20 +143,26 @@ def train_detector(
     options = {"device": device, "progress": progress, "on_log": on_log}
     with tuned(backbone, tune):
         history = fit_supervised(detector, loss, images, annotations, config, views=views, label="detection", **options)
-    return detector, history
+    return detector.eval(), history
 
 
 @torch.no_grad()
-def detect(detector: torch.nn.Module, images: ImageSet | Tensor, batch_size: int = 128) -> list[Boxes]:
+def detect(
+    detector: torch.nn.Module,
+    images: ImageSet | Tensor,
+    batch_size: int = 128,
+    *,
+    device: str | torch.device = "auto",
+) -> list[Boxes]:
     """What a detector finds in uint8 images, best first, on the CPU: {"boxes", "labels", "scores"} for each image.
 
-    Any detector in torchvision's form will do. Leaves it as it was.
+    Any detector in torchvision's form will do. It stays where and as it was.
     """
     pixels = images.images if isinstance(images, ImageSet) else images
-    place = next(detector.parameters()).device
+    device = devices.pick_device(device)
     parts = pixels.split(batch_size) if len(pixels) else ()
-    with devices.evaluating(detector):
-        found = [one for part in parts for one in detector(list(to_float(part.to(place))))]
+    with devices.on(device, detector), devices.evaluating(detector):
+        found = [one for part in parts for one in detector(list(to_float(part.to(device))))]
     return [{name: value.cpu() for name, value in one.items()} for one in found]
 
 
@@ -247,10 +255,11 @@ def finetune_average_precision(
     `options` are `train_detector`'s. The protocol of `evaluate.finetune_accuracy`.
     """
     few = dense.sample(splits.train, annotated, seed)
+    device = options.get("device", "auto")
     detector = best_of_rates(
         lambda trial: train_detector(backbone, few, trial, **options)[0],
-        lambda detector: average_precision(detect(detector, splits.val), splits.val)["AP50"],
+        lambda detector: average_precision(detect(detector, splits.val, device=device), splits.val)["AP50"],
         dataclasses.replace(config, seed=seed),
         rates,
     )
-    return average_precision(detect(detector, splits.test), splits.test)
+    return average_precision(detect(detector, splits.test, device=device), splits.test)

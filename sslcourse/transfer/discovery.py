@@ -50,7 +50,7 @@ def patch_features(
     enlarge   the pictures are brought to this many times their size first (bilinear), which makes the maps finer
     grid      patches a side; by default as many as the finest of these maps has. A finer map is averaged, a coarser one
               interpolated
-    The backbone and its batch-norm statistics stay unchanged.
+    The backbone stays where and as it was.
     """
     stages, last = list(stages), len(backbone.channels)
     if not stages or any(stage not in range(1, last + 1) for stage in stages):
@@ -59,10 +59,8 @@ def patch_features(
     pixels = images.images if isinstance(images, ImageSet) else images
     if len(pixels) == 0:
         raise CourseError("there are no images to take features from; give at least one.")
-    device = devices.pick_device(device)
-    backbone.to(device, memory_format=devices.memory_format(device))
-    parts = []
-    with devices.evaluating(backbone):
+    device, parts = devices.pick_device(device), []
+    with devices.on(device, backbone), devices.evaluating(backbone):
         for part in pixels.split(batch_size):
             x = augment.to_float(part.to(device))  # (n, 3, H, W)
             if enlarge > 1:

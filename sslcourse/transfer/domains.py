@@ -48,7 +48,7 @@ def transfer_matrix(
             chosen = part.train.indices_per_class(labels_per_class, seed)  # (C * K,)
             probe = LinearProbe().fit(known.train[chosen], part.train.labels[chosen], known.val, part.val.labels)
             for target, asked in features.items():
-                right = probe.predict(asked.test) == splits[target].test.labels  # (M,)
+                right = probe.predict(asked.test) == splits[target].test.labels.cpu()  # (M,)
                 values[source, target].append(right.float().mean().item())
     return {pair: of_accuracies(found, len(splits[pair[1]].test)) for pair, found in values.items()}
 

@@ -171,7 +171,7 @@ def by_finetuning(
     `options` are `train.finetune`'s: `tune="head"` leaves the backbone as it is.
     """
     classifier, _ = train.finetune(backbone, support_set(images, drawn), config, **{"progress": False} | options)
-    return classifier.predict(images.images[drawn.query.flatten()])
+    return classifier.predict(images.images[drawn.query.flatten()], device=options.get("device", "auto"))
 
 
 def accuracy(answer: Callable[[Episode], Tensor], drawn: Iterable[Episode]) -> Summary:

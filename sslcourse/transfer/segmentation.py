@@ -67,15 +67,18 @@ class Segmenter(FCN):
             maps = dense.Pyramid(backbone, channels, **pyramid)
             head = nn.Sequential(Conv2dNormActivation(channels, channels), nn.Conv2d(channels, 1 + classes, 1))
         super().__init__(_Finest(maps), head)
+        self.to(backbone.mean.device)
         self.classes = classes
 
     @torch.no_grad()
-    def predict(self, images: ImageSet | Tensor, batch_size: int = 256) -> Tensor:
-        """The likeliest class of each pixel of uint8 images: int64 (N, H, W), on the CPU. Leaves the model as it was."""
+    def predict(
+        self, images: ImageSet | Tensor, batch_size: int = 256, *, device: str | torch.device = "auto"
+    ) -> Tensor:
+        """The likeliest class of each pixel of uint8 images: int64 (N, H, W), on the CPU. The model stays where and as it was."""
         pixels = images.images if isinstance(images, ImageSet) else images
-        place = next(self.parameters()).device
-        with devices.evaluating(self):
-            found = [self(to_float(part.to(place)))["out"].argmax(dim=1).cpu() for part in pixels.split(batch_size)]
+        device = devices.pick_device(device)
+        with devices.on(device, self), devices.evaluating(self):
+            found = [self(to_float(part.to(device)))["out"].argmax(dim=1).cpu() for part in pixels.split(batch_size)]
         return torch.cat(found)
 
 
@@ -133,7 +136,7 @@ def train_segmenter(
         history = fit_supervised(
             segmenter, loss, images, (masks,), config, views=views, label="segmentation", **options
         )
-    return segmenter, history
+    return segmenter.eval(), history
 
 
 def iou(predicted: Tensor, truth: Tensor, classes: int) -> Tensor:
@@ -165,7 +168,7 @@ def mean_iou(predicted: Tensor, images: ImageSet) -> float:
     Pixels of all images are counted together, as in PASCAL VOC (Everingham et al., 2010). The mean over images of each
     image's own IoU is another number.
     """
-    return iou(predicted, semantic_masks(images), len(images.classes)).nanmean().item()
+    return iou(predicted.cpu(), semantic_masks(images).cpu(), len(images.classes)).nanmean().item()
 
 
 def finetune_mean_iou(
@@ -183,10 +186,11 @@ def finetune_mean_iou(
     `options` are `train_segmenter`'s. The protocol of `evaluate.finetune_accuracy`.
     """
     few = dense.sample(splits.train, annotated, seed)
+    device = options.get("device", "auto")
     segmenter = best_of_rates(
         lambda trial: train_segmenter(backbone, few, trial, **options)[0],
-        lambda segmenter: mean_iou(segmenter.predict(splits.val), splits.val),
+        lambda segmenter: mean_iou(segmenter.predict(splits.val, device=device), splits.val),
         dataclasses.replace(config, seed=seed),
         rates,
     )
-    return mean_iou(segmenter.predict(splits.test), splits.test)
+    return mean_iou(segmenter.predict(splits.test, device=device), splits.test)

@@ -202,7 +202,7 @@ def gap_slider(images: Tensor, patch: float = 0.375) -> widgets.VBox:
 
 def draw_pair(axes: Sequence, image: Tensor, position: int, gap: float, patch: float, jitter: float = 0.0) -> None:
     """On three axes: a picture (3, H, W) with two patches outlined, and the two alone. `position` counts in OFFSETS."""
-    place = torch.tensor([position % len(OFFSETS)])
+    image, place = image.cpu(), torch.tensor([position % len(OFFSETS)])
     size, first, second = place_pairs(place, image.shape[-2:], patch, gap, jitter, torch.Generator().manual_seed(1))
     axes[0].imshow(plots.to_picture(image), interpolation="nearest")
     names = ("first", f"second: {POSITION_NAMES[position]}")
@@ -303,6 +303,7 @@ def view_strength_slider(images: Tensor, views: int = 7) -> widgets.VBox:
 
 def draw_views(image: Tensor, views: int, crop: float, jitter: float, gray: float, seed: int = 0) -> Tensor:
     """A picture (3, H, W) and random views of it, (1 + views, 3, H, W): with one seed, the same draw at every strength."""
+    image = image.cpu()
     shown = [augment.to_float(image)]
     for k in range(views):
         generator = torch.Generator().manual_seed(1000 * seed + k)

@@ -306,12 +306,21 @@ class _Functions(TorchFunctionMode):
             return pinned
         if func is torch.Tensor.is_pinned:
             return getattr(args[0], "is_pretended_pinned", False)
+        if func in (torch.Tensor.__getitem__, torch.Tensor.__setitem__):
+            args = (args[0], self.index(args[1]), *args[2:])
         generator = kwargs.get("generator")
         if generator is not None and is_ours(generator.device):
             on_ours = is_ours(device) or any(isinstance(x, PretendTensor) for x in args)
             if not on_ours:
                 raise RuntimeError(f"Expected a 'cpu' device type for generator but found '{generator.device}'")
         return func(*args, **kwargs)
+
+    @staticmethod
+    def index(chosen: Any) -> Any:
+        """An index with tensors of the CPU for its lists, which PyTorch would make on the device beneath all of this."""
+        if isinstance(chosen, list):
+            return torch.tensor(chosen)
+        return tuple(_Functions.index(one) for one in chosen) if type(chosen) is tuple else chosen
 
     @staticmethod
     def from_numbers(func, args: tuple, kwargs: dict) -> Tensor:

@@ -140,6 +140,7 @@ PASSED = {
     "masked_fill": lambda x, c: x.masked_fill(x > 0.5, torch.tensor(2.0)),
     "where": lambda x, c: torch.where(x > 0.5, x, torch.tensor(0.0)),
     "indices of the CPU": lambda x, c: x[torch.tensor([1, 0])],
+    "a list": lambda x, c: x[:, [0, 2]] + x[[0, 1, 2, 3], 1][:, None],
     "a mask of the CPU": lambda x, c: x[torch.tensor([True, False, True, False])],
     "a number of the CPU written at indices": lambda x, c: x.index_put((torch.tensor([0]),), torch.tensor(2.0)),
     "written from the CPU": lambda x, c: torch.zeros_like(x).copy_(c),

@@ -4,7 +4,7 @@
 #   DATA=folder:PATH    another data set for the demo (also cifar10, stl10, fashion-mnist, digits)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test lint bench exercises normalise lock clean distclean again
+.PHONY: help setup demo lab test test-devices lint bench exercises normalise lock clean distclean again
 .DELETE_ON_ERROR:
 
 unexport PYTHONPATH PYTHONHOME
@@ -19,6 +19,7 @@ help:
 	@echo 'make demo        the main job: pretrain without labels, measure with few (DATA=folder:PATH for your own)'
 	@echo 'make lab         open the course in JupyterLab, at lesson 00 (LESSON=02 for another)'
 	@echo 'make test        every test: style, unit tests, lessons, exercises'
+	@echo 'make test-devices  every lesson as where there is a GPU, which is pretended'
 	@echo 'make lint        style, notebooks, exercises and claims only'
 	@echo 'make bench       speed, as ratios of two things timed side by side'
 	@echo 'make exercises   make exercises/ from solutions/ again'
@@ -42,6 +43,9 @@ lab: $(READY)
 
 test: .venv/ready-bench
 	@$(PY) tools/test.py
+
+test-devices: $(READY)
+	@$(PY) tools/test.py devices
 
 lint: $(READY)
 	@$(PY) tools/test.py style

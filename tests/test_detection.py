@@ -326,7 +326,7 @@ def test_the_rate_is_chosen_on_validation_and_test_touched_once(crowd, tiny, mon
         trained.append((len(few), config.seed, config.learning_rate, options))
         return config.learning_rate, None
 
-    def fake_detect(rate, images):
+    def fake_detect(rate, images, **options):
         asked.append((rate, images is Splits.test))
         part = slice(0, None if rate == 0.2 else 1)
         return [

@@ -1,5 +1,6 @@
 """The contract of device.py, on a device that isn't the CPU: who computes moves, and gives back what it was given."""
 
+import contextlib
 import dataclasses
 import itertools
 
@@ -9,11 +10,12 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from sslcourse import backbones, classify, evaluate, geometry, plots, pretext, train, weights, widgets
+from sslcourse import augment, backbones, classify, evaluate, geometry, plots, pretext, train, weights, widgets
 from sslcourse import device as devices
 from sslcourse.data import world
 from sslcourse.data.imageset import ImageSet
 from sslcourse.data.splits import Splits
+from sslcourse.pretext import rotation
 from sslcourse.transfer import clustering, defects, detection, discovery, domains, fewshot, segmentation, similarity
 
 SHORT = train.TrainConfig(steps=2, batch_size=4, log_every=1, checkpoint_every=1)
@@ -271,3 +273,122 @@ def test_a_widget_goes_on_after_its_task_has_moved(far):
     task.to(far)
     box.children[0].children[1].value = 90
     assert task.backbone.mean.device.type == "pretend"
+
+
+# --- can all this fail? Faults of a dozen kinds, planted -----------------------------------------------------------
+
+
+def keeps(given, compute):
+    """What the tests above ask of everything that computes."""
+    before = state(given.backbone)
+    result = compute(given)
+    assert state(given.backbone) == before
+    assert all(x.device.type == "cpu" for x in pytree.tree_leaves(result) if isinstance(x, torch.Tensor))
+
+
+def pretrains(name):
+    task = mixed_modes(built(name))
+    before = state(task)
+    train.pretrain(task, pictures(), SHORT, progress=False)
+    assert state(task) == before
+
+
+@contextlib.contextmanager
+def one_way(device, *modules):
+    for module in modules:
+        module.to(device)
+    yield
+
+
+@contextlib.contextmanager
+def there_and_back(device, *modules):
+    with one_way(device, *modules):
+        yield
+    with one_way("cpu", *modules):
+        pass
+
+
+def plain_attribute(task):
+    queue = task._buffers.pop("queue")
+    object.__setattr__(task, "queue", queue)
+    return task
+
+
+PLANTED = {
+    "a constant made on the CPU, in a package function": (
+        lambda patch: patch.setattr(augment, "constant", lambda values, *rest: torch.tensor(values)),
+        lambda given: pretrains("simclr"),
+    ),
+    "labels made on the CPU, in a task's views": (
+        lambda patch: patch.setattr(
+            rotation.Rotation,
+            "views",
+            lambda task, x, generator, views=rotation.Rotation.views: tuple(v.cpu() for v in views(task, x, generator)),
+        ),
+        lambda given: pretrains("rotation"),
+    ),
+    "the labels alone on the CPU, in a loss": (
+        lambda patch: patch.setattr(
+            rotation.losses, "cross_entropy", lambda x, y, loss=rotation.losses.cross_entropy: loss(x, y.cpu())
+        ),
+        lambda given: pretrains("rotation"),
+    ),
+    "a generator of the CPU": (
+        lambda patch: patch.setattr(
+            devices, "generator", lambda seed, device="cpu": torch.Generator().manual_seed(seed)
+        ),
+        lambda given: pretrains("simclr"),
+    ),
+    "state that isn't a buffer": (
+        lambda patch: patch.setattr(
+            pretext, "build", lambda *args, build=pretext.build, **options: plain_attribute(build(*args, **options))
+        ),
+        lambda given: pretrains("moco"),
+    ),
+    "a task that isn't given back": (
+        lambda patch: patch.setattr(devices, "on", one_way),
+        lambda given: pretrains("rotation"),
+    ),
+    "a backbone that isn't given back": (
+        lambda patch: patch.setattr(devices, "on", one_way),
+        lambda given: keeps(given, COMPUTED["patch features"]),
+    ),
+    "a mode that isn't given back": (
+        lambda patch: patch.setattr(devices, "on", there_and_back),
+        lambda given: pretrains("rotation"),
+    ),
+    "features left on the device": (
+        lambda patch: patch.setattr(torch.Tensor, "cpu", lambda x: x),
+        lambda given: keeps(given, COMPUTED["extract"]),
+    ),
+    "numpy of a tensor on the device": (
+        lambda patch: patch.setattr(evaluate, "checked_features", lambda features, *args, **options: features),
+        lambda given: evaluate.LinearProbe().fit(
+            *(x.to("pretend") for x in (torch.rand(6, 2), torch.arange(6) % 2) * 2)
+        ),
+    ),
+    "an index on the device for images on the CPU": (
+        lambda patch: (
+            patch.setattr(devices, "fits", lambda nbytes, device: False),
+            patch.setattr(train.Batches, "numbers", lambda batches, step: torch.arange(4, device=batches.device)),
+        ),
+        lambda given: pretrains("rotation"),
+    ),
+    "a picture on the CPU for a network on the device, in a widget": (
+        lambda patch: patch.setattr(devices, "evaluating", lambda task: contextlib.nullcontext(task.to("pretend"))),
+        lambda given: keeps(given, lambda g: widgets.temperature_slider(built("colorization"), pictures())),
+    ),
+    "a figure of a picture on the device": (
+        lambda patch: patch.setattr(plots, "to_picture", lambda image: image.movedim(0, -1).numpy()),
+        lambda given: widgets.symmetry_picker(pictures()[0].to("pretend")),
+    ),
+}
+
+
+@pytest.mark.parametrize("given", ["here"], indirect=True)
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_fault_is_found(name, given, monkeypatch):
+    plant, run = PLANTED[name]
+    plant(monkeypatch)
+    with pytest.raises((RuntimeError, TypeError, AssertionError)):
+        run(given)

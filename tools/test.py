@@ -1,12 +1,14 @@
 """Run the tests of the course, and leave the tree as it was found. Standard library only; `make test` calls it.
 
-    python tools/test.py                 everything
+    python tools/test.py                 everything but devices
     python tools/test.py style unit      some phases
 
 style      ruff, notebooks in their committed form, exercises/ as solutions/ say, claims as measured elsewhere
 unit       the tests of the package
 lessons    every cell of every lesson; a claim must print what is stored (nbval)
 notebooks  the tests that execute notebooks: solutions, exercises with and without their solutions, the classroom's cycle
+devices    every cell of every lesson and solution as where there is a GPU, which is pretended; trainings are cut short
+           (`make test-devices`). With SSLCOURSE_PASSED=FOLDER a run goes on where one before it stopped
 
 All but the first run two processes at a time, with one thread each. They share a cache in a temporary folder, empty at
 the start: the first lesson that wants a backbone trains it, and one that wants it meanwhile waits.
@@ -48,10 +50,12 @@ PHASES = {
         ["tools/make_exercises.py", "--check"],
         ["tools/claims.py", "check"],
     ],
-    "unit": [[*PYTEST, *TWO, "tests", "-m", "not notebooks"]],
+    "unit": [[*PYTEST, *TWO, "tests", "-m", "not notebooks and not devices"]],
     "lessons": [[*PYTEST, *TWO, *WHOLE_FILES, "--nbval-lax", "--nbval-current-env", *lessons()]],
     "notebooks": [[*PYTEST, *TWO, "--dist", "loadgroup", "tests", "-m", "notebooks"]],
+    "devices": [[*PYTEST, *TWO, "tests/test_lessons_on_devices.py"]],
 }
+APART = {"devices"}  # runs when it is named
 
 
 def environment(scratch: Path) -> dict[str, str]:
@@ -108,8 +112,8 @@ def run_phase(name: str, env: dict[str, str]) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("phases", nargs="*", metavar="PHASE", help=f"{', '.join(PHASES)} (default: all)")
-    chosen = parser.parse_args().phases or list(PHASES)
+    parser.add_argument("phases", nargs="*", metavar="PHASE", help=f"{', '.join(PHASES)} (default: all but devices)")
+    chosen = parser.parse_args().phases or [name for name in PHASES if name not in APART]
     for name in chosen:
         if name not in PHASES:
             parser.error(f"there is no phase {name!r}; there are {', '.join(PHASES)}")

@@ -77,10 +77,33 @@ def loop_against_bare_step(
     """
     task, bare_step = make(), _bare_step(make(), images[:batch], where)
 
-    def loop(steps: int) -> None:
-        _pretrain(task, images, where, steps, batch, **options)
+    def loop(steps: int) -> float:
+        return _seconds_of_steps(
+            task, steps, where, lambda more: _pretrain(task, images, where, more, batch, **options)
+        )
 
     return _side_by_side(loop, _repeated(bare_step), where, seconds, batch, rounds)
+
+
+def _seconds_of_steps(task: PretextTask, steps: int, where: torch.device, run: Callable[[int], None]) -> float:
+    """Seconds that `steps` steps of a run take, after its first: a round has few of them, and a run begins once."""
+    usual, done, begin = task.after_step, 0, 0.0
+
+    def after_step(progress: float) -> None:
+        nonlocal done, begin
+        usual(progress)
+        done += 1
+        if done == 1:
+            devices.synchronize(where)
+            begin = time.perf_counter()
+
+    task.after_step = after_step
+    try:
+        run(steps + 1)
+    finally:
+        del task.after_step
+    devices.synchronize(where)
+    return time.perf_counter() - begin
 
 
 def _bare_step(task: PretextTask, images: Tensor, where: torch.device) -> Callable[[], None]:
@@ -293,14 +316,15 @@ def _side_by_side(
     ours: Callable[[int], Any], theirs: Callable[[int], Any], where: torch.device, seconds: float, images: int,
     rounds: int = ROUNDS,
 ) -> dict[str, float]:  # fmt: skip
-    """Ratio of speeds, ours over theirs, each a function that takes a number of steps; the median over `rounds`."""
+    """Ratio of speeds, ours over theirs, the median over `rounds`. Each side takes a number of steps, and may give the
+    seconds that they took; otherwise those of the whole call count."""
 
     def clock(side: Callable[[int], Any], steps: int) -> float:
         devices.synchronize(where)
         begin = time.perf_counter()
-        side(steps)
+        took = side(steps)
         devices.synchronize(where)
-        return (time.perf_counter() - begin) / steps
+        return (took or time.perf_counter() - begin) / steps
 
     ours(3), theirs(3)
     steps = max(5, round(seconds / rounds / clock(theirs, 3)))

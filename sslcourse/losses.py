@@ -14,8 +14,9 @@ from torch.nn import functional
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean of -log softmax(logits)[label], as log-sum-exp minus the label's logit.
 
-    logits (N, C) float, labels (N,) int64 in [0, C). Returns a scalar, at least 0; log(C) for equal logits.
-    Equal to torch.nn.functional.cross_entropy.
+    logits (N, C) float, labels (N,) int64 in [0, C); or (N, C, H, W) and (N, H, W), a label for each pixel. Returns a
+    scalar, at least 0; log(C) for equal logits. Equal to torch.nn.functional.cross_entropy, whose sum over pixels has
+    another order each time on a GPU.
     """
     chosen = logits.gather(1, labels[:, None]).squeeze(1)  # (N,)
     return (torch.logsumexp(logits, dim=1) - chosen).mean()

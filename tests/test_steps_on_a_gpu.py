@@ -8,10 +8,11 @@ from step_watch import Unordered, Waits, never_waits, same_order
 from torch import nn
 from torch.nn import functional
 
-from sslcourse import augment, backbones, color, pretext, train
+from sslcourse import augment, backbones, color, pretext, supervised, train
 from sslcourse.data import world
 from sslcourse.device import constant, generator, made_once
 from sslcourse.pretext.base import PretextTask
+from sslcourse.transfer import segmentation
 
 OTHER_WAYS = {
     "rotation, one drawn": {"all_rotations": False},
@@ -81,12 +82,20 @@ def test_nor_does_one_on_images_of_another_size(case, side, kind):
 
 
 def test_nor_does_fine_tuning():
-    task = train._Supervised(train.Classifier(backbones.build(), 10)).train()
+    task = supervised.Supervised(supervised.Classifier(backbones.build(), 10), supervised.classification).train()
     pixels, labels = images(), torch.arange(8)
     for watch in (contextlib.nullcontext, never_waits, same_order):
         with watch():
-            shown = train.standard_augment(augment.to_float(pixels), generator(0))
+            shown = supervised.standard_augment(augment.to_float(pixels), generator(0))
             task(shown, labels)[0].backward()
+
+
+def test_nor_does_segmentation():
+    segmenter = segmentation.Segmenter(backbones.build(), 3, channels=8).train()
+    pixels, masks = augment.to_float(images()), torch.arange(4).repeat(8, 32, 8)
+    for watch in (contextlib.nullcontext, never_waits, same_order):
+        with watch():
+            segmentation.loss(segmenter, pixels, masks)[0].backward()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here: watched without one above")

@@ -24,11 +24,14 @@ from IPython.core.interactiveshell import InteractiveShell
 from sklearn.linear_model import LogisticRegression
 
 from sslcourse import evaluate, store, train
-from sslcourse.transfer import clustering
+from sslcourse.transfer import clustering, fewshot
 
 STEPS, IMAGES, ROUNDS = 2, 8, 3
-# Cells that show what a network has learned, and what is raised where it has learned nothing: {cell: error}
-UNLEARNED = {"puzzles-figure": IndexError}
+# Cells that show what a network has learned, and what is raised where it has learned nothing: {lesson/cell: error}
+UNLEARNED = {
+    "04/claims-measured": ZeroDivisionError,  # a share of a gain that isn't there
+    "06/puzzles-figure": IndexError,  # the 702nd solved puzzle
+}
 
 
 # --- what is cut short -------------------------------------------------------------------------------------------
@@ -86,11 +89,15 @@ def predict(classifier, images, *args, **options) -> torch.Tensor:
     return repeated(_predict(classifier, pixels[:IMAGES], *args, **options), len(pixels))
 
 
+def short_regression(**options) -> LogisticRegression:
+    return LogisticRegression(**(options | {"max_iter": 2}))
+
+
 def cut_short(scratch: Path) -> None:
     """Replace what computes for long, in this process for good; trained backbones go to `scratch`."""
     train.fit, train.Classifier.predict = fit, predict
     evaluate.extract = clustering.extract = extract
-    evaluate.LogisticRegression = lambda **options: LogisticRegression(**(options | {"max_iter": 2}))
+    evaluate.LogisticRegression = fewshot.LogisticRegression = short_regression
     evaluate.PENALTIES = (1.0,)
     store.folder = lambda: scratch / "backbones"
 
@@ -133,7 +140,7 @@ def _run(path: Path, scratch: Path, change, answer) -> None:
                 result = shell.run_cell(change(name, source))
             plt.close("all")
             error = result.error_before_exec or result.error_in_exec
-            if error and not isinstance(error, UNLEARNED.get(name, ())):
+            if error and not isinstance(error, UNLEARNED.get(f"{path.stem[:2]}/{name}", ())):
                 found.append(f"{name}: {''.join(traceback.format_exception(error)[-6:])}")
     answer.send(found)
     answer.close()

@@ -75,7 +75,7 @@ def loop_against_bare_step(
 
     options  further fields of the loop's TrainConfig: compile=True compares it with the step that isn't compiled
     """
-    task, bare_step = make(), _bare_step(make(), images[:batch], where)
+    task, bare_step = make().to(where), _bare_step(make(), images[:batch], where)
 
     def loop(steps: int) -> float:
         return _seconds_of_steps(

@@ -56,11 +56,11 @@ def flattened(results: Results) -> Results:
     """Results of the first format in that of this one; those of this one as they are."""
     if "records" in results:
         return results
-    runs = {row: {seed: _about(run) for seed, run in by_seed.items()} for row, by_seed in results["runs"].items()}
+    runs = {row: {seed: _about(run) for seed, run in seeds.items()} for row, seeds in results["runs"].items()}
     chance = {
         name: factor["chance"]
-        for by_seed in results["runs"].values()
-        for run in by_seed.values()
+        for seeds in results["runs"].values()
+        for run in seeds.values()
         for name, factor in run.get("factors", {}).items()
     }
     return results | {"format": FORMAT, "runs": runs, "chance": chance, "records": list(_nested(results["runs"]))}
@@ -73,8 +73,8 @@ def _about(run: dict[str, Any]) -> dict[str, Any]:
 
 def _nested(runs: dict[str, Any]) -> Iterator[Record]:
     """The values of the first format, one by one."""
-    for row, by_seed in runs.items():
-        for seed, run in by_seed.items():
+    for row, seeds in runs.items():
+        for seed, run in seeds.items():
             for protocol in ("linear", "knn", "finetune"):
                 for labels, value in run.get(protocol, {}).items():
                     yield record(row, int(seed), protocol, int(labels), value)
@@ -91,13 +91,18 @@ def record(row: str, seed: int, protocol: str, labels: int, value: float) -> Rec
 
 def values(results: Results, row: str, protocol: str, labels: int | None = None) -> list[float]:
     """A row's values, seed by seed; empty where they weren't measured. `labels` are per class, by default the table's."""
+    return list(by_seed(results, row, protocol, labels).values())
+
+
+def by_seed(results: Results, row: str, protocol: str, labels: int | None = None) -> dict[int, float]:
+    """{seed: value} of a row, as `values`."""
     labels = results["labels"] if labels is None else labels
     found = {
         one["seed"]: one["value"]
         for one in flattened(results)["records"]
         if (one["row"], one["protocol"], one["labels"]) == (row, protocol, labels)
     }
-    return [found[seed] for seed in sorted(found)]
+    return {seed: found[seed] for seed in sorted(found)}
 
 
 def accuracies(results: Results, row: str, protocol: str, labels: int | None = None) -> Summary | None:
@@ -109,15 +114,15 @@ def accuracies(results: Results, row: str, protocol: str, labels: int | None = N
 def gain(results: Results, row: str, protocol: str, labels: int | None = None) -> Summary | None:
     """A row less the same architecture with random weights (in fine-tuning: trained from scratch), seed by seed.
 
-    None where either side wasn't measured.
+    None where no seed was measured on both sides.
     """
-    ours = values(results, row, protocol, labels)
-    random = values(results, random_name(architecture(results, row)), protocol, labels)
-    both = min(len(ours), len(random))
+    baseline = random_name(architecture(results, row))
+    sides = [by_seed(results, name, protocol, labels) for name in (row, baseline)]
+    both = [seed for seed in sides[0] if seed in sides[1]]
     if not both:
         return None
     images = results.get("test_images")
-    return paired_difference(of_accuracies(ours[:both], images), of_accuracies(random[:both], images))
+    return paired_difference(*(of_accuracies([side[seed] for seed in both], images) for side in sides))
 
 
 def architecture(results: Results, row: str) -> str:

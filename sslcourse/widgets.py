@@ -94,7 +94,7 @@ def answer_figure(turned: Tensor, share: Tensor, turn: int) -> Figure:
 
 def label_budget_slider(curves: Mapping[str, Mapping[int, Summary]]) -> widgets.VBox:
     """Move the number of labels per class, and compare the methods there; `curves` as `plots.label_efficiency` takes."""
-    budgets = sorted(set.intersection(*(set(curve) for curve in curves.values())))
+    budgets = sorted(set.intersection(*(set(curve) for curve in curves.values()))) if curves else []
     if not budgets:
         raise CourseError("label_budget_slider needs a number of labels that every curve has.")
 

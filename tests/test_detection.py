@@ -292,16 +292,21 @@ def test_what_is_frozen_stays_to_the_bit(crowd, tiny, tune):
     after = detector.backbone.body.backbone.state_dict()
     moved = {name for name, value in tiny.state_dict().items() if not torch.equal(value, after[name])}
     stages = {name.split(".")[1] for name in moved}
-    assert stages == {
-        "all": {"conv1", "bn1", "layer1", "layer2", "layer3", "layer4"}, "last stage": {"layer4"}, "head": set()
-    }[tune]  # fmt: skip
+    assert (
+        stages
+        == {"all": {"conv1", "bn1", "layer1", "layer2", "layer3", "layer4"}, "last stage": {"layer4"}, "head": set()}[
+            tune
+        ]
+    )
 
 
 def test_pictures_without_objects_can_be_learnt_from(tiny):
     images = ImageSet(
         torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8, generator=generator()),
-        classes=("a", "b"), boxes=torch.zeros(4, 2, 4), box_labels=torch.full((4, 2), -1),
-    )  # fmt: skip
+        classes=("a", "b"),
+        boxes=torch.zeros(4, 2, 4),
+        box_labels=torch.full((4, 2), -1),
+    )
     _, history = detection.train_detector(tiny, images, QUICK, progress=False, device="cpu")
     assert history.last["bbox_regression"] == 0 and history.last["classification"] > 0
 

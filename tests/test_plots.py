@@ -100,12 +100,7 @@ def test_two_names_that_look_alike_are_two_bars():
 def test_bars_and_bands_end_where_the_interval_ends():
     sure, vague = of_accuracies((0.5, 0.6, 0.55), 1000), of_accuracies((0.5, 0.9), 40)
     axis = plots.bars({"sure": sure, "vague": vague, "alone": of_accuracies((0.7,), 40)})
-    lines = [lines for container in axis.containers for lines in getattr(container, "errorbar", container).lines[2:]]
-    ends = [segment[:, 0] for line in lines for part in line for segment in part.get_segments()]
-    assert [tuple(end) for end in ends] == [
-        pytest.approx(sure.interval),
-        pytest.approx(vague.interval),
-        pytest.approx((0.7, 0.7)),
-    ]
+    ends = [tuple(bar.get_segments()[0][:, 0]) for bar in axis.collections]
+    assert ends == [pytest.approx(sure.interval), pytest.approx(vague.interval), pytest.approx((0.7, 0.7))]
     assert vague.interval[1] == 1.0
     plt.close(axis.figure)

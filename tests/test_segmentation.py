@@ -158,8 +158,11 @@ def test_an_object_without_a_class_is_background():
     boxes = torch.tensor([[[1.0, 0, 2, 1], [0, 0, 0, 0]]])
     images = ImageSet(
         torch.zeros(1, 3, 2, 2, dtype=torch.uint8),
-        classes=("a", "b"), boxes=boxes, box_labels=torch.tensor([[1, -1]]), instances=instances,
-    )  # fmt: skip
+        classes=("a", "b"),
+        boxes=boxes,
+        box_labels=torch.tensor([[1, -1]]),
+        instances=instances,
+    )
     assert segmentation.semantic_masks(images).tolist() == [[[0, 2], [0, 0]]]
 
 
@@ -306,9 +309,12 @@ def test_what_is_frozen_stays_to_the_bit(crowd, tiny, tune):
     after = segmenter.backbone.pyramid.body.backbone.state_dict()
     moved = {name for name, value in tiny.state_dict().items() if not torch.equal(value, after[name])}
     stages = {name.split(".")[1] for name in moved}
-    assert stages == {
-        "all": {"conv1", "bn1", "layer1", "layer2", "layer3", "layer4"}, "last stage": {"layer4"}, "head": set()
-    }[tune]  # fmt: skip
+    assert (
+        stages
+        == {"all": {"conv1", "bn1", "layer1", "layer2", "layer3", "layer4"}, "last stage": {"layer4"}, "head": set()}[
+            tune
+        ]
+    )
     assert all(p.requires_grad for p in segmenter.parameters())
 
 

@@ -1,5 +1,6 @@
 """Clustering against brute force, scikit-learn and the mathematics; DeepCluster with its guards and without them."""
 
+import dataclasses
 import itertools
 import math
 
@@ -249,6 +250,25 @@ def test_balanced_sampling_draws_every_label_equally_often():
         clustering._train_on(classifier, pixels, labels, config, **options)
         share[balanced] = torch.cat(seen).mean().item()
     assert 0.44 < share[True] < 0.56 and share[False] < 0.1
+
+
+def test_which_images_a_step_draws_depends_on_seed_and_step_alone(monkeypatch):
+    pixels, labels = colours()
+    orders = []
+
+    def fit_nothing(model, loss, images, annotations, config, *, order, **options):
+        orders.append(order)
+        return train.History([{"step": 1, "loss": 0.0}])
+
+    monkeypatch.setattr(train, "fit_supervised", fit_nothing)
+    classifier = train.Classifier(backbones.build(seed=0), 3)
+    for seed in (0, 0, 1):
+        config = dataclasses.replace(QUICK, seed=seed)
+        clustering._train_on(classifier, pixels, labels, config, balanced=True, augmentation=lambda x, generator: x)
+    first, again, other = orders
+    assert torch.equal(first(3), again(3)) and first(0).shape == (16,)
+    assert torch.equal(first(3), again(3)), "whatever was drawn before"
+    assert not torch.equal(first(3), first(4)) and not torch.equal(first(3), other(3))
 
 
 def test_labels_that_died_out_stay_away_when_the_classifier_relabels():

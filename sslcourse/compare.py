@@ -45,6 +45,7 @@ from sslcourse.data.imageset import ImageSet
 from sslcourse.data.splits import Splits
 from sslcourse.errors import CourseError, whole_number
 from sslcourse.evaluate import Features
+from sslcourse.paths import typed
 from sslcourse.tables import aligned, markdown, matrix_table, points, table, text, titled  # noqa: F401
 
 BUDGETS = (1, 2, 5, 10, 20, 50, 100, 500)  # labels per class of the curves
@@ -149,6 +150,7 @@ def run(
     Raises CourseError for an unknown task, data without labels, a file of other data, and one that another run writes.
     """
     seeds = whole_number("at least one seed is needed to measure anything: their number", seeds)
+    out = None if out is None else typed(out)
     tasks = list(pretext.tasks()) if tasks is None else list(dict.fromkeys(tasks))
     for task in tasks:
         pretext.find(task)
@@ -235,7 +237,7 @@ def missing(
 
 
 def _measure(
-    jobs: list[Measurement], splits: Splits, results: Results, out: str | Path | None, device: Any, progress: bool
+    jobs: list[Measurement], splits: Splits, results: Results, out: Path | None, device: Any, progress: bool
 ) -> None:
     """All measurements in order, with a bar that knows how long each kind takes; results are written after each."""
     groups = [list(group) for _, group in itertools.groupby(jobs, key=lambda job: (job.row.name, job.seed))]
@@ -310,7 +312,7 @@ def finetuned(network: backbones.Backbone, splits: Splits, labels: int, seed: in
 # --- what is known already ---------------------------------------------------------------------------------------
 
 
-def _begin(out: str | Path | None, data: str, splits: Splits, labels: int) -> Results:
+def _begin(out: Path | None, data: str, splits: Splits, labels: int) -> Results:
     """The results so far, from the file where there is one."""
     about = {
         "format": FORMAT,
@@ -322,7 +324,7 @@ def _begin(out: str | Path | None, data: str, splits: Splits, labels: int) -> Re
         "device": devices.report("cpu").split(";")[0],
         "torch": torch.__version__,
     }
-    found = read(out) if out is not None and Path(out).exists() else {}
+    found = read(out) if out is not None and out.exists() else {}
     for name in ("data", "labels"):
         if name in found and found[name] != about[name]:
             raise CourseError(

@@ -14,6 +14,7 @@ from typing import Any
 
 from sslcourse.errors import CourseError
 from sslcourse.files import write_atomically
+from sslcourse.paths import typed
 from sslcourse.summary import Summary, of_accuracies, paired_difference
 
 FORMAT = "sslcourse compare 2"
@@ -35,8 +36,9 @@ def random_name(arch: str) -> str:
 
 def read(path: str | Path) -> Results:
     """Results that `compare.run` wrote, of the first format as well. Raises CourseError for any other file."""
+    path = typed(path)
     try:
-        results = json.loads(Path(path).read_text(encoding="utf-8"))
+        results = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CourseError(f"{path} can't be read as a comparison ({error}); choose another file.") from None
     if not isinstance(results, dict) or results.get("format") not in (FORMAT, NESTED):

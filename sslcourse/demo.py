@@ -86,7 +86,9 @@ def pretrained(
 ) -> tuple[pretext.PretextTask, train.History]:
     """The pretext task after training on the pictures without labels."""
     say(f"1/3  pretraining on {len(splits.unlabeled)} pictures without labels: which way up is each?")
-    config = train.TrainConfig(steps=steps or STEPS, batch_size=min(BATCH, len(splits.unlabeled)), seed=seed)
+    config = train.TrainConfig(
+        steps=STEPS if steps is None else steps, batch_size=min(BATCH, len(splits.unlabeled)), seed=seed
+    )
     task = pretext.build("rotation", backbones.build("resnet-tiny", image_size=splits.size[1], seed=seed))
     return task, train.pretrain(task, splits.unlabeled, config, device=device)
 

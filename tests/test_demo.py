@@ -83,6 +83,11 @@ def test_names_that_are_formulas_end_up_in_the_figure(tmp_path):
     assert (tmp_path / "out" / "figure.png").exists()
 
 
+def test_no_steps_are_refused_and_not_taken_for_the_usual_number(tmp_path):
+    with pytest.raises(CourseError, match="steps must be a whole number of at least 1, and is 0"):
+        measured(folder(tmp_path / "pictures", a=5, b=5), tmp_path / "out", steps=0)
+
+
 @pytest.mark.parametrize("seeds", [0, -1, 1.5, True, "2", None])
 def test_a_number_of_seeds_that_is_none_is_refused(tmp_path, seeds):
     with pytest.raises(CourseError, match="at least one seed"):

@@ -129,7 +129,7 @@ def run(
     seeds: int = 5,
     labels: int = 10,
     budgets: Iterable[int] = BUDGETS,
-    finetune: Iterable[int] = (10,),
+    finetune: Iterable[int] | None = None,
     scratch: Iterable[int] = BUDGETS,
     factors: bool = True,
     steps: int | None = None,
@@ -140,9 +140,10 @@ def run(
 ) -> Results:
     """Measure `tasks` (default: all) and the baselines, and return the results; they are plain numbers for JSON.
 
-    labels    labels per class of the table (kNN)
-    budgets   labels per class of the linear probe's curve;  finetune, scratch: of fine-tuning pretrained backbones, and
-              of training from scratch. Budgets that the data can't give are left out, and "notes" say which
+    labels    labels per class of the table
+    budgets   labels per class of the linear probe's curve, beside the table's;  finetune: of fine-tuning pretrained
+              backbones (by default the table's), and scratch: of training from scratch. Budgets that the data can't give
+              are left out, and "notes" say which
     factors   probe the known factors of the images too, where the data has any
     out       a JSON file that is written after every measurement and read at the start
 
@@ -157,7 +158,7 @@ def run(
     with locking.claimed(out, file=True) if out is not None else contextlib.nullcontext():
         splits = load(data, size=size)
         evaluate.refuse_unlabelled(splits)
-        wanted, notes = affordable(splits, labels, budgets, finetune, scratch)
+        wanted, notes = affordable(splits, labels, budgets, (labels,) if finetune is None else finetune, scratch)
         refused = refusals(tasks, splits.unlabeled)
         tasks = [task for task in tasks if task not in refused]
         if refused and not tasks:
@@ -165,11 +166,12 @@ def run(
         results = _begin(out, data, splits, labels)
         results["tasks"] = sorted({*results["tasks"], *tasks})
         results |= {"refused": refused, "notes": notes}
+        lines, pixels = rows(tasks, splits.unlabeled, steps=steps, device=device, progress=False), _digest(splits)
+        probed = evaluate.known_factors(splits) if factors else []
         jobs = []
-        for seed in range(seeds):
-            for row in rows(tasks, splits.unlabeled, steps=steps, device=device, progress=False):
-                _forget_other_weights(results, row, seed, splits)
-                jobs += missing(results, row, seed, wanted, evaluate.known_factors(splits) if factors else [])
+        for seed, row in itertools.product(range(seeds), lines):
+            _forget_other_weights(results, row, seed, splits, pixels)
+            jobs += missing(results, row, seed, wanted, probed)
         _measure(jobs, splits, results, out, device, progress)
     return results
 
@@ -335,14 +337,19 @@ def _begin(out: Path | None, data: str, splits: Splits, labels: int) -> Results:
     return about | {name: found.get(name, empty) for name, empty in kept.items()}
 
 
-def _forget_other_weights(results: Results, row: Row, seed: int, splits: Splits) -> None:
-    """Drop the records of a run that were made from other weights: another recipe, code, data or PyTorch."""
-    recipe = row.recipe(seed) if row.recipe is not None else None
-    weights = f"{row.name} {torch.__version__}" if recipe is None else store.entry(recipe, splits.unlabeled).stem
+def _digest(splits: Splits) -> str:
+    """A digest of all labelled pixels."""
     digest = hashlib.blake2b(digest_size=8)
     for part in (splits.train, splits.val, splits.test):
         digest.update(part.images.numpy())
-    key = f"{weights} on {digest.hexdigest()}"
+    return digest.hexdigest()
+
+
+def _forget_other_weights(results: Results, row: Row, seed: int, splits: Splits, pixels: str) -> None:
+    """Drop the records of a run that were made from other weights: another recipe, code, data or PyTorch."""
+    recipe = row.recipe(seed) if row.recipe is not None else None
+    weights = f"{row.name} {torch.__version__}" if recipe is None else store.entry(recipe, splits.unlabeled).stem
+    key = f"{weights} on {pixels}"
     runs = results["runs"].setdefault(row.name, {})
     if runs.get(str(seed), {}).get("key") == key:
         return

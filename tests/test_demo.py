@@ -105,7 +105,7 @@ def test_a_comparison_of_a_small_folder_says_what_it_left_out(tmp_path, counts, 
     monkeypatch.setattr(evaluate, "finetune_accuracy", lambda *given, **options: 0.5)
     data = folder(tmp_path / "pictures", **{f"class {i}": count for i, count in enumerate(counts)})
     most = evaluate.labels_at_most(compare.load(data, size=8))
-    options = {"size": 8, "seeds": 1, "steps": 1, "labels": most, "finetune": (most,), "progress": False}
+    options = {"size": 8, "seeds": 1, "steps": 1, "labels": most, "progress": False}
     results = compare.run(["rotation"], data, **options)
     assert list(compare.curve(results, "rotation", "linear")) == sorted({1, most} | {b for b in (2, 5) if b < most})
     assert list(compare.curve(results, "rotation", "finetune")) == [most]

@@ -63,15 +63,15 @@ def checked_labels(labels: Any, count: int | None = None, classes: int | None = 
     Raises CourseError for what are no classes, or other ones.
     """
     labels = torch.as_tensor(labels)
-    if labels.dim() != 1 or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+    fractions = labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool
+    if labels.dim() != 1 or not len(labels) or fractions:
         raise CourseError(
-            f"labels must be whole numbers (N,), one per image, and are {labels.dtype} {tuple(labels.shape)}."
+            f"labels must be whole numbers (N,), one per image, and are {labels.dtype} of the shape {tuple(labels.shape)}."
         )
-    if not len(labels) or (count is not None and len(labels) != count):
-        needed = (
-            "at least one is needed" if count is None else f"there are {count} rows of features; give one label each"
+    if count is not None and len(labels) != count:
+        raise CourseError(
+            f"there are {len(labels)} labels, and there are {count} rows of features; give one label each."
         )
-        raise CourseError(f"there are {len(labels)} labels, and {needed}.")
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or (classes is not None and high >= classes):
         wanted = "count from 0" if classes is None else f"lie in 0..{classes - 1}"

@@ -56,7 +56,7 @@ TAKES_FEATURES = {
     "Mahalanobis": lambda: defects.Mahalanobis().fit(BAD),
     "CKA": lambda: similarity.linear_cka(GOOD, BAD),
     "prototypes": lambda: fewshot.by_prototype(BAD, EPISODE),
-    "few-shot, linear": lambda: fewshot.by_linear(BAD, EPISODE),
+    "few-shot, linear": lambda: fewshot.by_linear_head(BAD, EPISODE),
     "affinity": lambda: discovery.affinity(BAD),
 }
 
@@ -114,7 +114,7 @@ def test_what_is_no_table_is_refused(wrong):
         (torch.tensor([True, False]), "whole numbers"),
         (torch.tensor([[0, 1]]), "whole numbers"),
         (torch.tensor([0, 1, 1]), "there are 3 labels, and there are 2 rows"),
-        (torch.tensor([], dtype=torch.int64), "whole numbers"),
+        (torch.tensor([], dtype=torch.int64), "there are 0 labels|whole numbers"),
         (torch.tensor([0, -1]), r"lie in 0..2, and these lie in -1..0"),
         (torch.tensor([0, 3]), r"lie in 0..2, and these lie in 0..3"),
     ],

@@ -256,6 +256,10 @@ def test_new_thresholds_and_sentences_need_no_new_run_but_new_measures_do():
     wider = lesson(TRAINED.replace("0.1", "0.05"))  # another sentence, another threshold, the same measure
     table = tool.build(before, {}, tool.claims_of(wider, "99_tiny"))
     assert tool.runs(table["rows"][0]) == tool.runs(before["rows"][0]) and flaws(wider, table) == []
+    fewer = lesson('holds("less", above(probe - chance, 0.1))')
+    assert tool.runs(tool.build(before, {}, tool.claims_of(fewer, "99_tiny"))["rows"][0]) == tool.runs(
+        before["rows"][0]
+    )
     other = lesson(TRAINED.replace("0.1", "0.05").replace("chance", "pixels"))
     assert tool.runs(tool.build(before, {}, tool.claims_of(other, "99_tiny"))["rows"][0]) == []
     turned = lesson(TRAINED.replace("below(x", "above(x"))  # the same sentence claims something else

@@ -8,8 +8,8 @@
 
 `measure` runs one lesson at a time and writes what its claims measured at once, so it can be stopped and started again.
 One pass over all lessons takes half an hour of one core; more on old instruction sets. Each perturbation trains in a
-cache of its own. `table` reads the thresholds that the lessons state now: a changed threshold or sentence needs no new
-run, a changed measure does.
+cache of its own. `table` reads the thresholds that the lessons state now: another threshold or sentence, or a part less,
+needs no new run; another measure does.
 
 A claim's margin is the distance from the mean of what was measured to its threshold, in units of the spread (standard
 deviation) over the perturbations; of several parts the smallest counts. A claim stands if it held every time and its
@@ -342,17 +342,16 @@ def row_of(claim: Claim) -> dict:
     return {"lesson": claim.lesson, "sentence": claim.sentence, "arguments": arguments}
 
 
-def fill(row: dict, claim: Claim, perturbation: str, arguments: list[dict]) -> None:
-    """Put one run's values into the row."""
-    for mine, its in zip(row["arguments"], arguments, strict=True):
-        mine["values"][perturbation] = [float(f"{value:.5g}") for value in its["values"]]
+def matched(claim: Claim, sentence: str, arguments: list[dict]) -> list[dict]:
+    """What was measured for each argument of the claim; none where it isn't what the claim states now.
 
-
-def fits(claim: Claim, sentence: str, arguments: list[dict]) -> bool:
-    """Whether what was measured is what the claim states now: the same sentence, or else the same measures."""
-    if [a["direction"] for a in arguments] != [a.direction for a in claim.arguments]:
-        return False
-    return sentence == claim.sentence or [a["measure"] for a in arguments] == [a.measure for a in claim.arguments]
+    It is under the same sentence, with parts of the same directions, or by the code of the parts that remain.
+    """
+    if sentence == claim.sentence and [a["direction"] for a in arguments] == [a.direction for a in claim.arguments]:
+        return arguments
+    known = {argument["measure"]: argument for argument in arguments}
+    found = [known[a.measure] for a in claim.arguments if a.measure in known]
+    return found if len(found) == len(claim.arguments) else []
 
 
 def build(old: dict, records: dict[tuple[str, str], list[dict]], claims: list[Claim]) -> dict:
@@ -363,14 +362,15 @@ def build(old: dict, records: dict[tuple[str, str], list[dict]], claims: list[Cl
             continue
         row = row_of(claim)
         for before in old.get("rows", ()):
-            if before["lesson"] == claim.lesson and fits(claim, before["sentence"], before["arguments"]):
-                for mine, its in zip(row["arguments"], before["arguments"], strict=True):
+            if before["lesson"] == claim.lesson:
+                found = matched(claim, before["sentence"], before["arguments"])
+                for mine, its in zip(row["arguments"], found, strict=bool(found)):
                     mine["values"] |= its["values"]
-        for (perturbation, lesson), found in records.items():
-            for record in found:
-                arguments = record.get("arguments")
-                if lesson == claim.lesson and arguments and fits(claim, record["sentence"], arguments):
-                    fill(row, claim, perturbation, arguments)
+        for (perturbation, lesson), lines in records.items():
+            for line in lines if lesson == claim.lesson else ():
+                found = matched(claim, line["sentence"], line.get("arguments", []))
+                for mine, its in zip(row["arguments"], found, strict=bool(found)):
+                    mine["values"][perturbation] = [float(f"{value:.5g}") for value in its["values"]]
         rows.append(row | {"margin": rounded(margin(row))})
     broken = dict(old.get("exact claims that failed", {}))
     sentences = {(claim.lesson, claim.sentence) for claim in claims}

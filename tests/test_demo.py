@@ -23,8 +23,8 @@ def quick(monkeypatch, tmp_path):
 
 
 def folder(root, **classes):
-    """A folder for each class of {name: how many pictures}, of noise."""
-    generator = np.random.default_rng(0)
+    """A folder for each class of {name: how many pictures}, of noise that the folder's name decides."""
+    generator = np.random.default_rng(list(root.name.encode()))
     for name, count in classes.items():
         (root / name).mkdir(parents=True)
         for i in range(count):

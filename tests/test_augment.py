@@ -173,3 +173,49 @@ def test_to_float_scales_bytes_and_passes_floats():
     assert augment.to_float(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [0.0, 1.0]
     x = torch.tensor([0.5])
     assert augment.to_float(x) is x
+
+
+RECIPES = [{}, {"blur": 0.5, "solarized": 0.3}, {"jitter": 0.0, "gray": 0.0}, {"size": 12, "scale": (0.1, 0.4)}]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_views_drawn_together_are_those_drawn_one_after_the_other(recipe):
+    images = (random_images(6, 24, 20) * 255).to(torch.uint8)
+    together, dice = augment.view(images, generator(4), times=3, **recipe), generator(4)
+    one_by_one = [augment.view(images, dice, **recipe) for _ in range(3)]
+    torch.testing.assert_close(together, torch.cat(one_by_one), atol=1e-6, rtol=0)
+    assert not torch.equal(one_by_one[0], one_by_one[1])
+
+
+def test_a_view_is_a_crop_then_jitter_then_solarization_from_one_source_of_chance():
+    images, dice = random_images(6), generator(4)
+    found = augment.view(images, generator(4), jitter=1.0, blur=0.5, solarized=0.5)
+    crop = augment.random_resized_crop(images, dice, scale=(0.2, 1.0), blur=0.5, sigma=(0.1, 32 / 112))
+    jittered = augment.color_jitter(crop, dice, 0.8, 0.8, 0.8, 0.2)
+    torch.testing.assert_close(found, augment.solarize(jittered, dice, 0.5), atol=1e-6, rtol=0)
+
+
+def test_resampling_is_the_triangle_within_the_crop():
+    """The formula as it is written down, with a mask, and as two sums over pixels."""
+    start, length = torch.tensor([0.0, 3.3, 20.0, 5.0]), torch.tensor([32.0, 17.9, -12.5, 3.0])
+    matrix = augment.resampling_matrix(start, length, 32, 8)
+    pixel, target = torch.arange(32) + 0.5, (torch.arange(8) + 0.5) / 8
+    centre, reach = start[:, None] + target * length[:, None], (length.abs() / 8).clamp(min=1)[:, None, None]
+    low, high = torch.minimum(start, start + length), torch.maximum(start, start + length)
+    weight = (1 - (centre[..., None] - pixel).abs() / reach).clamp(min=0)
+    weight = weight * ((pixel > low[:, None, None]) & (pixel < high[:, None, None]))
+    torch.testing.assert_close(matrix, weight / weight.sum(-1, keepdim=True), atol=1e-6, rtol=0)
+    images = random_images(4)
+    expected = torch.einsum("nhH,nwW,ncHW->nchw", matrix, matrix, images)
+    torch.testing.assert_close(augment.resample(images, matrix, matrix), expected, atol=1e-5, rtol=0)
+    lines = augment.in_lines(images)
+    assert torch.equal(lines, images)
+    assert torch.equal(augment.resample(lines, matrix, matrix), augment.resample(images, matrix, matrix))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_a_flip_mirrors_whole_images(dtype):
+    images = (random_images(40, 5, 6) * 255).to(dtype)
+    mirrored = torch.rand(40, generator=generator(2)) < 0.5
+    expected = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+    assert torch.equal(augment.random_flip(images, generator(2)), expected)

@@ -6,13 +6,14 @@ import importlib
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from copy import deepcopy
 
 import pytest
 import torch
-from course_notebooks import code, notebook_of
+from course_notebooks import ROOT, code, notebook_of
 
 from sslcourse.claims import above, below, between, exact, holds
 from sslcourse.errors import CourseError
@@ -139,6 +140,11 @@ def test_a_salt_changes_weights_order_and_views_and_nothing_else():
     weight, _, views, order, few, offline = zip(*said.values(), strict=True)
     assert len(set(weight)) == len(set(views)) == len(set(order)) == 2
     assert len(set(few)) == len(set(offline)) == 1, "labels stay as they are, and the network stays off"
+
+
+def test_every_seed_of_a_training_is_salted():
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "sslcourse").rglob("*.py"))
+    assert set(re.findall(r'derive_seed\(\s*config\.seed,\s*"(\w+)"', source)) == tool.OF_TRAINING
 
 
 # -- margins ------------------------------------------------------------------------------------------------------------

@@ -71,6 +71,7 @@ PERTURBATIONS = {
 BY_RISK = "12 15 10 08 11 09 13 07 06 05 04 03 02 01 14 19 20 00".split()
 # Another seed of every training: of weights, order, views and rounds of clustering. Pictures, splits,
 # and which of them carry labels, stay as they are. A kernel's own processes are salted as well.
+OF_TRAINING = {"views", "order", "round"}  # what derive_seed is asked for with a training's seed
 SALTED = """
 import runpy
 runpy.run_path({offline!r})
@@ -80,7 +81,7 @@ manual_seed, seeded, derive_seed = torch.manual_seed, device.seeded, device.deri
 torch.manual_seed = torch.random.manual_seed = lambda seed: manual_seed(int(seed) + 7919 * {salt})
 device.seeded = lambda seed: seeded(seed + 7919 * {salt})
 device.derive_seed = lambda *parts: (
-    derive_seed(*parts, "salt", {salt}) if {{"views", "order", "round"}} & set(parts) else derive_seed(*parts)
+    derive_seed(*parts, "salt", {salt}) if {of_training!r} & set(parts) else derive_seed(*parts)
 )
 """
 
@@ -264,7 +265,8 @@ def salted(salt: str | None) -> Iterator[Path]:
         yield OFFLINE
         return
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "sitecustomize.py").write_text(SALTED.format(offline=str(OFFLINE / "sitecustomize.py"), salt=salt))
+        code = SALTED.format(offline=str(OFFLINE / "sitecustomize.py"), of_training=OF_TRAINING, salt=salt)
+        Path(folder, "sitecustomize.py").write_text(code)
         yield Path(folder)
 
 

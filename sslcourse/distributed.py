@@ -21,6 +21,7 @@ from sslcourse.errors import CourseError
 
 # Without it, processes that torchrun starts again find the addresses of the dead ones (pytorch issue 135712).
 OWN_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
+TORCHRUN = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what it tells a process, beside WORLD_SIZE
 
 
 def size() -> int:
@@ -35,7 +36,7 @@ def rank() -> int:
 
 def restarted() -> bool:
     """Whether torchrun has started this job again after a process died."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+    return _number("TORCHELASTIC_RESTART_COUNT", 0) > 0
 
 
 def start(device: torch.device) -> torch.device:
@@ -43,19 +44,40 @@ def start(device: torch.device) -> torch.device:
 
     Does nothing where torchrun didn't start this process, or where they are joined already.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) < 2 or not dist.is_available():
+    processes = _number("WORLD_SIZE", 1)
+    if processes < 2 or not dist.is_available():
         return device
     if restarted() and os.environ.get(OWN_STORE) != "1":  # the processes would wait for each other for ever
         raise CourseError(
             f"a process died, and the new ones can't meet at torchrun's shared store; start torchrun with {OWN_STORE}=1 "
             "in its environment, and the job goes on from its last checkpoint."
         )
+    missing = [name for name in TORCHRUN if name not in os.environ]
+    if missing:
+        raise CourseError(
+            f"WORLD_SIZE is {processes}, but {', '.join(missing)} can't be found in the environment, so that torchrun "
+            f"didn't start this process; start it with torchrun --nproc-per-node={processes}, or unset WORLD_SIZE."
+        )
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+        device = torch.device("cuda", _number("LOCAL_RANK", 0) % torch.cuda.device_count())
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        try:
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        except (RuntimeError, ValueError) as error:
+            raise CourseError(
+                f"the {processes} processes can't meet ({str(error).strip().splitlines()[0]}); start them with torchrun."
+            ) from error
     return device
+
+
+def _number(name: str, default: int) -> int:
+    """A whole number from the environment."""
+    value = os.environ.get(name, default)
+    try:
+        return int(value)
+    except ValueError:
+        raise CourseError(f"{name} in the environment should be a whole number, and is {value!r}; unset it.") from None
 
 
 def shard(indices: Tensor) -> Tensor:
@@ -190,10 +212,10 @@ def wrap(module: nn.Module, device: torch.device) -> nn.Module:
         return module
     ids = [device.index] if device.type == "cuda" else None
     known = inspect.signature(DistributedDataParallel.__init__).parameters
-    buffers = {
-        "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False
-    }  # its old name
-    return DistributedDataParallel(module, device_ids=ids, find_unused_parameters=True, **buffers)
+    new, old = "forward_sync_buffers", "broadcast_buffers"
+    return DistributedDataParallel(
+        module, device_ids=ids, find_unused_parameters=True, **{new if new in known else old: False}
+    )
 
 
 def wait() -> None:

@@ -53,14 +53,6 @@ def real_number(
     raise CourseError(f"{name} must be a finite number {wanted}, and is {value!r}.")
 
 
-def share(name: str, value: Any) -> float:
-    """`value` as a float in [0, 1]. CourseError otherwise."""
-    try:
-        return real_number(name, value, most=1.0)
-    except CourseError:
-        raise CourseError(f"{name} must be in [0, 1], and is {value!r}.") from None
-
-
 def truth(name: str, value: Any) -> bool:
     """`value` as a bool: True or False. CourseError otherwise."""
     if type(value).__name__ not in ("bool", "bool_"):  # NumPy's is called bool_, or bool like Python's

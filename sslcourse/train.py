@@ -145,7 +145,7 @@ def fit(
         forward = distributed.wrap(model, device)
         forward = devices.compiled(forward, device) if config.compile else forward
 
-        with devices.reproducible(device), journal.open(label, progress):
+        with devices.reproducible(device), lone_values_refused(model), journal.open(label, progress):
             for step in range(journal.done, config.steps):
                 set_rate(optimizer, config, step)
                 with torch.no_grad():
@@ -158,6 +158,27 @@ def fit(
                 after_step((step + 1) / config.steps)
                 journal.end_step(step, loss, metrics)
     return journal.history
+
+
+@contextlib.contextmanager
+def lone_values_refused(model: nn.Module) -> Iterator[None]:
+    """Within it, batch norm says in one sentence that a single value of a channel has no spread to divide by."""
+
+    def refuse(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        values = inputs[0].numel() // inputs[0].shape[1] * distributed.size()
+        if layer.training and values == 1:
+            raise CourseError(
+                "batch norm needs at least two values of a channel, and a batch of one image has a single one where the "
+                "network's map is 1x1; choose a batch size of at least 2, or larger images (--size)."
+            )
+
+    norms = [part for part in model.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    hooks = [norm.register_forward_pre_hook(refuse) for norm in norms]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def set_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) -> None:
@@ -412,6 +433,11 @@ def refuse_bad_images(pixels: Tensor | ImageFiles, config: TrainConfig, task: Pr
         raise CourseError(
             f"pretrain takes uint8 images (N, 3, H, W), and got {pixels.dtype} {tuple(pixels.shape)}; "
             "ImageSet.from_floats converts float images."
+        )
+    if config.batch_size < task.least_batch:
+        raise CourseError(
+            f"{task.name} compares the images of a batch, and the batch size is {config.batch_size}; choose one of at least "
+            f"{task.least_batch}."
         )
     if config.batch_size > len(pixels):
         raise CourseError(

@@ -9,7 +9,7 @@ from typing import Any
 
 from sslcourse.backbones import Backbone
 from sslcourse.errors import CourseError, suggest
-from sslcourse.pretext.base import PretextTask
+from sslcourse.pretext.base import PretextTask, option_defaults
 
 __all__ = ["PretextTask", "build", "find", "option_defaults", "tasks"]
 
@@ -43,9 +43,3 @@ def build(name: str, backbone: Backbone, **options: Any) -> PretextTask:
                 f"task {name!r} has no option {option!r}{suggest(option, allowed)}; its options are: {choices}."
             )
     return task(backbone, **options)
-
-
-def option_defaults(task: type[PretextTask]) -> dict[str, Any]:
-    """The keyword options of a task class with their defaults."""
-    parameters = inspect.signature(task.__init__).parameters.values()
-    return {p.name: p.default for p in parameters if p.default is not p.empty}

@@ -23,16 +23,11 @@ class BarlowTwins(TwoViews):
     settings = {"steps": 1000, "seconds": 32}
 
     def __init__(
-        self, backbone: Backbone, *, redundancy: float = 0.005, hidden: int = 256, dim: int = 256,
-        crop: float = 0.7, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
-    ):  # fmt: skip
-        super().__init__(backbone, crop, jitter, gray, blur)
-        self.redundancy, self.hidden, self.dim = redundancy, hidden, dim
+        self, backbone: Backbone, *, redundancy: float = 0.005, hidden: int = 256, dim: int = 256, **view_options: float
+    ):
+        super().__init__(backbone, **view_options)
+        self.redundancy = redundancy
         self.projector = heads.projector((backbone.dim, hidden, dim))
-
-    def options(self) -> dict[str, float | int]:
-        names = ("redundancy", "hidden", "dim")
-        return {name: getattr(self, name) for name in names} | super().options()
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         z = self.projector(self.backbone(torch.cat([first, second]))).float()  # (2N, dim)

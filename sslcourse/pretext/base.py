@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from sslcourse.backbones import Backbone
-from sslcourse.errors import CourseError
+from sslcourse.errors import CourseError, real_number, truth, whole_number
 from sslcourse.vit import VisionTransformer
+
+MOST = 2**20  # of any whole number among the options: more would be a slip
 
 
 class PretextTask(nn.Module):
@@ -32,9 +35,35 @@ class PretextTask(nn.Module):
     # "backbone" (arch) and "options"; "seconds" is about how long that takes on two cores.
     settings: ClassVar[dict[str, Any]] = {"steps": 600, "seconds": 40}
 
+    may_be_zero: ClassVar[tuple[str, ...]] = ()  # of the options that are whole numbers; the others are at least 1
+    least_batch: ClassVar[int] = 1  # images that a step needs
+
+    def __new__(cls, *_: Any, **options: Any) -> PretextTask:
+        """Note the options before the constructor gets them, so that no task has to write down its own."""
+        task = super().__new__(cls)
+        defaults = option_defaults(cls)
+        task.given = {name: cls.checked(name, options.get(name, default)) for name, default in defaults.items()}
+        return task
+
     def __init__(self, backbone: Backbone):
         super().__init__()
         self.backbone = backbone
+
+    def options(self) -> dict[str, Any]:
+        """The keyword options this task was built with (numbers, strings, booleans): a checkpoint records them."""
+        return dict(self.given)
+
+    @classmethod
+    def checked(cls, name: str, value: Any) -> Any:
+        """The value of an option, which must be of its default's kind: CourseError otherwise."""
+        default = option_defaults(cls)[name]
+        if isinstance(default, bool):
+            return truth(name, value)
+        if isinstance(default, int):
+            return whole_number(name, value, 0 if name in cls.may_be_zero else min(1, default), MOST)
+        if isinstance(default, float):
+            return real_number(name, value, min(0.0, default))
+        return value
 
     def prepare(self, images: Tensor) -> None:
         """Called once before training with all images, uint8 (N, 3, H, W).
@@ -64,6 +93,14 @@ class PretextTask(nn.Module):
     def after_step(self, progress: float) -> None:
         """Called after each optimizer step with the share of training that is done, in (0, 1]: teachers move here."""
 
-    def options(self) -> dict[str, Any]:
-        """The keyword options this task was built with (numbers, strings, booleans): a checkpoint records them."""
-        return {}
+
+def option_defaults(task: type[PretextTask]) -> dict[str, Any]:
+    """The keyword options of a task class with their defaults, read from its constructor.
+
+    A constructor that takes any others (`**view_options`) hands them on to the class above: its options come after.
+    """
+    parameters = inspect.signature(task.__init__).parameters.values()
+    own = {p.name: p.default for p in parameters if p.default is not p.empty}
+    handed_on = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    above = option_defaults(task.__base__) if handed_on else {}
+    return own | {name: default for name, default in above.items() if name not in own}

@@ -28,14 +28,20 @@ class BYOL(TwoViews):
     settings = {"steps": 1500, "seconds": 60}
 
     def __init__(
-        self, backbone: Backbone, *, momentum: float = 0.98, predictor: bool = True, last_norm: bool = True,
-        hidden: int = 256, dim: int = 64,
-        crop: float = 0.85, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
-    ):  # fmt: skip
-        super().__init__(backbone, crop, jitter, gray, blur)
+        self,
+        backbone: Backbone,
+        *,
+        momentum: float = 0.98,
+        predictor: bool = True,
+        last_norm: bool = True,
+        hidden: int = 256,
+        dim: int = 64,
+        crop: float = 0.85,
+        **view_options: float,
+    ):
+        super().__init__(backbone, crop=crop, **view_options)
         refuse_outside(momentum=momentum)
-        self.momentum, self.has_predictor, self.hidden, self.dim = momentum, predictor, hidden, dim
-        self.last_norm = last_norm
+        self.momentum = momentum
         self.projector = heads.projector((backbone.dim, hidden, dim), last_norm=last_norm)
         self.predictor = heads.projector((dim, hidden, dim), bias=True, seed=1) if predictor else nn.Identity()
         self.teacher = teacher.copy_of(self.student())
@@ -43,10 +49,6 @@ class BYOL(TwoViews):
     def student(self) -> nn.Module:
         """What the teacher is a copy of: all but the predictor."""
         return nn.Sequential(self.backbone, self.projector)
-
-    def options(self) -> dict[str, float | int | bool]:
-        names = ("momentum", "last_norm", "hidden", "dim")
-        return {name: getattr(self, name) for name in names} | {"predictor": self.has_predictor} | super().options()
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         both = torch.cat([first, second])  # (2N, 3, H, H)

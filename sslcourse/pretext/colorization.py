@@ -9,7 +9,7 @@ from torch.nn import functional
 from sslcourse import augment, color, heads, losses
 from sslcourse import device as devices
 from sslcourse.backbones import Backbone
-from sslcourse.errors import CourseError, suggest
+from sslcourse.errors import CourseError, one_of
 from sslcourse.pretext.base import PretextTask
 
 OBJECTIVES = ("classification", "regression")
@@ -35,10 +35,7 @@ class Colorization(PretextTask):
         self, backbone: Backbone, *, objective: str = "classification", rebalance: float = 0.5, width: int = 10
     ):
         super().__init__(backbone)
-        if objective not in OBJECTIVES:
-            raise CourseError(
-                f"objective {objective!r} is unknown{suggest(objective, OBJECTIVES)}; choose one of {', '.join(OBJECTIVES)}."
-            )
+        one_of("objective", objective, OBJECTIVES)
         if not 0 <= rebalance <= 1:
             raise CourseError(f"rebalance is a share, in [0, 1], and is {rebalance!r}.")
         self.objective, self.rebalance, self.width = objective, rebalance, width
@@ -49,9 +46,6 @@ class Colorization(PretextTask):
         self.register_buffer("index", index, persistent=False)  # (S * S, 5): a table, made again from `width`
         self.register_buffer("share", share, persistent=False)
         self.head = heads.Decoder(backbone.channels, len(centres) if objective == "classification" else 2, side=8)
-
-    def options(self) -> dict[str, str | float | int]:
-        return {"objective": self.objective, "rebalance": self.rebalance, "width": self.width}
 
     def prepare(self, images: Tensor) -> None:
         """Refuse gray pictures, and weigh the bins by how rare their colours are among these images."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from sslcourse import augment, heads, losses, patches
 from sslcourse.backbones import Backbone
 from sslcourse.device import constant
-from sslcourse.errors import CourseError, suggest
+from sslcourse.errors import CourseError, one_of
 from sslcourse.pretext.base import PretextTask
 
 # The eight neighbours as (rows down, columns right), numbered as one reads.
@@ -44,26 +44,25 @@ class Context(PretextTask):
     settings = {"steps": 400, "seconds": 37}
 
     def __init__(
-        self, backbone: Backbone, *, patch: float = 0.375, gap: float = 0.15, jitter: float = 0.3,
-        colour: str = "keep", hidden: int = 256,
-    ):  # fmt: skip
+        self,
+        backbone: Backbone,
+        *,
+        patch: float = 0.375,
+        gap: float = 0.15,
+        jitter: float = 0.3,
+        colour: str = "keep",
+        hidden: int = 256,
+    ):
         super().__init__(backbone)
         self.refuse_fixed_size()
-        if colour not in COLOURS:
-            raise CourseError(
-                f"colour {colour!r} is unknown{suggest(colour, COLOURS)}; choose one of {', '.join(COLOURS)}."
-            )
+        one_of("colour", colour, COLOURS)
         if not (0 < patch and 0 <= gap and 0 <= jitter and patch * (2 + gap + jitter) <= 1):
             raise CourseError(
                 f"two patches with their gap must fit into the picture: patch * (2 + gap + jitter) may be 1 at most, and "
                 f"is {patch} * (2 + {gap} + {jitter}) = {patch * (2 + gap + jitter):.2f}; take a smaller patch or gap."
             )
-        self.patch, self.gap, self.jitter, self.colour, self.hidden = patch, gap, jitter, colour, hidden
+        self.patch, self.gap, self.jitter, self.colour = patch, gap, jitter, colour
         self.head = heads.mlp(2 * backbone.dim, hidden, len(OFFSETS))
-
-    def options(self) -> dict[str, float | str | int]:
-        names = ("patch", "gap", "jitter", "colour", "hidden")
-        return {name: getattr(self, name) for name in names}
 
     def prepare(self, images: Tensor) -> None:
         """Refuse images whose patches would be too small to show anything."""

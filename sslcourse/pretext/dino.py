@@ -34,18 +34,31 @@ class DINO(TwoViews):
     recipe = {"learning_rate": 3e-3, "weight_decay": 0.05}
     settings = {"steps": 1300, "backbone": "resnet-tiny", "options": {"local": 0}, "seconds": 65}
 
+    may_be_zero = ("local",)
+
     def __init__(
-        self, backbone: Backbone, *, outputs: int = 64, temperature: float = 0.1, teacher_temperature: float = 0.04,
-        centring: bool = True, center_momentum: float = 0.9, momentum: float = 0.98, local: int = 2,
-        local_crop: float = 0.4, hidden: int = 256, dim: int = 64,
-        crop: float = 0.85, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
-    ):  # fmt: skip
-        super().__init__(backbone, crop, jitter, gray, blur)
+        self,
+        backbone: Backbone,
+        *,
+        outputs: int = 64,
+        temperature: float = 0.1,
+        teacher_temperature: float = 0.04,
+        centring: bool = True,
+        center_momentum: float = 0.9,
+        momentum: float = 0.98,
+        local: int = 2,
+        local_crop: float = 0.4,
+        hidden: int = 256,
+        dim: int = 64,
+        crop: float = 0.85,
+        **view_options: float,
+    ):
+        super().__init__(backbone, crop=crop, **view_options)
         refuse_low(temperature=temperature, teacher_temperature=teacher_temperature)
-        refuse_outside(momentum=momentum, center_momentum=center_momentum)
+        refuse_outside(momentum=momentum, center_momentum=center_momentum, local_crop=local_crop)
         self.temperature, self.teacher_temperature = temperature, teacher_temperature
         self.centring, self.center_momentum, self.momentum = centring, center_momentum, momentum
-        self.local, self.local_crop, self.hidden, self.dim = local, local_crop, hidden, dim
+        self.local, self.local_crop = local, local_crop
         self.head = nn.Sequential(
             heads.projector((backbone.dim, hidden, dim), norm=False, bias=True), heads.Prototypes(dim, outputs)
         )
@@ -55,23 +68,14 @@ class DINO(TwoViews):
     def student(self) -> nn.Module:
         return nn.Sequential(self.backbone, self.head)
 
-    def options(self) -> dict[str, float | int | bool]:
-        names = (
-            "temperature", "teacher_temperature", "centring", "center_momentum", "momentum", "local", "local_crop",
-            "hidden", "dim",
-        )  # fmt: skip
-        return {"outputs": self.center.shape[1]} | {name: getattr(self, name) for name in names} | super().options()
-
     def views(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """uint8 (N, 3, H, W) -> two large crops (2N, 3, H, H), first ones first; with `local`, small ones (local * N, 3, H/2, H/2)."""
         large = self.drawn(images, generator)
         if not self.local:
             return (large,)
-        small = augment.view(
-            images, generator, times=self.local, size=images.shape[-1] // 2, scale=(0.1, self.local_crop),
-            jitter=self.jitter, gray=self.gray,
-        )  # fmt: skip
-        return large, small
+        side, scale = images.shape[-1] // 2, (0.1, self.local_crop)
+        how = {"times": self.local, "size": side, "scale": scale, "jitter": self.jitter, "gray": self.gray}
+        return large, augment.view(images, generator, **how)
 
     def forward(self, large: Tensor, small: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.no_grad():
@@ -84,9 +88,9 @@ class DINO(TwoViews):
         loss = losses.dino(answers, target, self.temperature)
         if self.training and self.centring:
             self.center.lerp_(distributed.mean(logits.mean(dim=0, keepdim=True)), 1 - self.center_momentum)
-        said = torch.cat(target)  # (2N, outputs)
-        each, mean = (-(p * (p + 1e-9).log()).sum(dim=1).mean() for p in (said, said.mean(dim=0, keepdim=True)))
-        return loss, {"entropy of one": each, "entropy of the mean": mean, "spread": losses.spread(features)}
+        answered = torch.cat(target)  # (2N, outputs)
+        one, mean = entropy(answered), entropy(answered.mean(dim=0, keepdim=True))
+        return loss, {"entropy of one": one, "entropy of the mean": mean, "spread": losses.spread(features)}
 
     def sharpen(self, logits: Tensor) -> Tensor:
         """The teacher's logits (M, outputs), centred, as distributions: rows sum to 1."""
@@ -94,3 +98,8 @@ class DINO(TwoViews):
 
     def after_step(self, progress: float) -> None:
         teacher.follow(self.teacher, self.student(), schedules.cosine(progress, self.momentum, 1.0))
+
+
+def entropy(distributions: Tensor) -> Tensor:
+    """Mean entropy, in nats, of the rows of (M, K); log(K) when all classes are equally likely."""
+    return -(distributions * (distributions + 1e-9).log()).sum(dim=1).mean()

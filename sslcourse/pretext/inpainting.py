@@ -9,7 +9,7 @@ from torch.nn import functional
 from sslcourse import augment, heads
 from sslcourse import device as devices
 from sslcourse.backbones import Backbone
-from sslcourse.errors import CourseError, suggest
+from sslcourse.errors import CourseError, one_of
 from sslcourse.pretext.base import PretextTask
 
 MASKS = ("random", "central")
@@ -30,17 +30,13 @@ class Inpainting(PretextTask):
 
     def __init__(self, backbone: Backbone, *, mask: str = "random", share: float = 0.4):
         super().__init__(backbone)
-        if mask not in MASKS:
-            raise CourseError(f"mask {mask!r} is unknown{suggest(mask, MASKS)}; choose one of {', '.join(MASKS)}.")
+        one_of("mask", mask, MASKS)
         if not 0 < share < 1:
             raise CourseError(
                 f"share is the part of the picture that is taken out, above 0 and below 1, and is {share!r}."
             )
         self.mask, self.share = mask, share
         self.head = heads.Decoder(backbone.channels, 3 * 4, side=16)  # four pixels from each place of a 16x16 map
-
-    def options(self) -> dict[str, str | float]:
-        return {"mask": self.mask, "share": self.share}
 
     def views(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """uint8 (N, 3, H, W) -> whole float images (N, 3, H, W) in [0, 1] and holes, bool (N, 1, H, W), True inside."""

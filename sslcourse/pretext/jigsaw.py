@@ -35,23 +35,25 @@ class Jigsaw(PretextTask):
     settings = {"steps": 600, "seconds": 33}
 
     def __init__(
-        self, backbone: Backbone, *, grid: int = 2, permutations: int = 24, tile: float = 0.875,
-        standardize: bool = False, puzzles: int = 4, hidden: int = 256,
-    ):  # fmt: skip
+        self,
+        backbone: Backbone,
+        *,
+        grid: int = 2,
+        permutations: int = 24,
+        tile: float = 0.875,
+        standardize: bool = False,
+        puzzles: int = 4,
+        hidden: int = 256,
+    ):
         super().__init__(backbone)
         self.refuse_fixed_size()
         if grid not in GRIDS:
             raise CourseError(f"grid must be 2 or 3, tiles in a row, and is {grid!r}.")
         if not 0 < tile <= 1:
             raise CourseError(f"tile is a share of its cell, above 0 and at most 1, and is {tile!r}.")
-        self.grid, self.permutations, self.tile = grid, permutations, tile
-        self.standardize, self.puzzles, self.hidden = standardize, puzzles, hidden
+        self.grid, self.tile, self.standardize, self.puzzles = grid, tile, standardize, puzzles
         self.register_buffer("orders", permutation_set(grid * grid, permutations), persistent=False)  # (P, grid * grid)
         self.head = heads.mlp(grid * grid * backbone.dim, hidden, permutations)
-
-    def options(self) -> dict[str, int | float | bool]:
-        names = ("grid", "permutations", "tile", "standardize", "puzzles", "hidden")
-        return {name: getattr(self, name) for name in names}
 
     def prepare(self, images: Tensor) -> None:
         """Refuse images whose tiles would be too small to show anything."""

@@ -25,6 +25,8 @@ class MaskedAutoencoder(PretextTask):
     recipe = {"learning_rate": 2e-3, "weight_decay": 0.05}
     settings = {"steps": 2600, "batch_size": 16, "options": {"normalize": False}, "seconds": 75}
 
+    may_be_zero = ("depth",)
+
     def __init__(
         self, backbone: Backbone, *, mask: float = 0.75, normalize: bool = True, width: int = 64, depth: int = 1
     ):
@@ -35,7 +37,7 @@ class MaskedAutoencoder(PretextTask):
                 "can't: use --backbone vit-tiny, or backbones.build('vit-tiny')."
             )
         trunk = backbone.trunk
-        self.mask, self.normalize, self.width, self.depth = mask, normalize, width, depth
+        self.mask, self.normalize, self.width = mask, normalize, width
         if not 0 < mask < 1 or kept(trunk.side**2, mask) < 1:
             raise CourseError(
                 f"mask is the share of patches that is taken away, above 0 and below 1, and at least one of the "
@@ -50,9 +52,6 @@ class MaskedAutoencoder(PretextTask):
             for part in (self.decoder_embed, self.decoder_blocks, self.decoder_pred):
                 part.apply(vit.init_weights)
         self.register_buffer("decoder_pos_embed", vit.sine_positions(trunk.side, width)[:, 1:], persistent=False)
-
-    def options(self) -> dict[str, float | bool | int]:
-        return {"mask": self.mask, "normalize": self.normalize, "width": self.width, "depth": self.depth}
 
     def views(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """uint8 (N, 3, H, H) -> float images in [0, 1]; int64 (N, K), patches kept; int64 (N, L), where each then stands."""

@@ -8,7 +8,6 @@ from torch.nn import functional
 
 from sslcourse import distributed, heads, losses, teacher
 from sslcourse.backbones import Backbone
-from sslcourse.errors import CourseError
 from sslcourse.pretext.two_views import TwoViews, refuse_low, refuse_outside
 
 
@@ -20,7 +19,8 @@ class MoCo(TwoViews):
     change nothing. (Its statistics do differ from batch to batch, and so do those of the negatives from the positives'.)
 
     queue         keys that are remembered
-    momentum      of the teacher, in [0, 1]; it follows the student after each step
+    momentum      of the teacher, in [0, 1]; it follows the student after each step. The paper calls the student the query
+                  encoder and the teacher the key encoder
     temperature, hidden, dim, crop, jitter, gray, blur   as SimCLR's
     """
 
@@ -29,15 +29,20 @@ class MoCo(TwoViews):
     settings = {"steps": 1000, "seconds": 27}
 
     def __init__(
-        self, backbone: Backbone, *, queue: int = 1024, momentum: float = 0.99, temperature: float = 0.2,
-        hidden: int = 256, dim: int = 64, crop: float = 0.7, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
-    ):  # fmt: skip
-        super().__init__(backbone, crop, jitter, gray, blur)
+        self,
+        backbone: Backbone,
+        *,
+        queue: int = 1024,
+        momentum: float = 0.99,
+        temperature: float = 0.2,
+        hidden: int = 256,
+        dim: int = 64,
+        **view_options: float,
+    ):
+        super().__init__(backbone, **view_options)
         refuse_low(temperature=temperature)
-        if queue < 1:
-            raise CourseError(f"the queue must hold at least one key, and {queue!r} was asked for.")
         refuse_outside(momentum=momentum)
-        self.momentum, self.temperature, self.hidden, self.dim = momentum, temperature, hidden, dim
+        self.momentum, self.temperature = momentum, temperature
         self.projector = heads.projector((backbone.dim, hidden, dim), last_norm=True)
         self.teacher = teacher.copy_of(self.student())
         noise = torch.randn(queue, dim, generator=torch.Generator().manual_seed(0))
@@ -46,10 +51,6 @@ class MoCo(TwoViews):
 
     def student(self) -> nn.Module:
         return nn.Sequential(self.backbone, self.projector)
-
-    def options(self) -> dict[str, float | int]:
-        names = ("momentum", "temperature", "hidden", "dim")
-        return {"queue": len(self.queue)} | {name: getattr(self, name) for name in names} | super().options()
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         queries = self.projector(self.backbone(first)).float()  # (N, dim)

@@ -26,15 +26,13 @@ class Rotation(PretextTask):
     name = "rotation"
     settings = {"steps": 900, "seconds": 51}
 
+    may_be_zero = ("hidden",)
+
     def __init__(self, backbone: Backbone, *, all_rotations: bool = True, flip: bool = True, hidden: int = 256):
         super().__init__(backbone)
         self.all_rotations = all_rotations
         self.flip = flip
-        self.hidden = hidden
         self.head = heads.mlp(backbone.dim, hidden, TURNS) if hidden else heads.linear(backbone.dim, TURNS)
-
-    def options(self) -> dict[str, bool]:
-        return {"all_rotations": self.all_rotations, "flip": self.flip, "hidden": self.hidden}
 
     def views(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """uint8 (N, 3, H, H) -> rotated float images (M, 3, H, H) in [0, 1] and quarter turns int64 (M,); M is 4N or N."""

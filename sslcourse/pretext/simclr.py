@@ -22,18 +22,15 @@ class SimCLR(TwoViews):
     recipe = {"learning_rate": 5e-3, "weight_decay": 0.05}
     settings = {"steps": 1000, "seconds": 30}
 
-    def __init__(
-        self, backbone: Backbone, *, temperature: float = 0.2, hidden: int = 256, dim: int = 64,
-        crop: float = 0.7, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
-    ):  # fmt: skip
-        super().__init__(backbone, crop, jitter, gray, blur)
-        refuse_low(temperature=temperature)
-        self.temperature, self.hidden, self.dim = temperature, hidden, dim
-        self.projector = heads.projector((backbone.dim, hidden, dim)) if hidden else nn.Identity()
+    may_be_zero = ("hidden",)
 
-    def options(self) -> dict[str, float | int]:
-        names = ("temperature", "hidden", "dim")
-        return {name: getattr(self, name) for name in names} | super().options()
+    def __init__(
+        self, backbone: Backbone, *, temperature: float = 0.2, hidden: int = 256, dim: int = 64, **view_options: float
+    ):
+        super().__init__(backbone, **view_options)
+        refuse_low(temperature=temperature)
+        self.temperature = temperature
+        self.projector = heads.projector((backbone.dim, hidden, dim)) if hidden else nn.Identity()
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         z = self.projector(self.backbone(torch.cat([first, second]))).float()  # (2N, dim)

@@ -27,20 +27,23 @@ class SimSiam(TwoViews):
     settings = {"steps": 1000, "seconds": 35}
 
     def __init__(
-        self, backbone: Backbone, *, stop_gradient: bool = True, predictor: bool = True, last_norm: bool = True,
-        hidden: int = 256, dim: int = 64, predictor_hidden: int = 256,
-        crop: float = 0.85, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
-    ):  # fmt: skip
-        super().__init__(backbone, crop, jitter, gray, blur)
-        self.stop_gradient, self.has_predictor, self.hidden, self.dim = stop_gradient, predictor, hidden, dim
-        self.last_norm, self.predictor_hidden = last_norm, predictor_hidden
+        self,
+        backbone: Backbone,
+        *,
+        stop_gradient: bool = True,
+        predictor: bool = True,
+        last_norm: bool = True,
+        hidden: int = 256,
+        dim: int = 64,
+        predictor_hidden: int = 256,
+        crop: float = 0.85,
+        **view_options: float,
+    ):
+        super().__init__(backbone, crop=crop, **view_options)
+        self.stop_gradient = stop_gradient
         self.projector = heads.projector((backbone.dim, hidden, dim), last_norm=last_norm)
         dims = (dim, predictor_hidden, dim)
         self.predictor = heads.projector(dims, bias=True, seed=1) if predictor else nn.Identity()
-
-    def options(self) -> dict[str, float | int | bool]:
-        names = ("stop_gradient", "last_norm", "hidden", "dim", "predictor_hidden")
-        return {name: getattr(self, name) for name in names} | {"predictor": self.has_predictor} | super().options()
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         projected = self.projector(self.backbone(torch.cat([first, second]))).float()  # (2N, dim)

@@ -27,24 +27,23 @@ class SwAV(TwoViews):
     settings = {"steps": 1000, "seconds": 32}
 
     def __init__(
-        self, backbone: Backbone, *, prototypes: int = 64, temperature: float = 0.1, epsilon: float = 0.05,
-        iterations: int = 3, hidden: int = 256, dim: int = 64,
-        crop: float = 0.85, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0,
-    ):  # fmt: skip
-        super().__init__(backbone, crop, jitter, gray, blur)
+        self,
+        backbone: Backbone,
+        *,
+        prototypes: int = 64,
+        temperature: float = 0.1,
+        epsilon: float = 0.05,
+        iterations: int = 3,
+        hidden: int = 256,
+        dim: int = 64,
+        crop: float = 0.85,
+        **view_options: float,
+    ):
+        super().__init__(backbone, crop=crop, **view_options)
         refuse_low(temperature=temperature, epsilon=epsilon)
         self.temperature, self.epsilon, self.iterations = temperature, epsilon, iterations
-        self.hidden, self.dim = hidden, dim
         self.projector = heads.projector((backbone.dim, hidden, dim), last_norm=True)
         self.prototypes = heads.Prototypes(dim, prototypes)
-
-    def options(self) -> dict[str, float | int]:
-        names = ("temperature", "epsilon", "iterations", "hidden", "dim")
-        return (
-            {"prototypes": len(self.prototypes.weight)}
-            | {name: getattr(self, name) for name in names}
-            | super().options()
-        )
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         z = self.projector(self.backbone(torch.cat([first, second]))).float()  # (2N, dim)

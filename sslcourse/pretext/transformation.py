@@ -8,7 +8,7 @@ from torch import Tensor
 from sslcourse import augment, heads, losses
 from sslcourse.backbones import Backbone
 from sslcourse.device import constant
-from sslcourse.errors import CourseError, suggest
+from sslcourse.errors import one_of
 from sslcourse.pretext.base import PretextTask
 from sslcourse.pretext.rotation import require_square
 
@@ -44,13 +44,9 @@ class Transformation(PretextTask):
 
     def __init__(self, backbone: Backbone, *, group: str = "square", all_elements: bool = True):
         super().__init__(backbone)
-        if group not in GROUPS:
-            raise CourseError(f"group {group!r} is unknown{suggest(group, GROUPS)}; choose one of {', '.join(GROUPS)}.")
+        one_of("group", group, GROUPS)
         self.group, self.elements, self.all_elements = group, GROUPS[group], all_elements
         self.head = heads.linear(backbone.dim, len(self.elements))
-
-    def options(self) -> dict[str, str | bool]:
-        return {"group": self.group, "all_elements": self.all_elements}
 
     def views(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """uint8 (N, 3, H, H) -> moved float images (M, 3, H, H) in [0, 1] and places in `elements`, int64 (M,)."""

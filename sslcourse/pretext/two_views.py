@@ -19,17 +19,16 @@ class TwoViews(PretextTask):
     gray, blur   probabilities
     """
 
-    def __init__(self, backbone: Backbone, crop: float, jitter: float, gray: float, blur: float):
+    least_batch = 2  # a loss that compares images, or a norm that does
+
+    def __init__(
+        self, backbone: Backbone, *, crop: float = 0.7, jitter: float = 0.5, gray: float = 0.2, blur: float = 0.0
+    ):
         super().__init__(backbone)
         if not 0 < crop <= 1:
             raise CourseError(f"crop is the least share of a picture that a view takes, in (0, 1], and is {crop!r}.")
-        if not jitter >= 0:
-            raise CourseError(f"jitter is a strength of at least 0, and is {jitter!r}.")
         refuse_outside(gray=gray, blur=blur)
         self.crop, self.jitter, self.gray, self.blur = crop, jitter, gray, blur
-
-    def options(self) -> dict[str, float | int | bool]:
-        return {name: getattr(self, name) for name in ("crop", "jitter", "gray", "blur")}
 
     def views(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """uint8 (N, 3, H, W) -> two random views of each image, (N, 3, H, H) each, in [0, 1]."""

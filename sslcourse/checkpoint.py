@@ -33,19 +33,9 @@ PARTS = {"run", "step", "model", "optimizer", "history", "random"}
 FREE = {"log_every", "checkpoint_every"}  # what may differ between a run and its continuation
 
 
-@contextlib.contextmanager
-def opened(
-    folder: str | Path | None, task: PretextTask, config: Any, pixels: Tensor | ImageFiles, *, resume: bool
-) -> Iterator[Store | None]:
-    """The folder of a run, which within the block is this run's alone; None where no folder is given.
-
-    Raises CourseError at once where another run has it, and for what `Store` refuses.
-    """
-    if folder is None:
-        yield None
-        return
-    with claimed(folder) if distributed.rank() == 0 else contextlib.nullcontext():
-        yield Store(folder, task, config, pixels, resume=resume)
+def claim(folder: str | Path | None) -> contextlib.AbstractContextManager:
+    """Within it, the folder of a run is this run's alone: `locking.claimed`, by the process that writes to it."""
+    return contextlib.nullcontext() if folder is None or distributed.rank() else claimed(folder)
 
 
 class Stop:
@@ -95,7 +85,7 @@ class Stop:
 class Store:
     """The folder of one run: `checkpoint.pt`, the one before it in `checkpoint.previous.pt`, and `history.jsonl`.
 
-    Made by `opened`. Raises CourseError when the folder holds a run and `resume` is False, or when that run isn't this one.
+    Raises CourseError when the folder holds a run and `resume` is False, or when that run isn't this one.
     """
 
     def __init__(

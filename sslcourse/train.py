@@ -388,28 +388,24 @@ def pretrain(
     Started by torchrun, every process trains on its part of each batch (`batch_size` is the whole), and the result is
     that of one process but for the views, which each process draws for its own images; rank 0 writes.
 
-    The task is trained in place, and is afterwards where it was before. Raises CourseError when the batch is larger than the data,
-    when `out` already holds another run, and when the loss stops being a number (the last good checkpoint stays).
+    The task is trained in place, and is afterwards where it was before. Raises CourseError when the batch is larger than
+    the data, when `out` already holds another run or another process is writing one there, and Diverged when the loss
+    stops being a number (the last good checkpoint stays). What stops it (Ctrl-C, SIGTERM) waits for the end of the step,
+    and is saved.
     """
     config = config or TrainConfig()
     pixels = stream.source(images)
     refuse_bad_images(pixels, config, task)
     device = distributed.start(devices.pick_device(device))
-    distributed.synchronize_batch_norm(task)
-    batches = Batches(pixels, config, device)
-    with devices.on(device, task):
-        task.prepare(stream.looked_at(batches.pixels))
-    random = devices.generator(0, device)
-    own = [distributed.rank()] if distributed.rank() else []  # each process draws views of its own
-
-    def views(step: int) -> Batch:
-        random.manual_seed(devices.derive_seed(config.seed, "views", step, *own))
-        return task.views(batches[step], random)
-
-    with checkpoint.opened(out, task, config, batches.pixels, resume=resume) as store:
+    with checkpoint.claim(out):
+        distributed.synchronize_batch_norm(task)
+        batches = Batches(pixels, config, device)
+        with devices.on(device, task):
+            task.prepare(stream.looked_at(batches.pixels))
+        store = checkpoint.Store(out, task, config, batches.pixels, resume=resume) if out is not None else None
         history = fit(
             task,
-            views,
+            views_of(task, batches),
             config,
             device=device,
             store=store,
@@ -425,6 +421,18 @@ def pretrain(
             backbones.save(task.backbone, store.folder / "backbone.safetensors", **(notes or {}) | about)
         distributed.wait()
     return history
+
+
+def views_of(task: PretextTask, batches: Batches) -> Callable[[int], Batch]:
+    """A function from a step to what the task makes of the step's images, random by the seed and the step alone."""
+    generator = devices.generator(0, batches.device)
+    own = [distributed.rank()] if distributed.rank() else []  # each process draws views of its own
+
+    def views(step: int) -> Batch:
+        generator.manual_seed(devices.derive_seed(batches.config.seed, "views", step, *own))
+        return task.views(batches[step], generator)
+
+    return views
 
 
 def refuse_bad_images(pixels: Tensor | ImageFiles, config: TrainConfig, task: PretextTask) -> None:

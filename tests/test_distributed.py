@@ -111,3 +111,25 @@ def test_every_image_of_a_batch_goes_to_one_process(monkeypatch):
     assert sorted(torch.cat(parts).tolist()) == list(range(12))
     with pytest.raises(CourseError, match="multiple of 3"):
         distributed.shard(torch.arange(10))
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({"WORLD_SIZE": "2"}, "RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT can't be found.*torchrun"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}, "MASTER_ADDR, MASTER_PORT can't be found"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE in the environment should be a whole number, and is 'two'"),
+        ({"WORLD_SIZE": "2", "TORCHELASTIC_RESTART_COUNT": "x"}, "TORCHELASTIC_RESTART_COUNT in the environment"),
+        (
+            {"WORLD_SIZE": "2", "RANK": "5", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "port"},
+            "the 2 processes can't meet",
+        ),
+    ],
+)
+def test_a_process_that_torchrun_did_not_start_is_told_so(monkeypatch, environment, sentence):
+    for name in ("WORLD_SIZE", "TORCHELASTIC_RESTART_COUNT", *distributed.TORCHRUN):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(CourseError, match=sentence):
+        distributed.start(torch.device("cpu"))

@@ -13,7 +13,8 @@ import torch
 
 from sslcourse import backbones, checkpoint, files, pretext, train
 from sslcourse.device import generator
-from sslcourse.errors import CourseError
+from sslcourse.errors import CourseError, Damaged
+from sslcourse.locking import Claimed
 
 CONFIG = train.TrainConfig(steps=30, batch_size=8, log_every=5, checkpoint_every=3, seed=4)
 MOMENTS = ("half-written", "written", "between the two moves", "moved", *(f"after {i} steps" for i in range(6)))
@@ -240,3 +241,104 @@ def test_a_checkpoint_holds_tensors_numbers_and_strings_alone(tmp_path):
     run(tmp_path, resume=False)
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert state["step"] == 30 and state["run"]["task"] == "rotation"
+
+
+# --- stopped, and two at once ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_run_that_is_stopped_is_saved_after_the_step_and_goes_on_to_the_same_bits(tmp_path, number, raised):
+    config = dataclasses.replace(CONFIG, checkpoint_every=100)  # none was due
+    run(tmp_path / "whole", resume=False, config=config)
+    before = signal.getsignal(number)
+    model = task()
+    model.after_step = lambda progress: signal.raise_signal(number) if progress == 4 / 30 else None
+    with pytest.raises(raised):
+        train.pretrain(model, pictures(), config, out=tmp_path / "run", device="cpu", progress=False)
+    assert signal.getsignal(number) is before
+    assert checkpoint.read(tmp_path / "run" / "checkpoint.pt")["step"] == 4
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"checkpoint.pt", "history.jsonl"}
+    run(tmp_path / "run", config=config)
+    for file in ("backbone.safetensors", "history.jsonl"):
+        assert (tmp_path / "run" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), file
+
+
+def test_a_second_ctrl_c_does_not_wait(tmp_path):
+    model, steps = task(), []
+
+    def twice(images, generator):
+        steps.append(1)
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("the second was to stop it here")
+
+    model.views = twice
+    with pytest.raises(KeyboardInterrupt):
+        train.pretrain(model, pictures(), CONFIG, out=tmp_path / "run", device="cpu", progress=False)
+    assert len(steps) == 1 and not (tmp_path / "run").exists()
+
+
+def test_a_live_plot_may_stop_a_run_too(tmp_path):
+    def stop(record):
+        raise KeyboardInterrupt
+
+    config = dataclasses.replace(CONFIG, checkpoint_every=100)
+    with pytest.raises(KeyboardInterrupt):
+        train.pretrain(task(), pictures(), config, out=tmp_path, device="cpu", progress=False, on_log=stop)
+    assert checkpoint.read(tmp_path / "checkpoint.pt")["step"] == CONFIG.log_every
+
+
+def test_a_signal_that_is_ignored_stays_ignored(tmp_path):
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        model = task()
+        model.after_step = lambda progress: signal.raise_signal(signal.SIGTERM)
+        history = train.pretrain(model, pictures(), CONFIG, out=tmp_path, device="cpu", progress=False)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert history.last["step"] == 30
+
+
+def test_of_two_runs_into_one_folder_the_second_is_refused_at_once(tmp_path):
+    """Both began in an empty folder, and the first had written nothing yet: whichever was last would have won."""
+    refused, model = [], task()
+
+    def another(progress):
+        if not refused:
+            with pytest.raises(Claimed, match=f"another run is writing {tmp_path / 'run'}") as error:
+                run(tmp_path / "run", "transformation", resume=False)
+            refused.append(error)
+
+    model.after_step = another
+    train.pretrain(model, pictures(), CONFIG, out=tmp_path / "run", device="cpu", progress=False)
+    assert refused
+    assert checkpoint.read(tmp_path / "run" / "checkpoint.pt")["run"]["task"] == "rotation"
+    run(tmp_path / "run")
+
+
+def test_options_that_an_earlier_version_recorded_are_read(tmp_path):
+    """What checkpoints of 0.1.0 hold: each option under the name that the constructor and the command line have."""
+    recorded = {
+        "byol": {"momentum": 0.98, "last_norm": True, "hidden": 256, "dim": 64, "predictor": True},
+        "moco": {"queue": 1024, "momentum": 0.99, "temperature": 0.2, "hidden": 256, "dim": 64},
+        "swav": {"prototypes": 64, "temperature": 0.1, "epsilon": 0.05, "iterations": 3, "hidden": 256, "dim": 64},
+        "rotation": {"all_rotations": True, "flip": True, "hidden": 256},
+    }
+    views = {"crop": 0.7, "jitter": 0.5, "gray": 0.2, "blur": 0.0}
+    for name, options in recorded.items():
+        crop = {"byol": {"crop": 0.85}, "swav": {"crop": 0.85}}.get(name, {})
+        assert task(name).options() == options | ({} if name == "rotation" else views | crop), name
+
+
+def test_a_checkpoint_of_another_network_is_damaged_not_a_traceback(tmp_path):
+    run(tmp_path, resume=False)
+    state = checkpoint.read(tmp_path / "checkpoint.pt")
+    state["model"].pop("head.0.weight")
+    for name in ("checkpoint.pt", "checkpoint.previous.pt"):
+        torch.save(state, tmp_path / name)
+    with pytest.raises(Damaged, match="doesn't fit the network"):
+        run(tmp_path)
+    del state["history"]
+    torch.save(state, tmp_path / "checkpoint.pt")
+    with pytest.raises(Damaged, match="is not a checkpoint"):
+        checkpoint.read(tmp_path / "checkpoint.pt")

@@ -9,9 +9,9 @@ import sys
 import pytest
 import torch
 
-from sslcourse import backbones, pretext, store, train
+from sslcourse import backbones, checkpoint, pretext, store, train
 from sslcourse.data.imageset import ImageSet
-from sslcourse.errors import CourseError
+from sslcourse.errors import CourseError, Diverged
 
 SMALL = {"steps": 3}
 
@@ -141,6 +141,42 @@ def test_a_damaged_checkpoint_is_begun_anew(images):
     begun.mkdir()
     (begun / "checkpoint.pt").write_bytes(b"half of one")
     assert equal(store.pretrained("rotation", images, **SMALL), whole)
+
+
+def test_a_run_that_diverges_at_a_checkpoint_keeps_the_good_one_and_is_not_trained_again(images, monkeypatch):
+    """A weight that is no number is noticed when it would be saved, as the loss before it was one."""
+    asked = store.recipe("rotation", steps=6)
+    config = train.dataclasses.replace(asked.config, checkpoint_every=2)
+    monkeypatch.setattr(store, "recipe", lambda *a, **k: train.dataclasses.replace(asked, config=config))
+    trained = []
+
+    def spoil(self, progress):
+        trained.append(progress)
+        if len(trained) == 4:
+            with torch.no_grad():
+                self.head[-1].bias.fill_(torch.nan)
+
+    monkeypatch.setattr(pretext.find("rotation"), "after_step", spoil)
+    with pytest.raises(Diverged, match="no longer finite after step 4"):
+        store.pretrained("rotation", images)
+    (kept,) = store.folder().glob("*.run/checkpoint.pt")
+    assert checkpoint.read(kept)["step"] == 2
+    assert len(trained) == 4
+
+
+def test_an_error_that_speaks_of_damage_deletes_nothing(images, monkeypatch):
+    """Errors are told apart by their class, never by their words."""
+    begun = store.entry(store.recipe("rotation", **SMALL), images).with_suffix(".run")
+    begun.mkdir(parents=True)
+    (begun / "checkpoint.pt").write_bytes(b"precious")
+
+    def refuse(*args, **options):
+        raise CourseError("checkpoint.pt is damaged or not a checkpoint (BadZipFile).")
+
+    monkeypatch.setattr(train, "pretrain", refuse)
+    with pytest.raises(CourseError, match="damaged"):
+        store.pretrained("rotation", images, **SMALL)
+    assert (begun / "checkpoint.pt").read_bytes() == b"precious"
 
 
 def test_a_damaged_entry_is_made_again_with_a_notice(images, capsys):

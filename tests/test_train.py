@@ -1,17 +1,20 @@
 """The loop, its schedules, its history, and what it refuses."""
 
+import contextlib
 import copy
 import dataclasses
 import json
 import math
+import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from sslcourse import backbones, device, heads, losses, pretext, schedules, train
 from sslcourse.data.imageset import ImageSet
-from sslcourse.errors import CourseError
+from sslcourse.errors import CourseError, Diverged
 from sslcourse.pretext import PretextTask
 from sslcourse.pretext.two_views import TwoViews
 
@@ -333,5 +336,104 @@ def test_cross_entropy_equals_torch_and_is_log_c_for_equal_logits():
 def test_compiled_training_runs_where_a_compiler_is_there():
     try:
         train.pretrain(task(), pictures(), dataclasses.replace(SHORT, steps=2, compile=True), progress=False)
-    except torch._inductor.exc.InductorError:
-        pytest.skip("no working C++ compiler")
+    except CourseError as error:
+        pytest.skip(str(error))
+
+
+def test_without_a_compiler_it_is_said_before_training(monkeypatch, tmp_path):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    compiled = dataclasses.replace(SHORT, compile=True)
+    with pytest.raises(CourseError, match="no no-such-compiler here.*without --compile"):
+        train.pretrain(task(), pictures(), compiled, out=tmp_path / "run", device="cpu", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_whatever_else_compiling_lacks_is_one_sentence(monkeypatch):
+    def broken(module):
+        raise RuntimeError("not on this system")
+
+    monkeypatch.setenv("CXX", sys.executable)
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.raises(CourseError, match="not on this system.*without --compile"):
+        device.compiled(nn.Identity(), torch.device("cpu"))
+
+    def fails_later(module):
+        def call(*inputs):
+            raise torch._dynamo.exc.BackendCompilerFailed(len, RuntimeError("no headers"), None)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", fails_later)
+    with pytest.raises(CourseError, match="torch.compile doesn't work here"):
+        device.compiled(nn.Identity(), torch.device("cpu"))(torch.zeros(1))
+
+
+# --- hostile values ----------------------------------------------------------------------------------------------
+
+HOSTILE = [
+    None, "", "abc", "1", b"1", -1, 0, 1.5, -0.5, math.nan, math.inf, -math.inf, 10**400, 2**70, 1e300, -1e300, 1e-300,
+    True, False, [], [1], {}, (), object(), 1j, np.float32("nan"), np.bool_(True), np.int64(3), torch.tensor(1.0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(train.TrainConfig)])
+@pytest.mark.parametrize("value", HOSTILE, ids=repr)
+def test_every_field_of_a_configuration_takes_what_it_can_or_says_one_sentence(name, value):
+    try:
+        config = dataclasses.replace(SHORT, **{name: value})
+    except CourseError as error:
+        assert name in str(error) and "\n" not in str(error)
+    else:
+        assert type(getattr(config, name)) is type(getattr(SHORT, name)), "numbers are Python's own, as JSON takes them"
+        json.dumps(dataclasses.asdict(config), allow_nan=False)
+
+
+@pytest.mark.parametrize("name", list(pretext.tasks()))
+def test_every_option_of_a_task_takes_what_it_can_or_says_one_sentence(name):
+    network = backbones.build(pretext.find(name).arch, image_size=16)
+    for option in pretext.option_defaults(pretext.find(name)):
+        for value in HOSTILE:
+            try:
+                built = pretext.build(name, network, **{option: value})
+            except CourseError as error:
+                assert "\n" not in str(error)
+            else:
+                json.dumps(built.options(), allow_nan=False)
+
+
+@pytest.mark.parametrize("rate", [1000.0, 1e-300])
+def test_an_extreme_learning_rate_diverges_in_a_sentence_or_not_at_all(rate):
+    with contextlib.suppress(Diverged):
+        train.pretrain(task(), pictures(), dataclasses.replace(SHORT, learning_rate=rate), progress=False)
+
+
+def test_numpy_numbers_are_numbers():
+    config = train.TrainConfig(
+        steps=np.int64(10), batch_size=np.uint8(4), learning_rate=np.float32(0.5), seed=np.int32(7)
+    )
+    assert config == train.TrainConfig(steps=10, batch_size=4, learning_rate=0.5, seed=7)
+    assert task("simclr", hidden=np.int64(8)).options()["hidden"] == 8
+
+
+@pytest.mark.parametrize("name", [name for name, kind in pretext.tasks().items() if issubclass(kind, TwoViews)])
+def test_a_task_that_compares_images_says_that_one_is_too_few(name, tmp_path):
+    one = dataclasses.replace(SHORT, batch_size=1)
+    with pytest.raises(CourseError, match="batch size is 1; choose one of at least 2"):
+        train.pretrain(task(name), pictures(), one, out=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["colorization", "inpainting", "rotation", "transformation"])
+def test_a_single_value_of_a_channel_is_one_sentence(name, tmp_path):
+    drawn = {"rotation": {"all_rotations": False}, "transformation": {"all_elements": False}}.get(name, {})
+    one = dataclasses.replace(SHORT, batch_size=1)
+    with pytest.raises(CourseError, match="batch norm needs at least two values.*--size"):
+        train.pretrain(task(name, **drawn), pictures(side=8), one, out=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+    train.pretrain(task(name, **drawn), pictures(side=8), dataclasses.replace(one, batch_size=2), progress=False)
+    assert not any(part._forward_pre_hooks for part in task(name).modules())
+
+
+def test_fine_tuning_on_one_small_picture_is_one_sentence():
+    with pytest.raises(CourseError, match="batch norm needs at least two values"):
+        train.finetune(backbones.build(image_size=16), labelled().select(slice(1)), SHORT, progress=False)

@@ -14,7 +14,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from sslcourse import device as devices
 from sslcourse.console import shown
-from sslcourse.errors import CourseError, suggest
+from sslcourse.errors import CourseError, one_of, suggest, whole_number
 from sslcourse.files import reading, write_atomically
 from sslcourse.paths import typed
 from sslcourse.vit import VisionTransformer
@@ -125,18 +125,18 @@ def build(arch: str = "resnet-tiny", *, stem: str | None = None, image_size: int
     Raises CourseError for an unknown architecture or stem.
     """
     refuse_unknown(arch)
+    image_size, seed = whole_number("image_size", image_size), whole_number("seed", seed, *devices.SEEDS)
     with devices.seeded(seed):
         if arch in TRANSFORMERS:
             return _transformer(arch, stem, image_size)
         block, blocks, channels, small = ARCHITECTURES[arch]
         stem = stem or (small if image_size <= SMALL_IMAGE else "imagenet")
-        if stem not in STEMS:
-            raise CourseError(f"stem {stem!r} is unknown{suggest(stem, STEMS)}; choose one of {', '.join(STEMS)}.")
+        one_of("stem", stem, STEMS)
         return Backbone(ResNet(block, blocks, channels, stem), arch, stem)
 
 
 def _transformer(arch: str, stem: str | None, image_size: int) -> Backbone:
-    if stem is not None and not stem.startswith("patch"):
+    if stem is not None and not str(stem).startswith("patch"):
         raise CourseError(f"{arch} has no stem, and {stem!r} was given; leave it out.")
     if image_size % PATCHES:
         raise CourseError(
@@ -180,13 +180,13 @@ def load(path: str | Path) -> Backbone:
     Nothing in such a file is ever executed. Raises CourseError when the file is missing, damaged or another format.
     """
     path = typed(path)
-    if path.is_dir():
-        path = path / "backbone.safetensors"
-    if not path.is_file():
-        raise CourseError(
-            f"there is no backbone at {shown(path)}; `sslcourse pretrain TASK --out DIR` writes one to DIR."
-        )
     with reading(shown(path)):
+        if path.is_dir():
+            path = path / "backbone.safetensors"
+        if not path.is_file():
+            raise CourseError(
+                f"there is no backbone at {shown(path)}; `sslcourse pretrain TASK --out DIR` writes one to DIR."
+            )
         about, weights = _read(path)
     backbone = build(about["arch"], stem=about["stem"], image_size=about.get("image_size", 32))
     try:

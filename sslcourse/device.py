@@ -31,6 +31,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from sslcourse.errors import CourseError, suggest
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+SEEDS = (-(2**63), 2**63 - 1)  # the least and the largest that PyTorch's generators take
 COMPILERS = {"darwin": "clang++", "win32": "cl"}  # of C++, as torch.compile looks for them; elsewhere g++
 
 

@@ -197,7 +197,8 @@ def _read(path: Path) -> Backbone | None:
     except CourseError as error:
         say(f"{error} It is made again.")
         return None
-    path.touch()  # used now: the last to be dropped
+    with contextlib.suppress(OSError):  # of someone else, and only to be read
+        path.touch()  # used now: the last to be dropped
     return backbone.eval()
 
 
@@ -208,4 +209,5 @@ def _make_room(place: Path) -> None:
     for path in found:
         total += path.stat().st_size
         if total > LIMIT:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink()

@@ -40,7 +40,6 @@ OPTIMIZERS: dict[str, Callable] = {
 
 
 HIGHEST_RATE = 1000.0  # far beyond any rate that learns, and far from where float32 ends
-SEEDS = (-(2**63), 2**63 - 1)  # what PyTorch's generators take
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class TrainConfig:
 
         for name in ("steps", "batch_size", "log_every", "checkpoint_every"):
             put(name, whole_number(name, getattr(self, name)))
-        put("seed", whole_number("seed", self.seed, *SEEDS))
+        put("seed", whole_number("seed", self.seed, *devices.SEEDS))
         for name in ("learning_rate", "weight_decay"):
             put(name, real_number(name, getattr(self, name), most=HIGHEST_RATE))
         put("warmup", real_number("warmup, a share of the steps,", self.warmup))

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, strategies
 from torch import nn
 
 from sslcourse import backbones, device, heads, losses, pretext, schedules, train
@@ -437,3 +438,26 @@ def test_a_single_value_of_a_channel_is_one_sentence(name, tmp_path):
 def test_fine_tuning_on_one_small_picture_is_one_sentence():
     with pytest.raises(CourseError, match="batch norm needs at least two values"):
         train.finetune(backbones.build(image_size=16), labelled().select(slice(1)), SHORT, progress=False)
+
+
+@given(
+    field=strategies.sampled_from([field.name for field in dataclasses.fields(train.TrainConfig)]),
+    value=strategies.one_of(
+        strategies.none(), strategies.booleans(), strategies.integers(), strategies.floats(), strategies.text(),
+        strategies.binary(), strategies.lists(strategies.integers()), strategies.complex_numbers(),
+        strategies.decimals(), strategies.fractions(), strategies.dates(),
+    ),
+)  # fmt: skip
+def test_any_value_of_a_configuration_is_a_number_of_python_s_own_or_one_sentence(field, value):
+    try:
+        config = dataclasses.replace(SHORT, **{field: value})
+    except CourseError as error:
+        assert "\n" not in str(error) and len(str(error)) < 250
+    else:
+        json.dumps(dataclasses.asdict(config), allow_nan=False)
+
+
+def test_a_number_of_thousands_of_digits_is_one_sentence_too():
+    for field in ("steps", "learning_rate", "seed", "optimizer"):
+        with pytest.raises(CourseError, match=field):
+            dataclasses.replace(SHORT, **{field: -(10**5000)})

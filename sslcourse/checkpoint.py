@@ -39,13 +39,13 @@ def claim(folder: str | Path | None) -> contextlib.AbstractContextManager:
 
 
 class Stop:
-    """A wish to stop, from Ctrl-C or a cluster's scheduler, that waits until a step has ended and can be saved.
+    """A wish to stop, from Ctrl-C, a cluster's scheduler or a closed terminal, that waits until a step has ended and can be saved.
 
     Only one waits: the second stops at once. Processes that torchrun started don't wait, since each would stop at
     another step, nor do threads, which get no signals.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
     def __init__(self):
         self.asked: int | None = None  # the signal that came
@@ -63,11 +63,11 @@ class Stop:
             yield
         finally:
             self._give_back()
+        if self.asked is not None:  # after the last step had looked for it
+            self.now()
 
-    def raise_if_asked(self) -> None:
-        """Stop now, if a signal came: as it would have at once, and on SIGTERM with everything cleaned up on the way."""
-        if self.asked is None:
-            return
+    def now(self) -> None:
+        """Do what the signal would have done at once; where that is to die, clean up on the way."""
         if callable(self.before[self.asked]):
             signal.raise_signal(self.asked)
         else:

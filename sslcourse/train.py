@@ -258,9 +258,12 @@ class Journal:
         self.done = step + 1
         with torch.no_grad():  # stays on the device: asking for its value would make a GPU wait at every step
             self.first_bad = torch.where((self.first_bad < 0) & ~torch.isfinite(loss), step, self.first_bad)
-        last = self.done == self.config.steps
+        last, stopped = (
+            self.done == self.config.steps,
+            self.stop.asked is not None,
+        )  # asked once: a signal may come any time
         logged = last or self.done % self.config.log_every == 0
-        saved = self.store is not None and (last or self.stop.asked or self.done % self.config.checkpoint_every == 0)
+        saved = self.store is not None and (last or stopped or self.done % self.config.checkpoint_every == 0)
         if self.device.type == "cpu" or logged or saved:
             refuse_bad_loss(int(self.first_bad), self.store)
         if logged:
@@ -271,7 +274,8 @@ class Journal:
         if saved:
             self.save()
         self.bar.update()
-        self.stop.raise_if_asked()
+        if stopped:
+            self.stop.now()
 
     def save(self) -> None:
         if self.store is not None and self.store.last_saved < self.done:

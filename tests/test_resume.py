@@ -246,7 +246,10 @@ def test_a_checkpoint_holds_tensors_numbers_and_strings_alone(tmp_path):
 # --- stopped, and two at once ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+@pytest.mark.parametrize(
+    ("number", "raised"),
+    [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit), (signal.SIGHUP, SystemExit)],
+)
 def test_a_run_that_is_stopped_is_saved_after_the_step_and_goes_on_to_the_same_bits(tmp_path, number, raised):
     config = dataclasses.replace(CONFIG, checkpoint_every=100)  # none was due
     run(tmp_path / "whole", resume=False, config=config)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from sslcourse import backbones, compare, files, pretext, train, weights
+from sslcourse import backbones, comparison, files, pretext, train, weights
 from sslcourse.data import cache
 from sslcourse.errors import CourseError
 from sslcourse.locking import Claimed, claimed
@@ -36,7 +36,7 @@ def test_every_written_file_has_the_mode_of_the_umask(expected, tmp_path, monkey
     backbones.save(task.backbone, tmp_path / "backbone.safetensors")
     weights.save(task.backbone, tmp_path / "exported")
     weights.save(task.backbone, tmp_path / "exported.pt", format="torchvision")
-    compare._write({}, tmp_path / "results.json")
+    comparison.write({"records": []}, tmp_path / "results.json")
     found = {path: mode(path) for path in tmp_path.rglob("*") if path.is_file()}
     assert len(found) == 11
     assert set(found.values()) == {expected}, found

@@ -15,9 +15,6 @@ from sslcourse.checks.framework import Check, Wrong, value_and_gradients
 EXACT = Closeness(dtype="exact")
 
 
-# --- 8.1 every view against every other --------------------------------------------------------------------------
-
-
 def cosines(first: Tensor, second: Tensor) -> Tensor:
     """first and second (N, d) -> the cosines of all 2N views with each other, (2N, 2N), the first views before the second."""
     z = functional.normalize(torch.cat([first, second]), dim=1)
@@ -47,132 +44,61 @@ def _cosines_by_torch(first, second):
     return functional.cosine_similarity(z[:, None], z[None], dim=2)
 
 
-def _dots(first, second):
-    z = torch.cat([first, second])
-    return z @ z.T
-
-
-def _cosines_along_batch(first, second):
-    z = functional.normalize(torch.cat([first, second]), dim=0)
-    return z @ z.T
-
-
 def _cosines_one_side(first, second):
     z = torch.cat([first, second])
     return functional.normalize(z, dim=1) @ z.T
 
 
-def _cosines_one_side_rows(first, second):
-    return _cosines_one_side(first, second).T
-
-
-def _cosines_whole(first, second):
-    z = torch.cat([first, second])
-    z = z / z.norm()
-    return z @ z.T
-
-
-def _cosines_l1(first, second):
-    z = functional.normalize(torch.cat([first, second]), p=1, dim=1)
-    return z @ z.T
-
-
-def _cosines_squared(first, second):
-    z = torch.cat([first, second])
-    z = z / z.square().sum(dim=1, keepdim=True)
-    return z @ z.T
-
-
-def _cosines_across(first, second):
-    return functional.normalize(first, dim=1) @ functional.normalize(second, dim=1).T
-
-
-def _cosines_distance(first, second):
-    z = functional.normalize(torch.cat([first, second]), dim=1)
-    return torch.cdist(z, z)
-
-
-def _cosines_interleaved(first, second):
-    z = functional.normalize(torch.stack([first, second], dim=1).flatten(0, 1), dim=1)
-    return z @ z.T
-
-
-def _cosines_second_first(first, second):
-    return cosines(second, first)
-
-
 every_view_against_every_other = Check(
     name="8.1 every view against every other",
-    reference=cosines,
-    cases=_two_views,
-    rights=(_cosines_in_loop, _cosines_divided, _cosines_by_torch),
+    reference=cosines, cases=_two_views, rights=(_cosines_in_loop, _cosines_divided, _cosines_by_torch),
     wrongs=(
-        Wrong(
-            "not normalized",
-            _dots,
-            "These are scalar products: nothing is normalized, so a long embedding is similar to everything. Divide each row by "
-            "its length first; then each view has a cosine of 1 with itself.",
-        ),
-        Wrong(
-            "normalized along the batch",
-            _cosines_along_batch,
-            "You normalize along the batch: each column gets length 1, and the embeddings don't. A row is an embedding: dim=1.",
-        ),
-        Wrong(
-            "one side normalized",
-            _cosines_one_side,
-            "Only one of the two sides is normalized, so the result isn't symmetric. Both embeddings of a pair need length 1.",
-            also=(_cosines_one_side_rows,),
-        ),
-        Wrong(
-            "divided by the whole length",
-            _cosines_whole,
-            "You divide by the length of the whole matrix, one number for all. Each embedding has a length of its own: "
-            "norm(dim=1, keepdim=True).",
-        ),
-        Wrong(
-            "length by sums",
-            _cosines_l1,
-            "You divide by the sum of the absolute values. The length of a vector is the root of its sum of squares (p=2).",
-        ),
-        Wrong(
-            "divided by the squared length",
-            _cosines_squared,
-            "You divide by the squared length: the root is missing. Check: the diagonal has to be 1.",
-        ),
-        Wrong(
-            "first against second alone",
-            _cosines_across,
-            "You compare first views with second views alone, (N, N). Two first views of different pictures are negatives as "
-            "well: put all 2N below each other, and compare them all.",
-        ),
-        Wrong(
-            "distances",
-            _cosines_distance,
-            "These are distances: 0 for a view with itself. A cosine is a scalar product of normalized embeddings: 1 with itself.",
-        ),
-        Wrong(
-            "views interleaved",
-            _cosines_interleaved,
-            "You lay the two views of a picture next to each other. Here all first views come before all second ones: torch.cat, "
-            "so that view i has its partner at i + N.",
-        ),
-        Wrong(
-            "second views first",
-            _cosines_second_first,
-            "The cosines are right, in another order: the second views stand before the first. torch.cat([first, second]).",
-        ),
+        Wrong("not normalized",
+            change=("functional.normalize(torch.cat([first, second]), dim=1)", "torch.cat([first, second])"), hint="""
+            These are scalar products: nothing is normalized, so a long embedding is similar to everything. Divide
+            each row by its length first; then each view has a cosine of 1 with itself."""),
+        Wrong("normalized along the batch", change=("1", "0"), hint="""
+            You normalize along the batch: each column gets length 1, and the embeddings don't. A row is an embedding:
+            dim=1."""),
+        Wrong("one side normalized",
+            change=(("functional.normalize(torch.cat([first, second]), dim=1)", "torch.cat([first, second])"),
+            ("return z", "return functional.normalize(z, dim=1)")),
+            also=(lambda first, second: _cosines_one_side(first, second).T,), hint="""
+            Only one of the two sides is normalized, so the result isn't symmetric. Both embeddings of a pair need
+            length 1."""),
+        Wrong("divided by the whole length", change=("functional.normalize(torch.cat([first, second]), dim=1)",
+            "torch.cat([first, second]); z = z / z.norm()"), hint="""
+            You divide by the length of the whole matrix, one number for all. Each embedding has a length of its own:
+            norm(dim=1, keepdim=True)."""),
+        Wrong("length by sums", change=(", dim", ", p=1, dim"), hint="""
+            You divide by the sum of the absolute values. The length of a vector is the root of its sum of squares
+            (p=2)."""),
+        Wrong("divided by the squared length",
+            change=("functional.normalize(torch.cat([first, second]), dim=1)",
+            "torch.cat([first, second]); z = z / z.square().sum(dim=1, keepdim=True)"), hint="""
+            You divide by the squared length: the root is missing. Check: the diagonal has to be 1."""),
+        Wrong("first against second alone",
+            lambda first, second: functional.normalize(first, dim=1) @ functional.normalize(second, dim=1).T, """
+            You compare first views with second views alone, (N, N). Two first views of different pictures are
+            negatives as well: put all 2N below each other, and compare them all."""),
+        Wrong("distances", change=("z @ z.T", "torch.cdist(z, z)"), hint="""
+            These are distances: 0 for a view with itself. A cosine is a scalar product of normalized embeddings: 1
+            with itself."""),
+        Wrong("views interleaved",
+            change=("cat([first, second])", "stack([first, second], dim=1).flatten(0, 1)"), hint="""
+            You lay the two views of a picture next to each other. Here all first views come before all second ones:
+            torch.cat, so that view i has its partner at i + N."""),
+        Wrong("second views first", lambda first, second: cosines(second, first), """
+            The cosines are right, in another order: the second views stand before the first. torch.cat([first,
+            second])."""),
     ),
     hints=(
         "The cosine of two vectors is their scalar product, divided by both lengths. What if all vectors had length 1?",
-        "Put both views below each other, z = torch.cat([first, second]); divide each row by its length; then one matrix product "
-        "of z with its transpose.",
+        """Put both views below each other, z = torch.cat([first, second]); divide each row by its length; then one
+        matrix product of z with its transpose.""",
         "z = torch.nn.functional.normalize(torch.cat([first, second]), dim=1); return z @ z.T",
     ),
-)
-
-
-# --- 8.2 where is the partner? -----------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def partners(n: int) -> Tensor:
@@ -196,36 +122,8 @@ def _partners_in_loop(n):
     return torch.tensor([i + n if i < n else i - n for i in range(2 * n)])
 
 
-def _partners_itself(n):
-    return torch.arange(2 * n)
-
-
 def _partners_neighbours(n):
     return torch.arange(2 * n) ^ 1
-
-
-def _partners_half(n):
-    return torch.arange(n) + n
-
-
-def _partners_zero(n):
-    return torch.zeros(2 * n, dtype=torch.int64)
-
-
-def _partners_second_only(n):
-    return (torch.arange(n) + n).repeat(2)
-
-
-def _partners_first_only(n):
-    return torch.arange(n).repeat(2)
-
-
-def _partners_reversed(n):
-    return torch.arange(2 * n).flip(0)
-
-
-def _partners_beyond(n):
-    return torch.arange(2 * n) + n
 
 
 def _partners_without_diagonal(n):
@@ -235,71 +133,41 @@ def _partners_without_diagonal(n):
 
 where_is_the_partner = Check(
     name="8.2 where is the partner?",
-    reference=partners,
-    cases=_counts,
-    rights=(_partners_modulo, _partners_cat, _partners_in_loop),
+    reference=partners, cases=_counts, rights=(_partners_modulo, _partners_cat, _partners_in_loop),
     wrongs=(
-        Wrong(
-            "itself",
-            _partners_itself,
-            "Every view is its own partner. That question answers itself: a view always has a cosine of 1 with itself. The "
-            "partner of view i is view i + n.",
-        ),
-        Wrong(
-            "neighbours",
-            _partners_neighbours,
-            "You pair 0 with 1, 2 with 3: right for views that lie interleaved. Here all first views come before all second ones, "
-            "so 0 belongs to n, 1 to n + 1.",
-        ),
-        Wrong(
-            "first views alone",
-            _partners_half,
-            "You answer for the first n views alone. The second views ask as well: there are 2n questions.",
-        ),
-        Wrong(
-            "always the second view",
-            _partners_second_only,
-            "For the second views you give themselves: view n + i has its partner at i, among the first ones.",
-        ),
-        Wrong(
-            "always the first view",
-            _partners_first_only,
-            "For the first views you give themselves: view i has its partner at n + i, among the second ones.",
-        ),
-        Wrong(
-            "reversed",
-            _partners_reversed,
-            "You turn the whole list around, so that view 0 gets the very last one. Swap the two halves, and keep the order in "
-            "each.",
-        ),
-        Wrong(
-            "beyond the end",
-            _partners_beyond,
-            "Places run from 0 to 2n - 1, and your second half goes beyond that. Past the end it begins again: modulo 2n.",
-        ),
-        Wrong(
-            "always zero",
-            _partners_zero,
-            "Always 0: that fits where the positive was put in front of the negatives, as MoCo does. Here the candidates of a "
-            "view are all views in their own order.",
-        ),
-        Wrong(
-            "diagonal taken out",
-            _partners_without_diagonal,
-            "Your places count without the view itself, as if the diagonal had been cut out. Here it stays in the matrix (and is "
-            "set to minus infinity), so places are those of all 2n views.",
-        ),
+        Wrong("itself", change=(".roll(n)", ""), hint="""
+            Every view is its own partner. That question answers itself: a view always has a cosine of 1 with itself.
+            The partner of view i is view i + n."""),
+        Wrong("neighbours", change=(".roll(n)", "^ 1"), hint="""
+            You pair 0 with 1, 2 with 3: right for views that lie interleaved. Here all first views come before all
+            second ones, so 0 belongs to n, 1 to n + 1."""),
+        Wrong("first views alone", lambda n: torch.arange(n) + n, """
+            You answer for the first n views alone. The second views ask as well: there are 2n questions."""),
+        Wrong("always the second view", lambda n: (torch.arange(n) + n).repeat(2), """
+            For the second views you give themselves: view n + i has its partner at i, among the first ones."""),
+        Wrong("always the first view", lambda n: torch.arange(n).repeat(2), """
+            For the first views you give themselves: view i has its partner at n + i, among the second ones."""),
+        Wrong("reversed", change=("roll(n)", "flip(0)"), hint="""
+            You turn the whole list around, so that view 0 gets the very last one. Swap the two halves, and keep the
+            order in each."""),
+        Wrong("beyond the end", change=(".roll(n)", "+ n"), hint="""
+            Places run from 0 to 2n - 1, and your second half goes beyond that. Past the end it begins again: modulo
+            2n."""),
+        Wrong("always zero", lambda n: torch.zeros(2 * n, dtype=torch.int64), """
+            Always 0: that fits where the positive was put in front of the negatives, as MoCo does. Here the
+            candidates of a view are all views in their own order."""),
+        Wrong("diagonal taken out", _partners_without_diagonal, """
+            Your places count without the view itself, as if the diagonal had been cut out. Here it stays in the
+            matrix (and is set to minus infinity), so places are those of all 2n views."""),
     ),
     hints=(
         "Write down the views for n = 3: a0 b0 c0 a1 b1 c1, numbered from 0. Which number does each one look for?",
-        "The first half looks for its own place plus n, the second half for its own place minus n. Together: plus n, modulo 2n.",
+        """The first half looks for its own place plus n, the second half for its own place minus n. Together: plus n,
+        modulo 2n.""",
         "return (torch.arange(2 * n) + n) % (2 * n)",
     ),
     close=EXACT,
-)
-
-
-# --- 8.3 who is pushed away ---------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def push(similarity: Tensor, temperature: float) -> Tensor:
@@ -325,123 +193,51 @@ def _push_in_loop(similarity, temperature):
     return torch.tensor(rows)
 
 
-def _push_multiplied(similarity, temperature):
-    return (similarity * temperature).softmax(dim=1)
-
-
-def _push_no_temperature(similarity, temperature):
-    return similarity.softmax(dim=1)
-
-
-def _push_after(similarity, temperature):
-    return similarity.softmax(dim=1) / temperature
-
-
-def _push_batch(similarity, temperature):
-    return (similarity / temperature).softmax(dim=0)
-
-
-def _push_whole(similarity, temperature):
-    return (similarity / temperature).flatten().softmax(dim=0).view_as(similarity)
-
-
-def _push_unnormalized(similarity, temperature):
-    return torch.exp(similarity / temperature)
-
-
-def _push_log(similarity, temperature):
-    return (similarity / temperature).log_softmax(dim=1)
-
-
-def _push_sign(similarity, temperature):
-    return (-similarity / temperature).softmax(dim=1)
-
-
-def _push_linear(similarity, temperature):
-    return similarity / similarity.sum(dim=1, keepdim=True)
-
-
-def _push_hardest(similarity, temperature):
-    return functional.one_hot(similarity.argmax(dim=1), similarity.shape[1]).float()
-
-
-def _push_gradient(similarity, temperature):
-    return push(similarity, temperature) / temperature
-
-
 who_is_pushed_away = Check(
     name="8.3 who is pushed away",
-    reference=push,
-    cases=_negatives,
-    rights=(_push_by_exp, _push_in_loop),
+    reference=push, cases=_negatives, rights=(_push_by_exp, _push_in_loop),
     wrongs=(
-        Wrong(
-            "temperature multiplied",
-            _push_multiplied,
-            "You multiply by the temperature, and so turn it around: your low temperature makes all negatives alike. Divide: the "
-            "lower the temperature, the more the nearest one counts.",
-        ),
-        Wrong(
-            "temperature forgotten",
-            _push_no_temperature,
-            "The temperature doesn't take part. Divide the cosines by it before the exponential.",
-        ),
-        Wrong(
-            "divided too late",
-            _push_after,
-            "You divide the shares by the temperature: they no longer add up to 1. It divides the cosines, inside the exponential.",
-        ),
-        Wrong(
-            "shares multiplied by 1 / T",
-            _push_gradient,
-            "These are the shares times 1 / T: the gradient has that factor, the shares don't. Each row has to add up to 1.",
-        ),
-        Wrong(
-            "along the views",
-            _push_batch,
-            "Your columns add up to 1. A row holds the negatives of one view, and they share its push: softmax along dim=1.",
-        ),
-        Wrong(
-            "over all views at once",
-            _push_whole,
-            "All your shares together add up to 1. Each view has a push of its own to distribute: every row adds up to 1.",
-        ),
-        Wrong(
-            "not normalized",
-            _push_unnormalized,
-            "These are the exponentials: divide them by the sum of their row to get shares.",
-        ),
-        Wrong(
-            "logarithms",
-            _push_log,
-            "These are logarithms of the shares (log_softmax); the shares themselves are positive and add up to 1.",
-        ),
-        Wrong(
-            "the farthest most",
-            _push_sign,
-            "Your sign is reversed: the negative that is farthest away gets the most. The loss pushes where it hurts, at the "
-            "nearest.",
-        ),
-        Wrong(
-            "shares of the cosines",
-            _push_linear,
-            "You divide the cosines by their sum. Cosines can be negative, and shares can't: take the exponential first.",
-        ),
-        Wrong(
-            "the nearest takes all",
-            _push_hardest,
-            "You give everything to the nearest negative: that is the limit of temperature 0. Others count too: softmax.",
-        ),
+        Wrong("temperature multiplied", change=("/", "*"), hint="""
+            You multiply by the temperature, and so turn it around: your low temperature makes all negatives alike.
+            Divide: the lower the temperature, the more the nearest one counts."""),
+        Wrong("temperature forgotten", change=("/ temperature", ""), hint="""
+            The temperature doesn't take part. Divide the cosines by it before the exponential."""),
+        Wrong("divided too late", lambda similarity, temperature: similarity.softmax(dim=1) / temperature, """
+            You divide the shares by the temperature: they no longer add up to 1. It divides the cosines, inside the
+            exponential."""),
+        Wrong("shares multiplied by 1 / T",
+            lambda similarity, temperature: push(similarity, temperature) / temperature, """
+            These are the shares times 1 / T: the gradient has that factor, the shares don't. Each row has to add up
+            to 1."""),
+        Wrong("along the views", change=("=1", "=0"), hint="""
+            Your columns add up to 1. A row holds the negatives of one view, and they share its push: softmax along
+            dim=1."""),
+        Wrong("over all views at once",
+            change=("softmax(dim=1)", "flatten().softmax(dim=0).view_as(similarity)"), hint="""
+            All your shares together add up to 1. Each view has a push of its own to distribute: every row adds up to
+            1."""),
+        Wrong("not normalized", lambda similarity, temperature: torch.exp(similarity / temperature), """
+            These are the exponentials: divide them by the sum of their row to get shares."""),
+        Wrong("logarithms", change=("softmax", "log_softmax"), hint="""
+            These are logarithms of the shares (log_softmax); the shares themselves are positive and add up to 1."""),
+        Wrong("the farthest most", change=("similarity /", "-similarity /"), hint="""
+            Your sign is reversed: the negative that is farthest away gets the most. The loss pushes where it hurts,
+            at the nearest."""),
+        Wrong("shares of the cosines",
+            lambda similarity, temperature: similarity / similarity.sum(dim=1, keepdim=True), """
+            You divide the cosines by their sum. Cosines can be negative, and shares can't: take the exponential
+            first."""),
+        Wrong("the nearest takes all", change=("(similarity / temperature).softmax(dim=1)",
+            "functional.one_hot(similarity.argmax(dim=1), similarity.shape[1]).float()"), hint="""
+            You give everything to the nearest negative: that is the limit of temperature 0. Others count too:
+            softmax."""),
     ),
     hints=(
         "The loss of a view holds log(sum of exp(s / T)). What is the derivative of a log-sum-exp?",
         "A softmax, of s / T: exponentials of the cosines divided by the temperature, divided by the sum of their row.",
         "return (similarity / temperature).softmax(dim=1)",
     ),
-)
-
-
-# --- 8.4 NT-Xent --------------------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
@@ -489,36 +285,6 @@ def _nt_by_parts(first, second, temperature):
     return (weight.sum(dim=1).log() - own).mean()
 
 
-def _nt_self(first, second, temperature):
-    return functional.cross_entropy(_logits(first, second, temperature), partners(len(first)))
-
-
-def _nt_self_zero(first, second, temperature):
-    return functional.cross_entropy(_no_self(_logits(first, second, temperature), 0.0), partners(len(first)))
-
-
-def _nt_not_normalized(first, second, temperature):
-    z = torch.cat([first, second])
-    return functional.cross_entropy(_no_self(z @ z.T / temperature), partners(len(first)))
-
-
-def _nt_neighbours(first, second, temperature):
-    return functional.cross_entropy(_no_self(_logits(first, second, temperature)), _partners_neighbours(len(first)))
-
-
-def _nt_multiplied(first, second, temperature):
-    return functional.cross_entropy(_no_self(cosines(first, second) * temperature), partners(len(first)))
-
-
-def _nt_no_temperature(first, second, temperature):
-    return nt_xent(first, second, 1.0)
-
-
-def _nt_one_direction(first, second, temperature):
-    n = len(first)
-    return functional.cross_entropy(_no_self(_logits(first, second, temperature))[:n], partners(n)[:n])
-
-
 def _nt_across(first, second, temperature):
     logits = _logits(first, second, temperature)[: len(first), len(first) :]
     return functional.cross_entropy(logits, torch.arange(len(first)))
@@ -538,14 +304,6 @@ def _nt_decoupled(first, second, temperature):
     return (_no_self(rest).logsumexp(dim=1) - own).mean()
 
 
-def _nt_sum(first, second, temperature):
-    return 2 * len(first) * nt_xent(first, second, temperature)
-
-
-def _nt_twice(first, second, temperature):
-    return 2 * nt_xent(first, second, temperature)
-
-
 def _nt_log_of_mean(first, second, temperature):
     probability = _no_self(_logits(first, second, temperature)).softmax(dim=1)
     n = len(first)
@@ -558,142 +316,80 @@ def _nt_probability(first, second, temperature):
     return 1 - probability[torch.arange(2 * n), partners(n)].mean()
 
 
-def _nt_sign(first, second, temperature):
-    return -nt_xent(first, second, temperature)
-
-
-def _nt_mean_below(first, second, temperature):
-    return nt_xent(first, second, temperature) - math.log(2 * len(first) - 1)
-
-
 def _nt_softmax_twice(first, second, temperature):
     probability = _no_self(_logits(first, second, temperature)).softmax(dim=1)
     return functional.cross_entropy(probability, partners(len(first)))
 
 
-def _nt_detached(first, second, temperature):
-    return nt_xent(first, second.detach(), temperature)
-
-
-def _nt_first_detached(first, second, temperature):
-    return nt_xent(first.detach(), second, temperature)
-
-
 contrastive_loss = Check(
     name="8.4 NT-Xent",
-    reference=nt_xent,
-    cases=_batches,
-    run=value_and_gradients,
-    rights=(_nt_in_loop, _nt_by_functional, _nt_by_parts),
+    reference=nt_xent, cases=_batches, run=value_and_gradients, rights=(_nt_in_loop, _nt_by_functional, _nt_by_parts),
     wrongs=(
-        Wrong(
-            "self-similarity left in",
-            _nt_self,
-            "Each view is among its own candidates: its cosine with itself is 1, and no partner can beat that. Set the diagonal to "
-            "minus infinity before the cross-entropy.",
-        ),
-        Wrong(
-            "self-similarity set to zero",
-            _nt_self_zero,
-            "You set the diagonal to 0, and exp(0) = 1 still stands in the sum: a cosine of 0, not an absent candidate. Minus "
-            "infinity takes it out.",
-        ),
-        Wrong(
-            "not normalized",
-            _nt_not_normalized,
-            "The embeddings aren't normalized: the loss falls when they grow longer, and nothing has been learned. Give each "
-            "row length 1 first.",
-        ),
-        Wrong(
-            "neighbours as partners",
-            _nt_neighbours,
-            "Your positive stands at the wrong place: you pair views 0 and 1, 2 and 3. With all first views before all second "
-            "ones, view i has its partner at i + N, modulo 2N.",
-        ),
-        Wrong(
-            "temperature multiplied",
-            _nt_multiplied,
-            "You multiply by the temperature; it divides. (Exactly at T = 1 you wouldn't see the difference.)",
-        ),
-        Wrong(
-            "temperature forgotten",
-            _nt_no_temperature,
-            "The temperature doesn't take part: divide the cosines by it.",
-        ),
-        Wrong(
-            "one direction",
-            _nt_one_direction,
-            "You let the first views ask and the second ones not. All 2N views ask for their partner: the mean is over 2N rows.",
-        ),
-        Wrong(
-            "negatives of the other view alone",
-            _nt_across,
-            "Your candidates are the second views alone, N of them. In NT-Xent the other first views are negatives as well: 2N - 1 "
-            "candidates for each view.",
-            also=(_nt_across_both,),
-        ),
-        Wrong(
-            "positive missing below",
-            _nt_decoupled,
-            "The positive stands above the fraction's line and not below it. The sum runs over all 2N - 1 candidates, the partner "
-            "included: without it, this isn't a probability (Yeh et al., 2021, 2110.06848, leave it out on purpose).",
-        ),
-        Wrong(
-            "log of the mean",
-            _nt_log_of_mean,
-            "You take the mean of the probabilities, then the logarithm. The loss is the mean of the logarithms: a single view "
-            "that is wrong and sure of it has to hurt.",
-        ),
-        Wrong(
-            "no logarithm",
-            _nt_probability,
-            "This is one minus the mean probability of the partner. The loss is the mean of -log of that probability.",
-        ),
-        Wrong(
-            "softmax twice",
-            _nt_softmax_twice,
-            "You give probabilities to the cross-entropy, which takes the softmax itself: give it the cosines divided by T.",
-        ),
-        Wrong(
-            "sum",
-            _nt_sum,
-            "You add up over the 2N views; the loss is their mean, so that it doesn't grow with the batch.",
-        ),
-        Wrong(
-            "twice",
-            _nt_twice,
-            "Your loss is twice the right one: the sum over 2N views is divided by N, or the two directions are added. Divide by 2N.",
-        ),
-        Wrong(
-            "sign",
-            _nt_sign,
-            "The sign is reversed: minimized, it would drive partners apart. The loss is minus the log-probability.",
-        ),
-        Wrong(
-            "chance taken off",
-            _nt_mean_below,
-            "Your loss is log(2N - 1) too low: the sum below the line was a mean. Sum over the candidates.",
-        ),
-        Wrong(
-            "gradient cut off",
-            _nt_detached,
-            "The value is right, and no gradient reaches one of the two views. In SimCLR both are trained: no detach. (MoCo, in "
-            "the next lesson, does detach its keys.)",
-            also=(_nt_first_detached,),
-        ),
+        Wrong("self-similarity left in", change=("losses.nt_xent(first, second, temperature)",
+            "functional.cross_entropy(_logits(first, second, temperature), partners(len(first)))"), hint="""
+            Each view is among its own candidates: its cosine with itself is 1, and no partner can beat that. Set the
+            diagonal to minus infinity before the cross-entropy."""),
+        Wrong("self-similarity set to zero", change=("losses.nt_xent(first, second, temperature)",
+            "functional.cross_entropy(_no_self(_logits(first, second, temperature), 0.0), partners(len(first)))"), hint="""
+            You set the diagonal to 0, and exp(0) = 1 still stands in the sum: a cosine of 0, not an absent candidate.
+            Minus infinity takes it out."""),
+        Wrong("not normalized", change=("return losses.nt_xent(first, second, temperature)",
+            "z = torch.cat([first, second]); return functional.cross_entropy(_no_self(z @ z.T / temperature), partners(len(first)))"), hint="""
+            The embeddings aren't normalized: the loss falls when they grow longer, and nothing has been learned. Give
+            each row length 1 first."""),
+        Wrong("neighbours as partners", change=("losses.nt_xent(first, second, temperature)",
+            "functional.cross_entropy(_no_self(_logits(first, second, temperature)), _partners_neighbours(len(first)))"), hint="""
+            Your positive stands at the wrong place: you pair views 0 and 1, 2 and 3. With all first views before all
+            second ones, view i has its partner at i + N, modulo 2N."""),
+        Wrong("temperature multiplied", change=("losses.nt_xent(first, second, temperature)",
+            "functional.cross_entropy(_no_self(cosines(first, second) * temperature), partners(len(first)))"), hint="""
+            You multiply by the temperature; it divides. (Exactly at T = 1 you wouldn't see the difference.)"""),
+        Wrong("temperature forgotten", lambda first, second, temperature: nt_xent(first, second, 1.0), """
+            The temperature doesn't take part: divide the cosines by it."""),
+        Wrong("one direction", change=("return losses.nt_xent(first, second, temperature)",
+            "n = len(first); return functional.cross_entropy(_no_self(_logits(first, second, temperature))[:n], partners(n)[:n])"), hint="""
+            You let the first views ask and the second ones not. All 2N views ask for their partner: the mean is over
+            2N rows."""),
+        Wrong("negatives of the other view alone", _nt_across, also=(_nt_across_both,), hint="""
+            Your candidates are the second views alone, N of them. In NT-Xent the other first views are negatives as
+            well: 2N - 1 candidates for each view."""),
+        Wrong("positive missing below", _nt_decoupled, """
+            The positive stands above the fraction's line and not below it. The sum runs over all 2N - 1 candidates,
+            the partner included: without it, this isn't a probability (Yeh et al., 2021, 2110.06848, leave it out on
+            purpose)."""),
+        Wrong("log of the mean", _nt_log_of_mean, """
+            You take the mean of the probabilities, then the logarithm. The loss is the mean of the logarithms: a
+            single view that is wrong and sure of it has to hurt."""),
+        Wrong("no logarithm", _nt_probability, """
+            This is one minus the mean probability of the partner. The loss is the mean of -log of that probability."""),
+        Wrong("softmax twice", _nt_softmax_twice, """
+            You give probabilities to the cross-entropy, which takes the softmax itself: give it the cosines divided
+            by T."""),
+        Wrong("sum", lambda first, second, temperature: 2 * len(first) * nt_xent(first, second, temperature), """
+            You add up over the 2N views; the loss is their mean, so that it doesn't grow with the batch."""),
+        Wrong("twice", lambda first, second, temperature: 2 * nt_xent(first, second, temperature), """
+            Your loss is twice the right one: the sum over 2N views is divided by N, or the two directions are added.
+            Divide by 2N."""),
+        Wrong("sign", lambda first, second, temperature: -nt_xent(first, second, temperature), """
+            The sign is reversed: minimized, it would drive partners apart. The loss is minus the log-probability."""),
+        Wrong("chance taken off",
+            lambda first, second, temperature: nt_xent(first, second, temperature) - math.log(2 * len(first) - 1), """
+            Your loss is log(2N - 1) too low: the sum below the line was a mean. Sum over the candidates."""),
+        Wrong("gradient cut off",
+            lambda first, second, temperature: nt_xent(first, second.detach(), temperature),
+            also=(lambda first, second, temperature: nt_xent(first.detach(), second, temperature),), hint="""
+            The value is right, and no gradient reaches one of the two views. In SimCLR both are trained: no detach.
+            (MoCo, in the next lesson, does detach its keys.)"""),
     ),
     hints=(
-        "It is a classification with 2N questions and 2N - 1 answers each. You need a table of scores, and for each row the place "
-        "of the right answer.",
-        "Scores: cosines of all views with each other, divided by the temperature, the diagonal set to minus infinity. Right "
-        "answers: (i + N) modulo 2N. Then torch.nn.functional.cross_entropy.",
-        "z = normalize(torch.cat([first, second]), dim=1); s = z @ z.T / temperature; s = s.masked_fill(torch.eye(2 * n, "
-        "dtype=torch.bool), -float('inf')); return cross_entropy(s, torch.arange(2 * n).roll(n))",
+        """It is a classification with 2N questions and 2N - 1 answers each. You need a table of scores, and for each
+        row the place of the right answer.""",
+        """Scores: cosines of all views with each other, divided by the temperature, the diagonal set to minus
+        infinity. Right answers: (i + N) modulo 2N. Then torch.nn.functional.cross_entropy.""",
+        """z = normalize(torch.cat([first, second]), dim=1); s = z @ z.T / temperature; s = s.masked_fill(torch.eye(2
+        * n, dtype=torch.bool), -float('inf')); return cross_entropy(s, torch.arange(2 * n).roll(n))""",
     ),
-)
-
-
-# --- 8.5 false negatives -----------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def false_negatives(labels: Tensor) -> float:
@@ -731,27 +427,9 @@ def _false_with_partner(labels):
     return (same.sum().item() - len(both)) / (len(both) * (len(both) - 1))
 
 
-def _false_with_itself(labels):
-    return (labels[:, None] == labels).float().mean().item()
-
-
-def _false_partner_above(labels):
-    both = labels.repeat(2)
-    n = len(labels)
-    return ((both[:, None] == both).sum().item() - 2 * n) / (2 * n * 2 * (n - 1))
-
-
-def _false_one_over_classes(labels):
-    return 1 / len(labels.unique())
-
-
 def _false_odds(labels):
     share = false_negatives(labels)
     return share / (1 - share)
-
-
-def _false_number(labels):
-    return 2 * (len(labels) - 1) * false_negatives(labels)
 
 
 def _false_total(labels):
@@ -762,14 +440,6 @@ def _false_total(labels):
 def _false_total_pictures(labels):
     n = len(labels)
     return n * (n - 1) * false_negatives(labels)
-
-
-def _false_half(labels):
-    return false_negatives(labels) / 2
-
-
-def _true_share(labels):
-    return 1 - false_negatives(labels)
 
 
 def _false_by_class(labels):
@@ -783,77 +453,45 @@ def _false_as_tensor(labels):
 
 false_negatives_counted = Check(
     name="8.5 false negatives",
-    reference=false_negatives,
-    cases=_labels,
-    rights=(_false_by_views, _false_by_counts, _false_as_tensor),
+    reference=false_negatives, cases=_labels, rights=(_false_by_views, _false_by_counts, _false_as_tensor),
     wrongs=(
-        Wrong(
-            "partner and itself counted",
-            _false_with_itself,
-            "You count a view and its partner among its negatives. Of 2N views, those two are none: 2(N - 1) negatives are left.",
-        ),
-        Wrong(
-            "partner counted",
-            _false_with_partner,
-            "You count the partner as a false negative: it has the same class, and it is the positive. Of 2N views, leave out "
-            "the view itself and its partner.",
-        ),
-        Wrong(
-            "partner above alone",
-            _false_partner_above,
-            "Below the line the partner is left out, above it is still counted. Take it off both numbers: in either view of the "
-            "same picture there is no negative.",
-        ),
-        Wrong(
-            "one over the classes",
-            _false_one_over_classes,
-            "1 / C is what you'd expect of many pictures with equally frequent classes. Count in this batch: its classes are "
-            "uneven, and no picture is its own negative.",
-        ),
-        Wrong(
-            "false against true",
-            _false_odds,
-            "You divide the false negatives by the true ones. The share is of all negatives: false plus true below the line.",
-        ),
-        Wrong(
-            "how many for each view",
-            _false_number,
-            "This is how many false negatives a view has on average. Divide by the number of its negatives, 2(N - 1).",
-        ),
-        Wrong(
-            "how many in all",
-            _false_total,
-            "This is the number of false negatives in the batch. Divide by the number of all negatives.",
-            also=(_false_total_pictures,),
-        ),
-        Wrong(
-            "half",
-            _false_half,
-            "Half of the right value: you count each pair once above the line and twice below it. Count both the same way.",
-        ),
-        Wrong(
-            "the true ones",
-            _true_share,
-            "This is the share of negatives of *another* class. A false negative has the same class, and is pushed away all the "
-            "same.",
-        ),
-        Wrong(
-            "each class the same weight",
-            _false_by_class,
-            "You average over classes, so that a rare class counts as much as a frequent one. Average over views: a frequent class "
-            "asks more often.",
-        ),
+        Wrong("partner and itself counted", lambda labels: (labels[:, None] == labels).float().mean().item(), """
+            You count a view and its partner among its negatives. Of 2N views, those two are none: 2(N - 1) negatives
+            are left."""),
+        Wrong("partner counted", _false_with_partner, """
+            You count the partner as a false negative: it has the same class, and it is the positive. Of 2N views,
+            leave out the view itself and its partner."""),
+        Wrong("partner above alone", change=(("same = labels[:, None] == labels", "both = labels.repeat(2)"),
+            ("(same.sum().item() - n) / (n * (n - 1))", "((both[:, None] == both).sum().item() - 2 * n) / (2 * n * 2 * (n - 1))")), hint="""
+            Below the line the partner is left out, above it is still counted. Take it off both numbers: in either
+            view of the same picture there is no negative."""),
+        Wrong("one over the classes", lambda labels: 1 / len(labels.unique()), """
+            1 / C is what you'd expect of many pictures with equally frequent classes. Count in this batch: its
+            classes are uneven, and no picture is its own negative."""),
+        Wrong("false against true", _false_odds, """
+            You divide the false negatives by the true ones. The share is of all negatives: false plus true below the
+            line."""),
+        Wrong("how many for each view", lambda labels: 2 * (len(labels) - 1) * false_negatives(labels), """
+            This is how many false negatives a view has on average. Divide by the number of its negatives, 2(N - 1)."""),
+        Wrong("how many in all", _false_total, also=(_false_total_pictures,), hint="""
+            This is the number of false negatives in the batch. Divide by the number of all negatives."""),
+        Wrong("half", lambda labels: false_negatives(labels) / 2, """
+            Half of the right value: you count each pair once above the line and twice below it. Count both the same
+            way."""),
+        Wrong("the true ones", lambda labels: 1 - false_negatives(labels), """
+            This is the share of negatives of *another* class. A false negative has the same class, and is pushed away
+            all the same."""),
+        Wrong("each class the same weight", _false_by_class, """
+            You average over classes, so that a rare class counts as much as a frequent one. Average over views: a
+            frequent class asks more often."""),
     ),
     hints=(
         "Take one view. Which of the 2N views are its negatives, and which of those show a thing of its class?",
-        "Both views of a picture have its class, so counting pictures gives the same share: of the N - 1 other pictures, how many "
-        "have the same class? Average over pictures.",
+        """Both views of a picture have its class, so counting pictures gives the same share: of the N - 1 other
+        pictures, how many have the same class? Average over pictures.""",
         "same = labels[:, None] == labels; return (same.sum().item() - n) / (n * (n - 1))",
     ),
-)
-
-
-# --- 8.6 uniformity ----------------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def uniformity(features: Tensor) -> Tensor:
@@ -893,123 +531,47 @@ def _uniform_by_logsumexp(features):
     return (-2 * distance.square()).logsumexp(dim=0) - math.log(len(distance))
 
 
-def _uniform_mean_of_log(features):
-    return _off(-2 * _squared(_directions(features))).mean()
-
-
-def _uniform_with_self(features):
-    return (-2 * _squared(_directions(features))).exp().mean().log()
-
-
-def _uniform_not_normalized(features):
-    return _off((-2 * _squared(features)).exp()).mean().log()
-
-
-def _uniform_not_squared(features):
-    return _off((-2 * _squared(_directions(features)).sqrt()).exp()).mean().log()
-
-
-def _uniform_no_log(features):
-    return _off((-2 * _squared(_directions(features))).exp()).mean()
-
-
-def _uniform_sign(features):
-    return _off((2 * _squared(_directions(features))).exp()).mean().log()
-
-
-def _uniform_negated(features):
-    return -uniformity(features)
-
-
-def _uniform_sum(features):
-    return torch.pdist(_directions(features)).square().mul(-2).exp().sum().log()
-
-
-def _uniform_sum_twice(features):
-    return _off((-2 * _squared(_directions(features))).exp()).sum().log()
-
-
-def _uniform_no_factor(features):
-    return _off((-_squared(_directions(features))).exp()).mean().log()
-
-
-def _uniform_by_columns(features):
-    return _off((-2 * _squared(functional.normalize(features, dim=0))).exp()).mean().log()
-
-
-def _uniform_upper(features):
-    return (-2 * _squared(_directions(features))).exp().triu(diagonal=1).mean().log()
-
-
 how_evenly_spread = Check(
     name="8.6 uniformity",
-    reference=uniformity,
-    cases=_clouds,
-    rights=(_uniform_in_loop, _uniform_by_cosines, _uniform_by_logsumexp),
+    reference=uniformity, cases=_clouds, rights=(_uniform_in_loop, _uniform_by_cosines, _uniform_by_logsumexp),
     wrongs=(
-        Wrong(
-            "mean of the log",
-            _uniform_mean_of_log,
-            "You take the mean of the logarithms: exponential and logarithm cancel, and the mean squared distance is left. The "
-            "logarithm comes last, of the mean: then pairs that are near count most.",
-        ),
-        Wrong(
-            "pairs with itself",
-            _uniform_with_self,
-            "The diagonal takes part: each row with itself, at distance 0, adds exp(0) = 1. Only pairs of different rows count.",
-        ),
-        Wrong(
-            "not normalized",
-            _uniform_not_normalized,
-            "The rows aren't normalized: their lengths count, and the measure is of directions. Put them on the unit sphere first.",
-        ),
-        Wrong(
-            "normalized along the batch",
-            _uniform_by_columns,
-            "You normalize the columns. A row is a feature vector: dim=1.",
-        ),
-        Wrong(
-            "distance not squared",
-            _uniform_not_squared,
-            "The distance isn't squared. In the exponent stands -2 times the squared distance, as in a Gaussian.",
-        ),
-        Wrong(
-            "factor 2 missing",
-            _uniform_no_factor,
-            "The exponent is -2 times the squared distance; the 2 is missing.",
-        ),
-        Wrong(
-            "no logarithm",
-            _uniform_no_log,
-            "The logarithm at the end is missing: the measure is at most 0, and yours is positive.",
-        ),
-        Wrong(
-            "sign in the exponent",
-            _uniform_sign,
-            "The sign in the exponent is missing: there, pairs far apart count most. exp(-2 d^2) is largest for pairs that are near.",
-        ),
-        Wrong(
-            "negated",
-            _uniform_negated,
-            "The sign of the result is reversed: 0 when all are the same, and lower the more evenly they are spread.",
-        ),
-        Wrong(
-            "sum",
-            _uniform_sum,
-            "You sum over pairs where the mean belongs: the result would grow with the number of rows.",
-            also=(_uniform_sum_twice,),
-        ),
-        Wrong(
-            "zeros in the mean",
-            _uniform_upper,
-            "Half of the table is set to 0 and still counted in the mean. Take the mean over the pairs alone: torch.pdist gives "
-            "each of them once.",
-        ),
+        Wrong("mean of the log", lambda features: _off(-2 * _squared(_directions(features))).mean(), """
+            You take the mean of the logarithms: exponential and logarithm cancel, and the mean squared distance is
+            left. The logarithm comes last, of the mean: then pairs that are near count most."""),
+        Wrong("pairs with itself", lambda features: (-2 * _squared(_directions(features))).exp().mean().log(), """
+            The diagonal takes part: each row with itself, at distance 0, adds exp(0) = 1. Only pairs of different
+            rows count."""),
+        Wrong("not normalized", lambda features: _off((-2 * _squared(features)).exp()).mean().log(), """
+            The rows aren't normalized: their lengths count, and the measure is of directions. Put them on the unit
+            sphere first."""),
+        Wrong("normalized along the batch",
+            lambda features: _off((-2 * _squared(functional.normalize(features, dim=0))).exp()).mean().log(), """
+            You normalize the columns. A row is a feature vector: dim=1."""),
+        Wrong("distance not squared",
+            lambda features: _off((-2 * _squared(_directions(features)).sqrt()).exp()).mean().log(), """
+            The distance isn't squared. In the exponent stands -2 times the squared distance, as in a Gaussian."""),
+        Wrong("factor 2 missing", lambda features: _off((-_squared(_directions(features))).exp()).mean().log(), """
+            The exponent is -2 times the squared distance; the 2 is missing."""),
+        Wrong("no logarithm", lambda features: _off((-2 * _squared(_directions(features))).exp()).mean(), """
+            The logarithm at the end is missing: the measure is at most 0, and yours is positive."""),
+        Wrong("sign in the exponent",
+            lambda features: _off((2 * _squared(_directions(features))).exp()).mean().log(), """
+            The sign in the exponent is missing: there, pairs far apart count most. exp(-2 d^2) is largest for pairs
+            that are near."""),
+        Wrong("negated", lambda features: -uniformity(features), """
+            The sign of the result is reversed: 0 when all are the same, and lower the more evenly they are spread."""),
+        Wrong("sum", lambda features: torch.pdist(_directions(features)).square().mul(-2).exp().sum().log(),
+            also=(lambda features: _off((-2 * _squared(_directions(features))).exp()).sum().log(),), hint="""
+            You sum over pairs where the mean belongs: the result would grow with the number of rows."""),
+        Wrong("zeros in the mean",
+            lambda features: (-2 * _squared(_directions(features))).exp().triu(diagonal=1).mean().log(), """
+            Half of the table is set to 0 and still counted in the mean. Take the mean over the pairs alone:
+            torch.pdist gives each of them once."""),
     ),
     hints=(
         "Three steps from the inside: directions, squared distances of all pairs, then one number from them.",
-        "torch.pdist(z) gives the distance of each pair of different rows once. Square, times -2, exp, then the mean, and the "
-        "logarithm last.",
+        """torch.pdist(z) gives the distance of each pair of different rows once. Square, times -2, exp, then the
+        mean, and the logarithm last.""",
         "z = torch.nn.functional.normalize(features, dim=1); return (-2 * torch.pdist(z).square()).exp().mean().log()",
     ),
-)
+)  # fmt: skip

@@ -16,9 +16,6 @@ def _cosines(first: Tensor, second: Tensor) -> Tensor:
     return functional.normalize(first, dim=1) @ functional.normalize(second, dim=1).T
 
 
-# --- 9.1 where a teacher ends ------------------------------------------------------------------------------------
-
-
 def teacher_after(start: Tensor, student: Tensor, momentum: float, steps: int) -> Tensor:
     """The teacher, begun at `start` (d,), `steps` steps after the student stopped at `student` (d,): (d,)."""
     return momentum**steps * start + (1 - momentum**steps) * student
@@ -42,90 +39,44 @@ def _after_by_distance(start, student, momentum, steps):
     return student + (start - student) * momentum**steps
 
 
-def _after_one(start, student, momentum, steps):
-    return momentum * start + (1 - momentum) * student
-
-
 def _after_off(by):
     return lambda start, student, momentum, steps: teacher_after(start, student, momentum, steps + by)
 
 
-def _after_product(start, student, momentum, steps):
-    return momentum * steps * start + (1 - momentum * steps) * student
-
-
-def _after_other_power(start, student, momentum, steps):
-    return (1 - (1 - momentum) ** steps) * start + (1 - momentum) ** steps * student
-
-
-def _after_both_powers(start, student, momentum, steps):
-    return momentum**steps * start + (1 - momentum) ** steps * student
-
-
-def _after_swapped(start, student, momentum, steps):
-    return momentum**steps * student + (1 - momentum**steps) * start
-
-
-def _after_start_forgotten(start, student, momentum, steps):
-    return (1 - momentum**steps) * student
-
-
 where_a_teacher_ends = Check(
     name="9.1 where a teacher ends",
-    reference=teacher_after,
-    cases=_teachers,
-    rights=(_after_in_loop, _after_by_distance),
+    reference=teacher_after, cases=_teachers, rights=(_after_in_loop, _after_by_distance),
     wrongs=(
-        Wrong(
-            "one step alone",
-            _after_one,
-            "That is the teacher after one step. Each step keeps `momentum` of what is left of the start, so after n steps "
-            "momentum ** n of it is left.",
-        ),
-        Wrong(
-            "exponent off by one",
-            _after_off(-1),
-            "Your exponent is off by one: after one step the start's share is momentum ** 1, after none momentum ** 0 = 1. "
-            "Count the steps, not the gaps between them.",
-            also=(_after_off(1),),
-        ),
-        Wrong(
-            "momentum times steps",
-            _after_product,
-            "You multiply momentum by the number of steps; but every step multiplies the share once more: it is a power.",
-        ),
-        Wrong(
-            "the power of the rest",
-            _after_other_power,
-            "You raise 1 - momentum to the power. What shrinks by a factor at each step is the start's share, and the factor "
-            "is momentum: momentum ** steps.",
-        ),
-        Wrong(
-            "shares that don't add up",
-            _after_both_powers,
-            "The two shares don't add up to 1. The student gets all that the start has lost: 1 - momentum ** steps, one power "
-            "and then one difference.",
-        ),
-        Wrong(
-            "start and student swapped",
-            _after_swapped,
-            "Start and student are swapped: your teacher begins at the student and wanders off to where it started.",
-        ),
-        Wrong(
-            "start forgotten",
-            _after_start_forgotten,
-            "What is left of the start is missing: momentum ** steps * start. Without it the teacher begins at zero.",
-        ),
+        Wrong("one step alone", change=("**steps", ""), hint="""
+            That is the teacher after one step. Each step keeps `momentum` of what is left of the start, so after n
+            steps momentum ** n of it is left."""),
+        Wrong("exponent off by one", _after_off(-1), also=(_after_off(1),), hint="""
+            Your exponent is off by one: after one step the start's share is momentum ** 1, after none momentum ** 0 =
+            1. Count the steps, not the gaps between them."""),
+        Wrong("momentum times steps", change=("**", "*"), hint="""
+            You multiply momentum by the number of steps; but every step multiplies the share once more: it is a
+            power."""),
+        Wrong("the power of the rest", change=("momentum**steps * start + (1 - momentum**steps)",
+            "(1 - (1 - momentum) ** steps) * start + (1 - momentum) ** steps"), hint="""
+            You raise 1 - momentum to the power. What shrinks by a factor at each step is the start's share, and the
+            factor is momentum: momentum ** steps."""),
+        Wrong("shares that don't add up", change=("1 - momentum", "(1 - momentum)"), hint="""
+            The two shares don't add up to 1. The student gets all that the start has lost: 1 - momentum ** steps, one
+            power and then one difference."""),
+        Wrong("start and student swapped",
+            change=("start + (1 - momentum**steps) * student", "student + (1 - momentum**steps) * start"), hint="""
+            Start and student are swapped: your teacher begins at the student and wanders off to where it started."""),
+        Wrong("start forgotten", change=("momentum**steps * start +", ""), hint="""
+            What is left of the start is missing: momentum ** steps * start. Without it the teacher begins at zero."""),
     ),
     hints=(
-        "Write down the teacher after one step, and put that into the same rule for the second. What stands before `start`?",
-        "Before `start` stands momentum * momentum * ... once for every step. All the rest of the weight is on the student.",
+        """Write down the teacher after one step, and put that into the same rule for the second. What stands before
+        `start`?""",
+        """Before `start` stands momentum * momentum * ... once for every step. All the rest of the weight is on the
+        student.""",
         "left = momentum ** steps; left * start + (1 - left) * student",
     ),
-)
-
-
-# --- 9.2 write into the queue ------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def enqueue(queue: Tensor, pointer: int, keys: Tensor) -> tuple[Tensor, int]:
@@ -178,25 +129,6 @@ def _enqueue_restart(queue, pointer, keys):
     return queue, (start + len(keys)) % len(queue)
 
 
-def _enqueue_from_end(queue, pointer, keys):
-    start = min(pointer, len(queue) - len(keys))
-    queue = queue.clone()
-    queue[start : start + len(keys)] = keys
-    return queue, (start + len(keys)) % len(queue)
-
-
-def _enqueue_pointer_unwrapped(queue, pointer, keys):
-    return enqueue(queue, pointer, keys)[0], pointer + len(keys)
-
-
-def _enqueue_pointer_by_one(queue, pointer, keys):
-    return enqueue(queue, pointer, keys)[0], (pointer + 1) % len(queue)
-
-
-def _enqueue_pointer_left(queue, pointer, keys):
-    return enqueue(queue, pointer, keys)[0], pointer
-
-
 def _enqueue_pointer_zeroed(queue, pointer, keys):
     return enqueue(queue, pointer, keys)[0], pointer + len(keys) if pointer + len(keys) < len(queue) else 0
 
@@ -206,100 +138,60 @@ def _enqueue_one_further(queue, pointer, keys):
     return queue, (pointer + len(keys)) % len(queue)
 
 
-def _enqueue_at_front(queue, pointer, keys):
-    return enqueue(queue, 0, keys)[0], (pointer + len(keys)) % len(queue)
-
-
-def _enqueue_shifted(queue, pointer, keys):
-    return torch.cat([queue[len(keys) :], keys]), (pointer + len(keys)) % len(queue)
-
-
 def _enqueue_shifted_front(queue, pointer, keys):
     return torch.cat([keys, queue[: -len(keys)]]), (pointer + len(keys)) % len(queue)
 
 
-def _enqueue_backwards(queue, pointer, keys):
-    return enqueue(queue, pointer, keys.flip(0))
-
-
 write_into_the_queue = Check(
     name="9.2 write into the queue",
-    reference=enqueue,
-    cases=_queues,
-    rights=(_enqueue_in_loop, _enqueue_by_roll, _enqueue_two_parts),
+    reference=enqueue, cases=_queues, rights=(_enqueue_in_loop, _enqueue_by_roll, _enqueue_two_parts),
     wrongs=(
-        Wrong(
-            "keys lost at the end",
-            _enqueue_cut,
-            "The keys that don't fit before the end are lost: a slice stops at the last row. They belong at the beginning; "
-            "take every row number modulo K, (pointer + i) % K.",
-        ),
-        Wrong(
-            "all at the beginning",
-            _enqueue_restart,
-            "Where the batch doesn't fit before the end, you write all of it at the beginning: the last rows then keep keys that "
-            "should be gone. Only what doesn't fit goes to the beginning.",
-        ),
-        Wrong(
-            "pushed back from the end",
-            _enqueue_from_end,
-            "Where the batch doesn't fit before the end, you begin earlier, and overwrite young keys instead of the oldest. The "
-            "first key goes to row `pointer`, always.",
-        ),
-        Wrong(
-            "pointer not wrapped",
-            _enqueue_pointer_unwrapped,
-            "The keys are where they belong, but the new pointer runs past the end of the queue. It is a row number: take it "
-            "modulo K as well.",
-        ),
-        Wrong(
-            "pointer back to zero",
-            _enqueue_pointer_zeroed,
-            "Past the end your pointer goes back to 0, where keys of this very batch may lie; the next batch would overwrite "
-            "them. It goes on behind the last key written: (pointer + N) % K.",
-        ),
-        Wrong(
-            "pointer moved by one",
-            _enqueue_pointer_by_one,
-            "Your pointer moves by one row, but N keys were written: the next batch would overwrite most of them.",
-        ),
-        Wrong(
-            "pointer not moved",
-            _enqueue_pointer_left,
-            "You return the old pointer: the next batch would overwrite this one, and the rest of the queue would stay forever.",
-        ),
-        Wrong(
-            "one row further",
-            _enqueue_one_further,
-            "You write one row behind the pointer. The pointer names the row that is written next: the first key goes there.",
-        ),
-        Wrong(
-            "from row 0",
-            _enqueue_at_front,
-            "You write from row 0 on, wherever the pointer is. Row `pointer` holds the oldest key: begin there.",
-        ),
-        Wrong(
-            "everything shifted",
-            _enqueue_shifted,
-            "You push all keys along, as in a list. The oldest go out, but every row moves, and then the pointer means nothing. "
-            "Write N rows in place, from the pointer on, and leave the others where they are.",
-            also=(_enqueue_shifted_front,),
-        ),
-        Wrong(
-            "last key first",
-            _enqueue_backwards,
-            "The keys of the batch stand in reverse order: key i goes to row (pointer + i) % K.",
-        ),
+        Wrong("keys lost at the end", _enqueue_cut, """
+            The keys that don't fit before the end are lost: a slice stops at the last row. They belong at the
+            beginning; take every row number modulo K, (pointer + i) % K."""),
+        Wrong("all at the beginning", _enqueue_restart, """
+            Where the batch doesn't fit before the end, you write all of it at the beginning: the last rows then keep
+            keys that should be gone. Only what doesn't fit goes to the beginning."""),
+        Wrong("pushed back from the end",
+            change=(("place = (pointer + torch.arange(len(keys))) % len(queue)", "start = min(pointer, len(queue) - len(keys))"),
+            ("[place]", "[start : start + len(keys)]"), ("pointer + len", "start + len")), hint="""
+            Where the batch doesn't fit before the end, you begin earlier, and overwrite young keys instead of the
+            oldest. The first key goes to row `pointer`, always."""),
+        Wrong("pointer not wrapped",
+            lambda queue, pointer, keys: (enqueue(queue, pointer, keys)[0], pointer + len(keys)), """
+            The keys are where they belong, but the new pointer runs past the end of the queue. It is a row number:
+            take it modulo K as well."""),
+        Wrong("pointer back to zero", _enqueue_pointer_zeroed, """
+            Past the end your pointer goes back to 0, where keys of this very batch may lie; the next batch would
+            overwrite them. It goes on behind the last key written: (pointer + N) % K."""),
+        Wrong("pointer moved by one",
+            lambda queue, pointer, keys: (enqueue(queue, pointer, keys)[0], (pointer + 1) % len(queue)), """
+            Your pointer moves by one row, but N keys were written: the next batch would overwrite most of them."""),
+        Wrong("pointer not moved", lambda queue, pointer, keys: (enqueue(queue, pointer, keys)[0], pointer), """
+            You return the old pointer: the next batch would overwrite this one, and the rest of the queue would stay
+            forever."""),
+        Wrong("one row further", _enqueue_one_further, """
+            You write one row behind the pointer. The pointer names the row that is written next: the first key goes
+            there."""),
+        Wrong("from row 0",
+            lambda queue, pointer, keys: (enqueue(queue, 0, keys)[0], (pointer + len(keys)) % len(queue)), """
+            You write from row 0 on, wherever the pointer is. Row `pointer` holds the oldest key: begin there."""),
+        Wrong("everything shifted",
+            lambda queue, pointer, keys: (torch.cat([queue[len(keys) :], keys]), (pointer + len(keys)) % len(queue)),
+            also=(_enqueue_shifted_front,), hint="""
+            You push all keys along, as in a list. The oldest go out, but every row moves, and then the pointer means
+            nothing. Write N rows in place, from the pointer on, and leave the others where they are."""),
+        Wrong("last key first", lambda queue, pointer, keys: enqueue(queue, pointer, keys.flip(0)), """
+            The keys of the batch stand in reverse order: key i goes to row (pointer + i) % K."""),
     ),
     hints=(
-        "Draw a queue of five rows with the pointer at row 3, and write four keys, one after the other. Where does the third go?",
-        "Key i goes to row (pointer + i) % K; torch.arange gives all i at once. The pointer stands behind the last key.",
+        """Draw a queue of five rows with the pointer at row 3, and write four keys, one after the other. Where does
+        the third go?""",
+        """Key i goes to row (pointer + i) % K; torch.arange gives all i at once. The pointer stands behind the last
+        key.""",
         "place = (pointer + torch.arange(len(keys))) % len(queue); queue = queue.clone(); queue[place] = keys",
     ),
-)
-
-
-# --- 9.3 how old is a key? ---------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def ages(pointer: int, size: int, batch: int) -> Tensor:
@@ -322,89 +214,33 @@ def _ages_by_roll(pointer, size, batch):
     return (torch.arange(size).flip(0) // batch).roll(pointer)
 
 
-def _ages_in_keys(pointer, size, batch):
-    return (pointer - 1 - torch.arange(size)) % size
-
-
-def _ages_from_one(pointer, size, batch):
-    return ages(pointer, size, batch) + 1
-
-
-def _ages_pointer_newest(pointer, size, batch):
-    return (pointer - torch.arange(size)) % size // batch
-
-
-def _ages_backwards(pointer, size, batch):
-    return (torch.arange(size) - pointer) % size // batch
-
-
-def _ages_no_wrap(pointer, size, batch):
-    return (pointer - 1 - torch.arange(size)).abs() // batch
-
-
-def _ages_negative(pointer, size, batch):
-    return (pointer - 1 - torch.arange(size)) // batch
-
-
-def _ages_by_row(pointer, size, batch):
-    return torch.arange(size) // batch
-
-
-def _ages_fraction(pointer, size, batch):
-    return (pointer - 1 - torch.arange(size)) % size / batch
-
-
 how_old_is_a_key = Check(
     name="9.3 how old is a key?",
-    reference=ages,
-    cases=_clocks,
-    rights=(_ages_in_loop, _ages_by_roll),
+    reference=ages, cases=_clocks, rights=(_ages_in_loop, _ages_by_roll),
     wrongs=(
-        Wrong(
-            "counted in keys",
-            _ages_in_keys,
-            "You count how many keys were written since. A step writes `batch` of them together, and the exercise asks for "
-            "steps: divide, and leave the remainder out.",
-        ),
-        Wrong(
-            "counted from one",
-            _ages_from_one,
-            "Your ages are one too high: the keys of the last step have age 0.",
-        ),
-        Wrong(
-            "pointer taken for the newest",
-            _ages_pointer_newest,
-            "You take the row at the pointer for the newest. It is the one that is written next, so it holds the oldest key; "
-            "the newest lies one row before it.",
-        ),
-        Wrong(
-            "young and old exchanged",
-            _ages_backwards,
-            "Young and old are exchanged: from the pointer onwards lie the oldest keys, and ages fall from there. Count "
-            "backwards from the pointer: pointer - 1 - row.",
-        ),
-        Wrong(
-            "not wrapped",
-            _ages_negative,
-            "Behind the pointer your ages are negative. Those keys were written on the last round: take the difference modulo "
-            "the size of the queue, before you divide.",
-        ),
-        Wrong(
-            "distance from the pointer",
-            _ages_no_wrap,
-            "You take the distance from the pointer, whichever side. Behind the pointer lie keys of the last round, the oldest "
-            "of all: the difference modulo the size, instead of its absolute value.",
-        ),
-        Wrong(
-            "by row number",
-            _ages_by_row,
-            "Your ages don't depend on the pointer. Row 0 is nothing special in a ring: count backwards from the pointer.",
-        ),
-        Wrong(
-            "fractions of a step",
-            _ages_fraction,
-            "You give fractions of steps: keys of one batch must have one age. Divide with //.",
-        ),
+        Wrong("counted in keys", change=("// batch", ""), hint="""
+            You count how many keys were written since. A step writes `batch` of them together, and the exercise asks
+            for steps: divide, and leave the remainder out."""),
+        Wrong("counted from one", lambda pointer, size, batch: ages(pointer, size, batch) + 1, """
+            Your ages are one too high: the keys of the last step have age 0."""),
+        Wrong("pointer taken for the newest", change=("- 1", ""), hint="""
+            You take the row at the pointer for the newest. It is the one that is written next, so it holds the oldest
+            key; the newest lies one row before it."""),
+        Wrong("young and old exchanged",
+            change=("pointer - 1 - torch.arange(size)", "torch.arange(size) - pointer"), hint="""
+            Young and old are exchanged: from the pointer onwards lie the oldest keys, and ages fall from there. Count
+            backwards from the pointer: pointer - 1 - row."""),
+        Wrong("not wrapped", change=("% size", ""), hint="""
+            Behind the pointer your ages are negative. Those keys were written on the last round: take the difference
+            modulo the size of the queue, before you divide."""),
+        Wrong("distance from the pointer", change=("% size", ".abs()"), hint="""
+            You take the distance from the pointer, whichever side. Behind the pointer lie keys of the last round, the
+            oldest of all: the difference modulo the size, instead of its absolute value."""),
+        Wrong("by row number", lambda pointer, size, batch: torch.arange(size) // batch, """
+            Your ages don't depend on the pointer. Row 0 is nothing special in a ring: count backwards from the
+            pointer."""),
+        Wrong("fractions of a step", change=("//", "/"), hint="""
+            You give fractions of steps: keys of one batch must have one age. Divide with //."""),
     ),
     hints=(
         "Which row was written last, if the pointer is at row 6? Which before it, and what lies before row 0?",
@@ -412,10 +248,7 @@ how_old_is_a_key = Check(
         "(pointer - 1 - torch.arange(size)) % size // batch",
     ),
     close=EXACT,
-)
-
-
-# --- 9.4 the teacher follows -------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def follow(teacher: list[Tensor], student: list[Tensor], momentum: float) -> list[Tensor]:
@@ -447,22 +280,6 @@ def _follow_with_gradient(teacher, student, momentum):
     return [momentum * slow + (1 - momentum) * fast for slow, fast in zip(teacher, student, strict=True)]
 
 
-def _follow_backwards(teacher, student, momentum):
-    return follow(teacher, student, 1 - momentum)
-
-
-def _follow_no_move(teacher, student, momentum):
-    return [slow.clone() for slow in teacher]
-
-
-def _follow_copy(teacher, student, momentum):
-    return [fast.detach().clone() for fast in student]
-
-
-def _follow_first_alone(teacher, student, momentum):
-    return [follow(teacher, student, momentum)[0], *teacher[1:]]
-
-
 def _follow_unweighted(teacher, student, momentum):
     return [momentum * slow + fast.detach() for slow, fast in zip(teacher, student, strict=True)]
 
@@ -475,77 +292,49 @@ def _follow_as_gradient(teacher, student, momentum):
     return [slow - (1 - momentum) * (fast.detach() - slow) for slow, fast in zip(teacher, student, strict=True)]
 
 
-def _follow_half(teacher, student, momentum):
-    return follow(teacher, student, 0.5)
-
-
 def _teacher_has_gradient(answer, cases) -> bool:
     return any(p.requires_grad for case in cases for p in answer(*case))
 
 
 the_teacher_follows = Check(
     name="9.4 the teacher follows",
-    reference=follow,
-    cases=_networks,
-    rights=(_follow_by_lerp, _follow_by_difference),
+    reference=follow, cases=_networks, rights=(_follow_by_lerp, _follow_by_difference),
     wrongs=(
-        Wrong(
-            "momentum the wrong way round",
-            _follow_backwards,
-            "Momentum is the wrong way round: with 0.99 your teacher takes 99 percent of the student at each step. Momentum is what "
-            "the teacher keeps of *itself*; the student gets the rest, 1 - momentum.",
-        ),
-        Wrong(
-            "a copy",
-            _follow_copy,
-            "Your teacher is a copy of the student, as with momentum 0: it isn't slow. Keep `momentum` of what it was.",
-        ),
-        Wrong(
-            "it doesn't move",
-            _follow_no_move,
-            "Your teacher never moves, as with momentum 1. If you wrote the average into a new variable, return that one.",
-        ),
-        Wrong(
-            "one tensor alone",
-            _follow_first_alone,
-            "Only the first tensor moves. Every parameter of the teacher follows its own partner: a loop over both lists.",
-        ),
-        Wrong(
-            "weights that add up to more than 1",
-            _follow_unweighted,
-            "The student comes in whole, on top of the teacher: the weights add up to more than 1, and the teacher grows at each "
-            "step. An average needs 1 - momentum before the student.",
-            also=(_follow_sgd_momentum,),
-        ),
-        Wrong(
-            "away from the student",
-            _follow_as_gradient,
-            "Your teacher moves away from the student: a sign is wrong. It goes (1 - momentum) of the way *towards* it.",
-        ),
-        Wrong(
-            "the middle",
-            _follow_half,
-            "You take the middle of both, whatever the momentum. It is a weighted average: momentum, and 1 - momentum.",
-        ),
+        Wrong("momentum the wrong way round",
+            lambda teacher, student, momentum: follow(teacher, student, 1 - momentum), """
+            Momentum is the wrong way round: with 0.99 your teacher takes 99 percent of the student at each step.
+            Momentum is what the teacher keeps of *itself*; the student gets the rest, 1 - momentum."""),
+        Wrong("a copy", lambda teacher, student, momentum: [fast.detach().clone() for fast in student], """
+            Your teacher is a copy of the student, as with momentum 0: it isn't slow. Keep `momentum` of what it was."""),
+        Wrong("it doesn't move", lambda teacher, student, momentum: [slow.clone() for slow in teacher], """
+            Your teacher never moves, as with momentum 1. If you wrote the average into a new variable, return that
+            one."""),
+        Wrong("one tensor alone",
+            lambda teacher, student, momentum: [follow(teacher, student, momentum)[0], *teacher[1:]], """
+            Only the first tensor moves. Every parameter of the teacher follows its own partner: a loop over both
+            lists."""),
+        Wrong("weights that add up to more than 1", _follow_unweighted, also=(_follow_sgd_momentum,), hint="""
+            The student comes in whole, on top of the teacher: the weights add up to more than 1, and the teacher
+            grows at each step. An average needs 1 - momentum before the student."""),
+        Wrong("away from the student", _follow_as_gradient, """
+            Your teacher moves away from the student: a sign is wrong. It goes (1 - momentum) of the way *towards* it."""),
+        Wrong("the middle", lambda teacher, student, momentum: follow(teacher, student, 0.5), """
+            You take the middle of both, whatever the momentum. It is a weighted average: momentum, and 1 - momentum."""),
     ),
     mistakes=(
-        Mistake(
-            "gradient into the teacher",
-            _teacher_has_gradient,
-            "The numbers are right, but the new teacher hangs on the student's graph: it asks for a gradient, and a loss would flow "
-            "through it into the student. Work under torch.no_grad(), or detach the student's parameters.",
-            _follow_with_gradient,
-        ),
+        Mistake("gradient into the teacher", _teacher_has_gradient, example=_follow_with_gradient, hint="""
+            The numbers are right, but the new teacher hangs on the student's graph: it asks for a gradient, and a
+            loss would flow through it into the student. Work under torch.no_grad(), or detach the student's
+            parameters."""),
     ),
     hints=(
         "The teacher keeps `momentum` of what it was. What is the rest, and where does it come from?",
-        "For each pair: momentum * slow + (1 - momentum) * fast. And whatever is worked out under torch.no_grad() has no gradient.",
-        "with torch.no_grad(): return [momentum * slow + (1 - momentum) * fast for slow, fast in zip(teacher, student)]",
+        """For each pair: momentum * slow + (1 - momentum) * fast. And whatever is worked out under torch.no_grad()
+        has no gradient.""",
+        """with torch.no_grad(): return [momentum * slow + (1 - momentum) * fast for slow, fast in zip(teacher,
+        student)]""",
     ),
-)
-
-
-# --- 9.5 MoCo's loss ---------------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def moco_loss(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -> Tensor:
@@ -605,14 +394,6 @@ def _loss_unnormalized(queries=True, keys=True, queue=True):
     return loss
 
 
-def _loss_without_temperature(queries, keys, queue, temperature):
-    return moco_loss(queries, keys, queue, 1.0)
-
-
-def _loss_times_temperature(queries, keys, queue, temperature):
-    return moco_loss(queries, keys, queue, 1 / temperature)
-
-
 def _loss_positive_not_below(queries, keys, queue, temperature):
     logits = _logits(queries, keys, queue, temperature)
     return (logits[:, 1:].logsumexp(dim=1) - logits[:, 0]).mean()
@@ -631,10 +412,6 @@ def _loss_batch_alone(queries, keys, queue, temperature):
     return functional.cross_entropy(_cosines(queries, keys.detach()) / temperature, torch.arange(len(queries)))
 
 
-def _loss_summed(queries, keys, queue, temperature):
-    return moco_loss(queries, keys, queue, temperature) * len(queries)
-
-
 def _loss_from_keys(queries, keys, queue, temperature):
     return moco_loss(keys, queries, queue, temperature) + 0 * queries.sum()
 
@@ -643,10 +420,6 @@ def _loss_with_gradient_to_keys(queries, keys, queue, temperature):
     positive = functional.cosine_similarity(queries, keys, dim=1)[:, None]
     logits = torch.cat([positive, _cosines(queries, queue)], dim=1) / temperature
     return functional.cross_entropy(logits, torch.zeros(len(queries), dtype=torch.long))
-
-
-def _loss_without_gradient(queries, keys, queue, temperature):
-    return moco_loss(queries.detach(), keys, queue, temperature)
 
 
 def _gradients(answer, case):
@@ -664,110 +437,65 @@ def _queries_get_none(answer, cases) -> bool:
 
 mocos_loss = Check(
     name="9.5 MoCo's loss",
-    reference=moco_loss,
-    cases=_contrasts,
-    rights=(_loss_in_loop, _loss_last_column),
+    reference=moco_loss, cases=_contrasts, rights=(_loss_in_loop, _loss_last_column),
     wrongs=(
-        Wrong(
-            "positive not where the labels say",
-            _loss_positive_last,
-            "Your positive stands in the last column, and your labels say 0: the network is asked to find the first negative. Put "
-            "the positive first, or make K the label.",
-        ),
-        Wrong(
-            "labels of SimCLR",
-            _loss_labels_of_simclr,
-            "Your labels count 0, 1, 2, ..., as for a matrix of all queries and all keys. Here each query has its own row with its own "
-            "positive in column 0: the labels are all 0.",
-        ),
-        Wrong(
-            "keys not normalized",
-            _loss_unnormalized(keys=False),
-            "The keys aren't normalized: a longer key is then a better one, whatever its direction. Bring every key of the batch to length 1.",
-        ),
-        Wrong(
-            "queries not normalized",
-            _loss_unnormalized(queries=False),
-            "The queries aren't normalized: long ones act as if the temperature were lower. Bring them to length 1.",
-        ),
-        Wrong(
-            "queue not normalized",
-            _loss_unnormalized(queue=False),
-            "The keys in the queue aren't normalized; those of the batch are. Both are compared with the query in one softmax, so both "
-            "must have length 1.",
-        ),
-        Wrong(
-            "nothing normalized",
-            _loss_unnormalized(False, False, False),
-            "Nothing is normalized: you compare dot products, and the loss wants cosines. Bring queries, keys and queue to length 1.",
-            also=(_loss_unnormalized(True, False, False), _loss_unnormalized(False, False, True)),
-        ),
-        Wrong(
-            "temperature forgotten",
-            _loss_without_temperature,
-            "The temperature is missing: divide the cosines by it. Without it they lie between -1 and 1, and the softmax can't be sure "
-            "of anything.",
-        ),
-        Wrong(
-            "times temperature",
-            _loss_times_temperature,
-            "You multiply by the temperature; the cosines are divided by it: the lower, the sharper.",
-        ),
-        Wrong(
-            "positive not in the denominator",
-            _loss_positive_not_below,
-            "The positive is missing below the fraction: the softmax runs over 1 + K columns. Yours can fall below 0, a loss of this "
-            "kind never does.",
-        ),
-        Wrong(
-            "positive among the negatives",
-            _loss_overwritten,
-            "The keys of this batch are among the negatives: each query's own key is told to be near and far at once, and the loss can't "
-            "fall below log 2. The queue is used as it is before the batch is written.",
-        ),
-        Wrong(
-            "the batch's keys as negatives",
-            _loss_of_simclr,
-            "You take the other keys of the batch as negatives as well. That is a loss that works, but not MoCo's: its negatives are the "
-            "queue alone, 1 + K columns.",
-            also=(_loss_batch_alone,),
-        ),
-        Wrong(
-            "sum over the batch",
-            _loss_summed,
-            "You sum over the queries; the mean is asked for, so that the loss doesn't grow with the batch.",
-        ),
-        Wrong(
-            "keys and queries exchanged",
-            _loss_from_keys,
-            "Keys and queries are exchanged: your keys look for their query. The query is what is compared with the queue.",
-        ),
+        Wrong("positive not where the labels say", _loss_positive_last, """
+            Your positive stands in the last column, and your labels say 0: the network is asked to find the first
+            negative. Put the positive first, or make K the label."""),
+        Wrong("labels of SimCLR", _loss_labels_of_simclr, """
+            Your labels count 0, 1, 2, ..., as for a matrix of all queries and all keys. Here each query has its own
+            row with its own positive in column 0: the labels are all 0."""),
+        Wrong("keys not normalized", _loss_unnormalized(keys=False), """
+            The keys aren't normalized: a longer key is then a better one, whatever its direction. Bring every key of
+            the batch to length 1."""),
+        Wrong("queries not normalized", _loss_unnormalized(queries=False), """
+            The queries aren't normalized: long ones act as if the temperature were lower. Bring them to length 1."""),
+        Wrong("queue not normalized", _loss_unnormalized(queue=False), """
+            The keys in the queue aren't normalized; those of the batch are. Both are compared with the query in one
+            softmax, so both must have length 1."""),
+        Wrong("nothing normalized", _loss_unnormalized(False, False, False),
+            also=(_loss_unnormalized(True, False, False), _loss_unnormalized(False, False, True)), hint="""
+            Nothing is normalized: you compare dot products, and the loss wants cosines. Bring queries, keys and queue
+            to length 1."""),
+        Wrong("temperature forgotten",
+            lambda queries, keys, queue, temperature: moco_loss(queries, keys, queue, 1.0), """
+            The temperature is missing: divide the cosines by it. Without it they lie between -1 and 1, and the
+            softmax can't be sure of anything."""),
+        Wrong("times temperature",
+            lambda queries, keys, queue, temperature: moco_loss(queries, keys, queue, 1 / temperature), """
+            You multiply by the temperature; the cosines are divided by it: the lower, the sharper."""),
+        Wrong("positive not in the denominator", _loss_positive_not_below, """
+            The positive is missing below the fraction: the softmax runs over 1 + K columns. Yours can fall below 0, a
+            loss of this kind never does."""),
+        Wrong("positive among the negatives", _loss_overwritten, """
+            The keys of this batch are among the negatives: each query's own key is told to be near and far at once,
+            and the loss can't fall below log 2. The queue is used as it is before the batch is written."""),
+        Wrong("the batch's keys as negatives", _loss_of_simclr, also=(_loss_batch_alone,), hint="""
+            You take the other keys of the batch as negatives as well. That is a loss that works, but not MoCo's: its
+            negatives are the queue alone, 1 + K columns."""),
+        Wrong("sum over the batch",
+            lambda queries, keys, queue, temperature: moco_loss(queries, keys, queue, temperature) * len(queries), """
+            You sum over the queries; the mean is asked for, so that the loss doesn't grow with the batch."""),
+        Wrong("keys and queries exchanged", _loss_from_keys, """
+            Keys and queries are exchanged: your keys look for their query. The query is what is compared with the
+            queue."""),
     ),
     mistakes=(
-        Mistake(
-            "no gradient to the queries",
-            _queries_get_none,
-            "The numbers are right, but no gradient reaches the queries, and the student would learn nothing. Detach keys and queue, "
-            "and nothing else.",
-            _loss_without_gradient,
-        ),
-        Mistake(
-            "gradient into the keys",
-            _keys_get_gradient,
-            "The numbers are right, but a gradient flows into the keys, and with it into the teacher. It follows the student and learns "
-            "nothing itself: keys.detach().",
-            _loss_with_gradient_to_keys,
-        ),
+        Mistake("no gradient to the queries", _queries_get_none, example=lambda queries, keys, queue, temperature: moco_loss(queries.detach(), keys, queue, temperature), hint="""
+            The numbers are right, but no gradient reaches the queries, and the student would learn nothing. Detach
+            keys and queue, and nothing else."""),
+        Mistake("gradient into the keys", _keys_get_gradient, example=_loss_with_gradient_to_keys, hint="""
+            The numbers are right, but a gradient flows into the keys, and with it into the teacher. It follows the
+            student and learns nothing itself: keys.detach()."""),
     ),
     hints=(
         "Each query answers a question with 1 + K choices. What stands in the first column, and what in the other K?",
-        "Normalize all three. First column: (q * k).sum(dim=1, keepdim=True); the others: q @ queue.T. Divide by the temperature.",
-        "functional.cross_entropy(torch.cat([positive, negatives], dim=1) / temperature, torch.zeros(N, dtype=torch.long)), with keys.detach()",
+        """Normalize all three. First column: (q * k).sum(dim=1, keepdim=True); the others: q @ queue.T. Divide by the
+        temperature.""",
+        """functional.cross_entropy(torch.cat([positive, negatives], dim=1) / temperature, torch.zeros(N,
+        dtype=torch.long)), with keys.detach()""",
     ),
-)
-
-
-# --- 9.6 a step, in order ----------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def moco_step(
@@ -858,60 +586,37 @@ def _step_cut(queries, keys, queue, pointer, temperature):
 
 a_step_in_order = Check(
     name="9.6 a step, in order",
-    reference=moco_step,
-    cases=_steps,
-    rights=(_step_in_loop, _step_with_copy),
+    reference=moco_step, cases=_steps, rights=(_step_in_loop, _step_with_copy),
     wrongs=(
-        Wrong(
-            "queue overwritten before use",
-            _step_overwritten,
-            "You write the queue before the loss has used it: each query then finds its own key among the negatives, and the loss can't "
-            "fall below log 2. First the loss, with the queue as it was; then write.",
-        ),
-        Wrong(
-            "raw keys stored",
-            _step_raw_keys,
-            "The loss is right, but the keys go into the queue as long as they come. Normalize them before you store them: every row of "
-            "the queue has length 1.",
-        ),
-        Wrong(
-            "queries stored",
-            _step_queries_stored,
-            "You store the queries. The queue holds *keys*, made by the slow teacher: queries come from the student, which is another "
-            "network after each step.",
-            also=(_step_raw_queries_stored,),
-        ),
-        Wrong(
-            "nothing written",
-            _step_nothing_written,
-            "The queue comes back as it was: its noise, or its first keys, would stay forever. Write the normalized keys over the oldest rows.",
-            also=(_step_nothing_moved,),
-        ),
-        Wrong(
-            "pointer not moved",
-            _step_pointer_left,
-            "The pointer comes back where it was: the next step would overwrite the keys of this one.",
-        ),
-        Wrong(
-            "pointer not wrapped",
-            _step_pointer_unwrapped,
-            "The new pointer runs past the end of the queue: take it modulo K.",
-        ),
-        Wrong(
-            "loss without normalization",
-            _step_raw_loss,
-            "The queue is right, but the loss compares dot products of raw queries and keys: normalize both before you compare.",
-        ),
-        Wrong(
-            "keys lost at the end",
-            _step_cut,
-            "The keys that don't fit before the end of the queue are lost. They go to its beginning: rows (pointer + i) % K.",
-        ),
+        Wrong("queue overwritten before use", _step_overwritten, """
+            You write the queue before the loss has used it: each query then finds its own key among the negatives,
+            and the loss can't fall below log 2. First the loss, with the queue as it was; then write."""),
+        Wrong("raw keys stored", _step_raw_keys, """
+            The loss is right, but the keys go into the queue as long as they come. Normalize them before you store
+            them: every row of the queue has length 1."""),
+        Wrong("queries stored", _step_queries_stored, also=(_step_raw_queries_stored,), hint="""
+            You store the queries. The queue holds *keys*, made by the slow teacher: queries come from the student,
+            which is another network after each step."""),
+        Wrong("nothing written", _step_nothing_written, also=(_step_nothing_moved,), hint="""
+            The queue comes back as it was: its noise, or its first keys, would stay forever. Write the normalized
+            keys over the oldest rows."""),
+        Wrong("pointer not moved", _step_pointer_left, """
+            The pointer comes back where it was: the next step would overwrite the keys of this one."""),
+        Wrong("pointer not wrapped", _step_pointer_unwrapped, """
+            The new pointer runs past the end of the queue: take it modulo K."""),
+        Wrong("loss without normalization", _step_raw_loss, """
+            The queue is right, but the loss compares dot products of raw queries and keys: normalize both before you
+            compare."""),
+        Wrong("keys lost at the end", _step_cut, """
+            The keys that don't fit before the end of the queue are lost. They go to its beginning: rows (pointer + i)
+            % K."""),
     ),
     hints=(
-        "Three things happen in a step: a loss, a write, a move of the pointer. Which of them needs the queue as it was before?",
-        "Normalize the keys; take the loss with the queue as it is (losses.info_nce); then write the keys into a copy, modulo K.",
-        "keys = normalize(keys, dim=1); loss = info_nce(queries, keys, queue, temperature); queue = queue.clone(); "
-        "queue[(pointer + torch.arange(N)) % K] = keys; return loss, queue, (pointer + N) % K",
+        """Three things happen in a step: a loss, a write, a move of the pointer. Which of them needs the queue as it
+        was before?""",
+        """Normalize the keys; take the loss with the queue as it is (losses.info_nce); then write the keys into a
+        copy, modulo K.""",
+        """keys = normalize(keys, dim=1); loss = info_nce(queries, keys, queue, temperature); queue = queue.clone();
+        queue[(pointer + torch.arange(N)) % K] = keys; return loss, queue, (pointer + N) % K""",
     ),
-)
+)  # fmt: skip

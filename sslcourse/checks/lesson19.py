@@ -12,9 +12,6 @@ from sslcourse.checks.framework import Check, Wrong
 EXACT = Closeness(dtype="exact")
 
 
-# --- 19.1 my part of the batch -----------------------------------------------------------------------------------
-
-
 def my_part(order: Tensor, step: int, batch: int, rank: int, world: int) -> Tensor:
     """order (N,), a shuffle of all images; what process `rank` of `world` takes at `step` of this epoch: (batch / world,)."""
     whole = order[step * batch : (step + 1) * batch]  # (batch,)
@@ -34,86 +31,36 @@ def _part_reshaped(order, step, batch, rank, world):
     return order.narrow(0, step * batch, batch).view(batch // world, world)[:, rank]
 
 
-def _part_block(order, step, batch, rank, world):
-    return order[step * batch : (step + 1) * batch].chunk(world)[rank]
-
-
-def _part_whole(order, step, batch, rank, world):
-    return order[step * batch : (step + 1) * batch]
-
-
-def _part_batch_each(order, step, batch, rank, world):
-    return order[rank::world][step * batch : (step + 1) * batch]
-
-
-def _part_no_step(order, step, batch, rank, world):
-    return order[:batch][rank::world]
-
-
-def _part_step_is_index(order, step, batch, rank, world):
-    return order[step : step + batch][rank::world]
-
-
-def _part_first(order, step, batch, rank, world):
-    return order[step * batch : (step + 1) * batch][::world]
-
-
-def _part_from_one(order, step, batch, rank, world):
-    return order[step * batch : (step + 1) * batch][rank + 1 :: world]
-
-
-def _part_positions(order, step, batch, rank, world):
-    return torch.arange(step * batch + rank, (step + 1) * batch, world)
-
-
 my_part_of_the_batch = Check(
     name="19.1 my part of the batch",
-    reference=my_part,
-    cases=_orders,
-    rights=(_part_loop, _part_reshaped),
+    reference=my_part, cases=_orders, rights=(_part_loop, _part_reshaped),
     wrongs=(
-        Wrong(
-            "in blocks",
-            _part_block,
-            "You give each process a block of neighbours. That is a fair division, too, and not the one asked for: process r "
-            "takes the batch's images r, r + world, r + 2 * world, ..., so that the parts put side by side give the batch again.",
-        ),
-        Wrong(
-            "the whole batch",
-            _part_whole,
-            "Every process gets the whole batch: all do the same work, and nothing is gained. Each takes its own part of it.",
-        ),
-        Wrong(
-            "a batch for each",
-            _part_batch_each,
-            "You divide the order, and then give each process `batch` images: together that is world times the batch that the "
-            "learning rate was chosen for. `batch` is what all take together.",
-        ),
-        Wrong(
-            "always the first step",
-            _part_no_step,
-            "You leave `step` out: every step takes the epoch's first images. Step s begins at s * batch.",
-        ),
-        Wrong(
-            "a step of one image",
-            _part_step_is_index,
-            "You begin at image number `step`: steps overlap in all images but one. Step s begins at s * batch.",
-        ),
-        Wrong(
-            "everyone is rank 0",
-            _part_first,
-            "You leave `rank` out: all processes take the same images. Begin at `rank`, and take every world-th.",
-        ),
-        Wrong(
-            "ranks from one",
-            _part_from_one,
-            "You count ranks from 1. They begin at 0; this way the batch's first image belongs to nobody.",
-        ),
-        Wrong(
-            "positions",
-            _part_positions,
-            "You return places in the order, and the images that stand there are asked for: order[those places].",
-        ),
+        Wrong("in blocks",
+            lambda order, step, batch, rank, world: order[step * batch : (step + 1) * batch].chunk(world)[rank], """
+            You give each process a block of neighbours. That is a fair division, too, and not the one asked for:
+            process r takes the batch's images r, r + world, r + 2 * world, ..., so that the parts put side by side
+            give the batch again."""),
+        Wrong("the whole batch", lambda order, step, batch, rank, world: order[step * batch : (step + 1) * batch], """
+            Every process gets the whole batch: all do the same work, and nothing is gained. Each takes its own part
+            of it."""),
+        Wrong("a batch for each",
+            lambda order, step, batch, rank, world: order[rank::world][step * batch : (step + 1) * batch], """
+            You divide the order, and then give each process `batch` images: together that is world times the batch
+            that the learning rate was chosen for. `batch` is what all take together."""),
+        Wrong("always the first step", lambda order, step, batch, rank, world: order[:batch][rank::world], """
+            You leave `step` out: every step takes the epoch's first images. Step s begins at s * batch."""),
+        Wrong("a step of one image",
+            lambda order, step, batch, rank, world: order[step : step + batch][rank::world], """
+            You begin at image number `step`: steps overlap in all images but one. Step s begins at s * batch."""),
+        Wrong("everyone is rank 0",
+            lambda order, step, batch, rank, world: order[step * batch : (step + 1) * batch][::world], """
+            You leave `rank` out: all processes take the same images. Begin at `rank`, and take every world-th."""),
+        Wrong("ranks from one",
+            lambda order, step, batch, rank, world: order[step * batch : (step + 1) * batch][rank + 1 :: world], """
+            You count ranks from 1. They begin at 0; this way the batch's first image belongs to nobody."""),
+        Wrong("positions",
+            lambda order, step, batch, rank, world: torch.arange(step * batch + rank, (step + 1) * batch, world), """
+            You return places in the order, and the images that stand there are asked for: order[those places]."""),
     ),
     hints=(
         "First the batch that all take together, then your part of it. Where in `order` does step 3 begin?",
@@ -121,10 +68,7 @@ my_part_of_the_batch = Check(
         "order[step * batch : (step + 1) * batch][rank::world]",
     ),
     close=EXACT,
-)
-
-
-# --- 19.2 count the bytes ----------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def training_bytes(network: nn.Module) -> int:
@@ -169,20 +113,12 @@ def _bytes_no_gradients(network):
     return _bytes_weights(network) + 2 * sum(p.nbytes for p in network.parameters() if p.requires_grad)
 
 
-def _bytes_no_buffers(network):
-    return _bytes_loop(network) - sum(b.nbytes for b in network.buffers())
-
-
 def _bytes_frozen_too(network):
     return 4 * sum(p.nbytes for p in network.parameters()) + sum(b.nbytes for b in network.buffers())
 
 
 def _bytes_frozen_left_out(network):
     return 4 * sum(p.nbytes for p in network.parameters() if p.requires_grad) + sum(b.nbytes for b in network.buffers())
-
-
-def _bytes_buffers_too(network):
-    return _bytes_loop(network) + 3 * sum(b.nbytes for b in network.buffers())
 
 
 def _bytes_always_four(network):
@@ -203,64 +139,41 @@ def _bytes_values(network):
 
 count_the_bytes = Check(
     name="19.2 count the bytes",
-    reference=training_bytes,
-    cases=_networks,
-    rights=(_bytes_loop, _bytes_of_state),
+    reference=training_bytes, cases=_networks, rights=(_bytes_loop, _bytes_of_state),
     wrongs=(
-        Wrong(
-            "weights alone",
-            _bytes_weights,
-            "You count weights and buffers. Training keeps more: a gradient for each weight that is learned, and AdamW's two "
-            "moments.",
-        ),
-        Wrong(
-            "two copies for three",
-            _bytes_no_gradients,
-            "One of three is missing: beside the weights there are gradients *and* two moments, each as large as the learned weights.",
-        ),
-        Wrong(
-            "buffers forgotten",
-            _bytes_no_buffers,
-            "You forget the buffers: batch norm's running mean and variance, and its counter, are memory, too (network.buffers()).",
-        ),
-        Wrong(
-            "frozen weights trained",
-            _bytes_frozen_too,
-            "You give frozen weights gradients and moments. Where requires_grad is False there are none, which is why a frozen "
-            "backbone is so cheap.",
-        ),
-        Wrong(
-            "frozen weights left out",
-            _bytes_frozen_left_out,
-            "You leave frozen weights out altogether. They have no gradient and no moments, but they are there.",
-        ),
-        Wrong(
-            "buffers trained",
-            _bytes_buffers_too,
-            "You give buffers gradients and moments. They are kept up by the forward pass, not learned.",
-        ),
-        Wrong(
-            "four bytes for each",
-            _bytes_always_four,
-            "You take four bytes for each value. A bfloat16 weight has two, and batch norm's counter has eight: ask each tensor, "
-            "by element_size() or nbytes.",
-            also=(_bytes_all_four,),
-        ),
-        Wrong(
-            "values, not bytes",
-            _bytes_values,
-            "You count values. Bytes are asked for: each tensor's numel() times its element_size(), or nbytes.",
-        ),
+        Wrong("weights alone", _bytes_weights, """
+            You count weights and buffers. Training keeps more: a gradient for each weight that is learned, and
+            AdamW's two moments."""),
+        Wrong("two copies for three", _bytes_no_gradients, """
+            One of three is missing: beside the weights there are gradients *and* two moments, each as large as the
+            learned weights."""),
+        Wrong("buffers forgotten",
+            lambda network: _bytes_loop(network) - sum(b.nbytes for b in network.buffers()), """
+            You forget the buffers: batch norm's running mean and variance, and its counter, are memory, too
+            (network.buffers())."""),
+        Wrong("frozen weights trained", _bytes_frozen_too, """
+            You give frozen weights gradients and moments. Where requires_grad is False there are none, which is why a
+            frozen backbone is so cheap."""),
+        Wrong("frozen weights left out", _bytes_frozen_left_out, """
+            You leave frozen weights out altogether. They have no gradient and no moments, but they are there."""),
+        Wrong("buffers trained",
+            lambda network: _bytes_loop(network) + 3 * sum(b.nbytes for b in network.buffers()), """
+            You give buffers gradients and moments. They are kept up by the forward pass, not learned."""),
+        Wrong("four bytes for each", _bytes_always_four, also=(_bytes_all_four,), hint="""
+            You take four bytes for each value. A bfloat16 weight has two, and batch norm's counter has eight: ask
+            each tensor, by element_size() or nbytes."""),
+        Wrong("values, not bytes", _bytes_values, """
+            You count values. Bytes are asked for: each tensor's numel() times its element_size(), or nbytes."""),
     ),
     hints=(
-        "Make a list for one weight that is learned: what else is kept that has its shape? Then for a frozen one, then for a buffer.",
-        "Learned: four tensors of its size (weight, gradient, two moments). Frozen: one. Buffer: one. Bytes: tensor.nbytes.",
-        "sum((4 if p.requires_grad else 1) * p.nbytes for p in network.parameters()) + sum(b.nbytes for b in network.buffers())",
+        """Make a list for one weight that is learned: what else is kept that has its shape? Then for a frozen one,
+        then for a buffer.""",
+        """Learned: four tensors of its size (weight, gradient, two moments). Frozen: one. Buffer: one. Bytes:
+        tensor.nbytes.""",
+        """sum((4 if p.requires_grad else 1) * p.nbytes for p in network.parameters()) + sum(b.nbytes for b in
+        network.buffers())""",
     ),
-)
-
-
-# --- 19.3 micro-batches ------------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def accumulate(network: nn.Module, images: Tensor, labels: Tensor, size: int) -> Tensor:
@@ -327,61 +240,37 @@ _no_weight = lambda some, all_, parts, size: 1.0  # noqa: E731
 
 micro_batches = Check(
     name="19.3 micro-batches",
-    reference=accumulate,
-    cases=_batches,
-    rights=(_accumulate_sums, _accumulate_functional),
+    reference=accumulate, cases=_batches, rights=(_accumulate_sums, _accumulate_functional),
     wrongs=(
-        Wrong(
-            "mean of means",
-            _weighted(_mean_of_means),
-            "You divide by the number of micro-batches, which is right where all are equally large. The last one may be smaller, "
-            "and then its images count for more: weight each part by its share of the images.",
-        ),
-        Wrong(
-            "means added up",
-            _weighted(_no_weight),
-            "You add up the gradients of means, so that the result grows with the number of micro-batches. Each part's mean counts "
-            "with its share, len(part) / len(images).",
-        ),
-        Wrong(
-            "sums added up",
-            _weighted(_no_weight, reduction="sum"),
-            "You have the gradient of the sum over all images. The mean is asked for: divide by len(images).",
-        ),
-        Wrong(
-            "gradients of before",
-            _weighted(_right_weight, fresh=False),
-            "Gradients of before are still there: `backward` adds to them. Set them to zero, once, before the loop.",
-            also=(_weighted(_mean_of_means, fresh=False), _weighted(_no_weight, fresh=False)),
-        ),
-        Wrong(
-            "zeroed in the loop",
-            _weighted(_right_weight, inside=True),
-            "You set gradients to zero inside the loop: only the last micro-batch is left. Once, before the loop.",
-            also=(_weighted(_no_weight, inside=True), _weighted(_mean_of_means, inside=True)),
-        ),
-        Wrong(
-            "the rest left out",
-            _weighted(_right_weight, whole_only=True),
-            "You leave the last, smaller micro-batch out. Its images belong to the batch as well.",
-            also=(_weighted(lambda some, all_, parts, size: size / (all_ - all_ % size), whole_only=True),),
-        ),
-        Wrong(
-            "weighted by the full size",
-            _weighted(lambda some, all_, parts, size: size / all_),
-            "You weight every part as if it had `size` images. The last one may have fewer: take len(part).",
-        ),
+        Wrong("mean of means", _weighted(_mean_of_means), """
+            You divide by the number of micro-batches, which is right where all are equally large. The last one may be
+            smaller, and then its images count for more: weight each part by its share of the images."""),
+        Wrong("means added up", _weighted(_no_weight), """
+            You add up the gradients of means, so that the result grows with the number of micro-batches. Each part's
+            mean counts with its share, len(part) / len(images)."""),
+        Wrong("sums added up", _weighted(_no_weight, reduction="sum"), """
+            You have the gradient of the sum over all images. The mean is asked for: divide by len(images)."""),
+        Wrong("gradients of before", _weighted(_right_weight, fresh=False),
+            also=(_weighted(_mean_of_means, fresh=False), _weighted(_no_weight, fresh=False)), hint="""
+            Gradients of before are still there: `backward` adds to them. Set them to zero, once, before the loop."""),
+        Wrong("zeroed in the loop", _weighted(_right_weight, inside=True),
+            also=(_weighted(_no_weight, inside=True), _weighted(_mean_of_means, inside=True)), hint="""
+            You set gradients to zero inside the loop: only the last micro-batch is left. Once, before the loop."""),
+        Wrong("the rest left out", _weighted(_right_weight, whole_only=True),
+            also=(_weighted(lambda some, all_, parts, size: size / (all_ - all_ % size), whole_only=True),), hint="""
+            You leave the last, smaller micro-batch out. Its images belong to the batch as well."""),
+        Wrong("weighted by the full size", _weighted(lambda some, all_, parts, size: size / all_), """
+            You weight every part as if it had `size` images. The last one may have fewer: take len(part)."""),
     ),
     hints=(
-        "`backward` adds to what is in .grad. What must be there before the first, and what do you want there after the last?",
-        "Zero once. For each part: the mean loss times len(part) / len(images), backward. No optimizer step in between.",
-        "network.zero_grad(); for some, theirs in zip(images.split(size), labels.split(size)): "
-        "(functional.cross_entropy(network(some), theirs) * len(some) / len(images)).backward()",
+        """`backward` adds to what is in .grad. What must be there before the first, and what do you want there after
+        the last?""",
+        """Zero once. For each part: the mean loss times len(part) / len(images), backward. No optimizer step in
+        between.""",
+        """network.zero_grad(); for some, theirs in zip(images.split(size), labels.split(size)):
+        (functional.cross_entropy(network(some), theirs) * len(some) / len(images)).backward()""",
     ),
-)
-
-
-# --- 19.4 a loss scale that finds itself -------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def unscale(gradient: Tensor, scale: float, good: int, patience: int) -> tuple[Tensor | None, float, int]:
@@ -475,14 +364,6 @@ def _unscale_never_grows(gradient, scale, good, patience):
     return result, min(new, scale), good + 1 if result is not None else 0
 
 
-def _unscale_grows_late(gradient, scale, good, patience):
-    if not torch.isfinite(gradient).all():
-        return None, scale / 2, 0
-    if good == patience:
-        return gradient.float() / scale, scale * 2, 0
-    return gradient.float() / scale, scale, good + 1
-
-
 def _unscale_new_scale(gradient, scale, good, patience):
     result, new, count = unscale(gradient, scale, good, patience)
     return None if result is None else gradient.float() / new, new, count
@@ -495,80 +376,45 @@ def _unscale_wrong_way(gradient, scale, good, patience):
 
 a_loss_scale = Check(
     name="19.4 a loss scale that finds itself",
-    reference=unscale,
-    cases=_scaled,
-    rights=(_unscale_other, _unscale_by_sum),
+    reference=unscale, cases=_scaled, rights=(_unscale_other, _unscale_by_sum),
     wrongs=(
-        Wrong(
-            "divided in float16",
-            _unscale_half,
-            "You divide in float16: there the small ones become zero again, which the scale was to prevent. First .float(), then divide.",
-        ),
-        Wrong(
-            "not divided",
-            _unscale_not,
-            "You return the gradient of the *scaled* loss, thousands of times too long. Divide by the scale.",
-        ),
-        Wrong(
-            "multiplied",
-            _unscale_times,
-            "You multiply by the scale once more. The loss was multiplied before `backward`; now divide.",
-        ),
-        Wrong(
-            "not skipped",
-            _unscale_no_skip,
-            "A gradient with an infinity or a NaN is returned, and would ruin the weights in one step. Return None in its place.",
-        ),
-        Wrong(
-            "infinity passed",
-            _unscale_nan_only,
-            "You look for NaN alone. float16 overflows to infinity first; torch.isfinite asks for both.",
-        ),
-        Wrong(
-            "NaN passed",
-            _unscale_inf_only,
-            "You look for infinity alone. Infinity minus infinity is NaN; torch.isfinite asks for both.",
-        ),
-        Wrong(
-            "count never begins again",
-            _unscale_keeps_count,
-            "The count of good steps must begin again at 0 after a growth and after an overflow.",
-        ),
-        Wrong(
-            "count outlives an overflow",
-            _unscale_count_after_overflow,
-            "After an overflow the count goes on. It counts good steps *in a row*: back to 0.",
-        ),
-        Wrong(
-            "doesn't grow in time",
-            _unscale_never_grows,
-            "Your scale stays where it should double: after `patience` good steps in a row, of which this is one. Count this step "
-            "first, then compare with `patience`; a scale that never grows is too small for ever after its first overflows.",
-            also=(_unscale_grows_late,),
-        ),
-        Wrong(
-            "divided by the next scale",
-            _unscale_new_scale,
-            "You divide by the *next* scale. This gradient was made with the present one.",
-        ),
-        Wrong(
-            "wrong way",
-            _unscale_wrong_way,
-            "After an overflow you make the scale larger still. It was too large: halve it.",
-        ),
+        Wrong("divided in float16", _unscale_half, """
+            You divide in float16: there the small ones become zero again, which the scale was to prevent. First
+            .float(), then divide."""),
+        Wrong("not divided", _unscale_not, """
+            You return the gradient of the *scaled* loss, thousands of times too long. Divide by the scale."""),
+        Wrong("multiplied", _unscale_times, """
+            You multiply by the scale once more. The loss was multiplied before `backward`; now divide."""),
+        Wrong("not skipped", _unscale_no_skip, """
+            A gradient with an infinity or a NaN is returned, and would ruin the weights in one step. Return None in
+            its place."""),
+        Wrong("infinity passed", _unscale_nan_only, """
+            You look for NaN alone. float16 overflows to infinity first; torch.isfinite asks for both."""),
+        Wrong("NaN passed", _unscale_inf_only, """
+            You look for infinity alone. Infinity minus infinity is NaN; torch.isfinite asks for both."""),
+        Wrong("count never begins again", _unscale_keeps_count, """
+            The count of good steps must begin again at 0 after a growth and after an overflow."""),
+        Wrong("count outlives an overflow", _unscale_count_after_overflow, """
+            After an overflow the count goes on. It counts good steps *in a row*: back to 0."""),
+        Wrong("doesn't grow in time", _unscale_never_grows,
+            also=((("good += 1", "pass"), (", scale, good", ", scale, good + 1")),), hint="""
+            Your scale stays where it should double: after `patience` good steps in a row, of which this is one. Count
+            this step first, then compare with `patience`; a scale that never grows is too small for ever after its
+            first overflows."""),
+        Wrong("divided by the next scale", _unscale_new_scale, """
+            You divide by the *next* scale. This gradient was made with the present one."""),
+        Wrong("wrong way", _unscale_wrong_way, """
+            After an overflow you make the scale larger still. It was too large: halve it."""),
     ),
     hints=(
         "Two questions, in this order: is every number finite? And, if so, is it time to try a larger scale?",
-        "Not finite: (None, scale / 2, 0). Finite: divide in float32, count one more; when the count reaches `patience`, double the "
-        "scale and begin to count again.",
-        "if not torch.isfinite(gradient).all(): return None, scale / 2, 0; otherwise gradient.float() / scale, with scale * 2 and 0 "
-        "where good + 1 == patience, and scale and good + 1 elsewhere",
+        """Not finite: (None, scale / 2, 0). Finite: divide in float32, count one more; when the count reaches
+        `patience`, double the scale and begin to count again.""",
+        """if not torch.isfinite(gradient).all(): return None, scale / 2, 0; otherwise gradient.float() / scale, with
+        scale * 2 and 0 where good + 1 == patience, and scale and good + 1 elsewhere""",
     ),
-    close=Closeness(rtol=1e-5, atol=0.0),  # gradients of 1e-8 matter here
-)
-
-
-# --- 19.5 the way back through a gather --------------------------------------------------------------------------
+    close=Closeness(rtol=1e-5, atol=0.0),
+)  # fmt: skip
 
 
 def gather_backward(arrived: Tensor, rank: int) -> Tensor:
@@ -595,96 +441,44 @@ def _backward_view(arrived, rank):
     return arrived.view(world, world, rows // world, d)[:, rank].sum(dim=0)
 
 
-def _backward_own(arrived, rank):
-    return arrived[rank].chunk(len(arrived))[rank]
-
-
-def _backward_mean(arrived, rank):
-    return arrived.mean(dim=0).chunk(len(arrived))[rank]
-
-
-def _backward_all_rows(arrived, rank):
-    return arrived.sum(dim=0)
-
-
-def _backward_strided(arrived, rank):
-    return arrived.sum(dim=0)[rank :: len(arrived)]
-
-
-def _backward_all_of_mine(arrived, rank):
-    return arrived[rank].view(len(arrived), -1, arrived.shape[-1]).sum(dim=0)
-
-
 def _backward_others(arrived, rank):
     mine = gather_backward(arrived, rank)
     return mine - arrived[rank].chunk(len(arrived))[rank]
 
 
-def _backward_first(arrived, rank):
-    return arrived.sum(dim=0).chunk(len(arrived))[0]
-
-
-def _backward_no_gradient(arrived, rank):
-    return torch.zeros_like(arrived[0].chunk(len(arrived))[0])
-
-
 the_way_back = Check(
     name="19.5 the way back through a gather",
-    reference=gather_backward,
-    cases=_arrivals,
-    rights=(_backward_loop, _backward_view),
+    reference=gather_backward, cases=_arrivals, rights=(_backward_loop, _backward_view),
     wrongs=(
-        Wrong(
-            "own loss only",
-            _backward_own,
-            "You take what your own loss says of your rows. The other processes' losses depend on your rows as well, as negatives: "
-            "add up what all of them say. (This is what remains when own rows are put back into a gather without gradient.)",
-        ),
-        Wrong(
-            "mean",
-            _backward_mean,
-            "You take the mean over processes. DDP divides by their number afterwards, once; here the sum is needed.",
-        ),
-        Wrong(
-            "everybody's rows",
-            _backward_all_rows,
-            "The sum is right, and it is still the gradient of everybody's rows. You sent n of them: rows rank * n to (rank + 1) * n.",
-        ),
-        Wrong(
-            "every world-th row",
-            _backward_strided,
-            "You take every world-th row. The gather put the processes' rows one block after the other, so yours are a block, too.",
-        ),
-        Wrong(
-            "own loss, all rows",
-            _backward_all_of_mine,
-            "You add up what your own loss says of everybody's rows. It is the other way round: what everybody's losses say of yours.",
-        ),
-        Wrong(
-            "the others only",
-            _backward_others,
-            "You leave your own loss out. It depends on your rows, too.",
-        ),
-        Wrong(
-            "rows of rank 0",
-            _backward_first,
-            "You return the first block, which is right for rank 0 alone. Block `rank` is yours.",
-        ),
-        Wrong(
-            "no gradient",
-            _backward_no_gradient,
-            "You return zeros: that is the gather without gradient, and from the others' losses your network learns nothing.",
-        ),
+        Wrong("own loss only", lambda arrived, rank: arrived[rank].chunk(len(arrived))[rank], """
+            You take what your own loss says of your rows. The other processes' losses depend on your rows as well, as
+            negatives: add up what all of them say. (This is what remains when own rows are put back into a gather
+            without gradient.)"""),
+        Wrong("mean", lambda arrived, rank: arrived.mean(dim=0).chunk(len(arrived))[rank], """
+            You take the mean over processes. DDP divides by their number afterwards, once; here the sum is needed."""),
+        Wrong("everybody's rows", lambda arrived, rank: arrived.sum(dim=0), """
+            The sum is right, and it is still the gradient of everybody's rows. You sent n of them: rows rank * n to
+            (rank + 1) * n."""),
+        Wrong("every world-th row", lambda arrived, rank: arrived.sum(dim=0)[rank :: len(arrived)], """
+            You take every world-th row. The gather put the processes' rows one block after the other, so yours are a
+            block, too."""),
+        Wrong("own loss, all rows",
+            lambda arrived, rank: arrived[rank].view(len(arrived), -1, arrived.shape[-1]).sum(dim=0), """
+            You add up what your own loss says of everybody's rows. It is the other way round: what everybody's losses
+            say of yours."""),
+        Wrong("the others only", _backward_others, "You leave your own loss out. It depends on your rows, too."),
+        Wrong("rows of rank 0", lambda arrived, rank: arrived.sum(dim=0).chunk(len(arrived))[0], """
+            You return the first block, which is right for rank 0 alone. Block `rank` is yours."""),
+        Wrong("no gradient", lambda arrived, rank: torch.zeros_like(arrived[0].chunk(len(arrived))[0]), """
+            You return zeros: that is the gather without gradient, and from the others' losses your network learns
+            nothing."""),
     ),
     hints=(
         "Whose loss depends on the rows that you sent out? And which of the gathered rows are yours?",
         "Sum over the first dimension, which runs over the losses. Then the block of n rows number `rank`.",
         "arrived.sum(dim=0).chunk(len(arrived))[rank]",
     ),
-)
-
-
-# --- 19.6 batch norm's statistics, together ----------------------------------------------------------------------
+)  # fmt: skip
 
 
 def joint_statistics(means: Tensor, variances: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -728,22 +522,6 @@ def _joint_unweighted(means, variances, counts):
     return mean, (variances + (means - mean) ** 2).mean(0)
 
 
-def _joint_unweighted_within(means, variances, counts):
-    return means.mean(0), variances.mean(0)
-
-
-def _joint_mean_unweighted(means, variances, counts):
-    share = (counts / counts.sum())[:, None]
-    mean = means.mean(0)
-    return mean, (share * (variances + (means - mean) ** 2)).sum(0)
-
-
-def _joint_between_only(means, variances, counts):
-    share = (counts / counts.sum())[:, None]
-    mean = (share * means).sum(0)
-    return mean, (share * (means - mean) ** 2).sum(0)
-
-
 def _joint_unbiased(means, variances, counts):
     mean, variance = joint_statistics(means, variances, counts)
     return mean, variance * counts.sum() / (counts.sum() - 1)
@@ -766,60 +544,37 @@ def _joint_sums(means, variances, counts):
 
 statistics_together = Check(
     name="19.6 batch norm's statistics, together",
-    reference=joint_statistics,
-    cases=_statistics,
-    rights=(_joint_by_squares, _joint_loop),
+    reference=joint_statistics, cases=_statistics, rights=(_joint_by_squares, _joint_loop),
     wrongs=(
-        Wrong(
-            "mean of variances",
-            _joint_mean_of_variances,
-            "The variance is the mean of the processes' variances, and so too small: their means differ as well, and that spread "
-            "belongs to it. Add (mean of the process - joint mean) squared.",
-        ),
-        Wrong(
-            "processes count alike",
-            _joint_unweighted,
-            "You give every process the same weight. They have different numbers of values: weight by counts / counts.sum().",
-            also=(_joint_mean_unweighted,),
-        ),
-        Wrong(
-            "plain means",
-            _joint_unweighted_within,
-            "You average means and variances plainly. Two things are missing: each process counts with its number of values, and the "
-            "spread between the means belongs to the variance.",
-        ),
-        Wrong(
-            "between processes only",
-            _joint_between_only,
-            "You have the spread between the processes' means. The spread within each of them, `variances`, is missing.",
-        ),
-        Wrong(
-            "unbiased",
-            _joint_unbiased,
-            "You divide by the number of values minus one. Batch norm divides by their number when it normalizes (and by one less "
-            "only in its running variance).",
-        ),
-        Wrong(
-            "standard deviation",
-            _joint_deviation,
-            "You return the standard deviation. The variance is asked for, before the root.",
-        ),
-        Wrong(
-            "mean's square left in",
-            _joint_squares_not_taken_off,
-            "That is the mean of the squares. For the variance, take the square of the joint mean off.",
-        ),
-        Wrong(
-            "sums",
-            _joint_sums,
-            "You return sums over all values. Divide by counts.sum().",
-        ),
+        Wrong("mean of variances", _joint_mean_of_variances, """
+            The variance is the mean of the processes' variances, and so too small: their means differ as well, and
+            that spread belongs to it. Add (mean of the process - joint mean) squared."""),
+        Wrong("processes count alike", _joint_unweighted,
+            also=((("(share * means).sum(dim=0)", "means.mean(0)"), ("(share * (variances + (means - mean).square())).sum(dim=0)", "(share * (variances + (means - mean) ** 2)).sum(0)")),), hint="""
+            You give every process the same weight. They have different numbers of values: weight by counts /
+            counts.sum()."""),
+        Wrong("plain means", lambda means, variances, counts: (means.mean(0), variances.mean(0)), """
+            You average means and variances plainly. Two things are missing: each process counts with its number of
+            values, and the spread between the means belongs to the variance."""),
+        Wrong("between processes only", change=(("(share * means).sum(dim=0)", "(share * means).sum(0)"),
+            ("(share * (variances + (means - mean).square())).sum(dim=0)", "(share * (means - mean) ** 2).sum(0)")), hint="""
+            You have the spread between the processes' means. The spread within each of them, `variances`, is missing."""),
+        Wrong("unbiased", _joint_unbiased, """
+            You divide by the number of values minus one. Batch norm divides by their number when it normalizes (and
+            by one less only in its running variance)."""),
+        Wrong("standard deviation", _joint_deviation, """
+            You return the standard deviation. The variance is asked for, before the root."""),
+        Wrong("mean's square left in", _joint_squares_not_taken_off, """
+            That is the mean of the squares. For the variance, take the square of the joint mean off."""),
+        Wrong("sums", _joint_sums, "You return sums over all values. Divide by counts.sum()."),
     ),
     hints=(
-        "Two processes, each with variance 0, one with mean 0 and one with mean 10. What is the variance of all values together?",
-        "Joint mean: weighted by share = counts / counts.sum(). Joint variance: the weighted mean of (variance + (mean - joint mean)²).",
-        "share = (counts / counts.sum())[:, None]; mean = (share * means).sum(0); "
-        "variance = (share * (variances + (means - mean) ** 2)).sum(0)",
+        """Two processes, each with variance 0, one with mean 0 and one with mean 10. What is the variance of all
+        values together?""",
+        """Joint mean: weighted by share = counts / counts.sum(). Joint variance: the weighted mean of (variance +
+        (mean - joint mean)²).""",
+        """share = (counts / counts.sum())[:, None]; mean = (share * means).sum(0); variance = (share * (variances +
+        (means - mean) ** 2)).sum(0)""",
     ),
     close=Closeness(rtol=1e-4, atol=1e-5),
-)
+)  # fmt: skip

@@ -12,9 +12,6 @@ from sslcourse.checks.framework import Check, Wrong
 EXACT = Closeness(dtype="exact")
 
 
-# --- 20.1 strip a prefix -----------------------------------------------------------------------------------------
-
-
 def strip(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """{"module.encoder_q.conv1.weight": t, "module.queue": q} to {"conv1.weight": t}: what begins with the prefix."""
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
@@ -51,30 +48,6 @@ def _strip_replace_once(state, prefix):
     return {name.replace(prefix, "", 1): state[name] for name in state if name.startswith(prefix)}
 
 
-def _strip_replace(state, prefix):
-    return {name.replace(prefix, ""): t for name, t in state.items() if name.startswith(prefix)}
-
-
-def _strip_contains(state, prefix):
-    return {name.replace(prefix, "", 1): t for name, t in state.items() if prefix in name}
-
-
-def _strip_contains_all(state, prefix):
-    return {name.replace(prefix, ""): t for name, t in state.items() if prefix in name}
-
-
-def _strip_letters(state, prefix):
-    return {name.lstrip(prefix): t for name, t in state.items() if name.startswith(prefix)}
-
-
-def _strip_keeps_others(state, prefix):
-    return {name.removeprefix(prefix): t for name, t in state.items()}
-
-
-def _strip_not_at_all(state, prefix):
-    return {name: t for name, t in state.items() if name.startswith(prefix)}
-
-
 def _strip_again_and_again(state, prefix):
     found = {}
     for name, t in state.items():
@@ -85,77 +58,45 @@ def _strip_again_and_again(state, prefix):
     return found
 
 
-def _strip_one_letter_more(state, prefix):
-    return {name[len(prefix) + 1 :]: t for name, t in state.items() if name.startswith(prefix)}
-
-
-def _strip_dot_left(state, prefix):
-    return {name.removeprefix(prefix.rstrip(".")): t for name, t in state.items() if name.startswith(prefix)}
-
-
 strip_a_prefix = Check(
     name="20.1 strip a prefix",
-    reference=strip,
-    cases=_states,
-    rights=(_strip_loop, _strip_replace_once),
+    reference=strip, cases=_states, rights=(_strip_loop, _strip_replace_once),
     wrongs=(
-        Wrong(
-            "replaced everywhere",
-            _strip_replace,
-            "You replace the prefix wherever it stands, in the middle of a name as well: `replace` knows no beginning. "
-            "Take it off at the front, and once: `removeprefix`.",
-        ),
-        Wrong(
-            "found anywhere",
-            _strip_contains,
-            "You keep every name that has the prefix somewhere in it, so that a second network, behind another prefix, gets "
-            "mixed in. Only names that *begin* with it belong to this network.",
-            also=(_strip_contains_all,),
-        ),
-        Wrong(
-            "letters stripped",
-            _strip_letters,
-            "`lstrip` takes a set of letters and not a word: it goes on eating while letters of the prefix follow, and "
-            "`module.encoder` loses its e. `removeprefix` takes the word.",
-        ),
-        Wrong(
-            "others kept",
-            _strip_keeps_others,
-            "What doesn't begin with the prefix is still there under its own name: other encoders, queues and heads. Leave "
-            "it out.",
-        ),
-        Wrong(
-            "not stripped",
-            _strip_not_at_all,
-            "You chose the right entries, and they still have their long names; take the prefix off.",
-        ),
-        Wrong(
-            "stripped again and again",
-            _strip_again_and_again,
-            "You take the prefix off again and again. A name may hold it twice in a row, and then the second one is part of "
-            "the network's own name. Once is enough.",
-        ),
-        Wrong(
-            "dot left",
-            _strip_dot_left,
-            "Your names begin with a dot. The dot belongs to the prefix, which you were given with it; don't take it off.",
-        ),
-        Wrong(
-            "one letter too many",
-            _strip_one_letter_more,
-            "You cut off one letter too many: the prefix comes with its dot, so the name begins at len(prefix).",
-        ),
+        Wrong("replaced everywhere", change=(("removeprefix(prefix)", 'replace(prefix, "")'), ("tensor", "t")), hint="""
+            You replace the prefix wherever it stands, in the middle of a name as well: `replace` knows no beginning.
+            Take it off at the front, and once: `removeprefix`."""),
+        Wrong("found anywhere",
+            lambda state, prefix: {name.replace(prefix, "", 1): t for name, t in state.items() if prefix in name},
+            also=(lambda state, prefix: {name.replace(prefix, ""): t for name, t in state.items() if prefix in name},), hint="""
+            You keep every name that has the prefix somewhere in it, so that a second network, behind another prefix,
+            gets mixed in. Only names that *begin* with it belong to this network."""),
+        Wrong("letters stripped", change=(("removeprefix", "lstrip"), ("tensor", "t")), hint="""
+            `lstrip` takes a set of letters and not a word: it goes on eating while letters of the prefix follow, and
+            `module.encoder` loses its e. `removeprefix` takes the word."""),
+        Wrong("others kept", lambda state, prefix: {name.removeprefix(prefix): t for name, t in state.items()}, """
+            What doesn't begin with the prefix is still there under its own name: other encoders, queues and heads.
+            Leave it out."""),
+        Wrong("not stripped", change=((".removeprefix(prefix)", ""), ("tensor", "t")), hint="""
+            You chose the right entries, and they still have their long names; take the prefix off."""),
+        Wrong("stripped again and again", _strip_again_and_again, """
+            You take the prefix off again and again. A name may hold it twice in a row, and then the second one is
+            part of the network's own name. Once is enough."""),
+        Wrong("dot left", change=("removeprefix(prefix): tensor for name, tensor",
+            'removeprefix(prefix.rstrip(".")): t for name, t'), hint="""
+            Your names begin with a dot. The dot belongs to the prefix, which you were given with it; don't take it
+            off."""),
+        Wrong("one letter too many",
+            change=((".removeprefix(prefix)", "[len(prefix) + 1 :]"), ("tensor", "t")), hint="""
+            You cut off one letter too many: the prefix comes with its dot, so the name begins at len(prefix)."""),
     ),
     hints=(
         "Which names belong to the network? Write them down for the first case of the lesson, with a pencil.",
-        "Two things: choose the names that begin with the prefix (`startswith`), and take exactly that off (`removeprefix`).",
+        """Two things: choose the names that begin with the prefix (`startswith`), and take exactly that off
+        (`removeprefix`).""",
         "{name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}",
     ),
     close=EXACT,
-)
-
-
-# --- 20.2 may that be missing? -----------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def judge(wanted: list[str], given: list[str], head: str) -> tuple[list[str], list[str], bool]:
@@ -231,10 +172,6 @@ def _judge_swapped(wanted, given, head):
     return left, missing, fine
 
 
-def _judge_swapped_all(wanted, given, head):
-    return judge(given, wanted, head)
-
-
 def _judge_any(wanted, given, head):
     missing, left, _ = judge(wanted, given, head)
     return missing, left, any(name.startswith(f"{head}.") for name in missing) or not missing
@@ -252,70 +189,40 @@ def _judge_must_miss(wanted, given, head):
 
 may_that_be_missing = Check(
     name="20.2 may that be missing?",
-    reference=judge,
-    cases=_name_lists,
-    rights=(_judge_loop, _judge_sets),
+    reference=judge, cases=_name_lists, rights=(_judge_loop, _judge_sets),
     wrongs=(
-        Wrong(
-            "missing and left swapped",
-            _judge_swapped,
-            "Missing and left are swapped: missing is what the *network* wants and the file doesn't have; left is what the "
-            "file has and the network doesn't want.",
-            also=(_judge_swapped_all,),
-        ),
-        Wrong(
-            "head without its dot",
-            _judge_no_dot,
-            "You take everything that begins with the letters of the head for the head: `fc_norm` begins with `fc`, too, and "
-            "is a layer that the features pass through. Ask for the name with its dot.",
-        ),
-        Wrong(
-            "head anywhere in a name",
-            _judge_anywhere,
-            "You take a name for the head's wherever the head's name occurs in it: `layer1.0.fc.weight` is part of a block. "
-            "Only what begins with the head and a dot is the head.",
-            also=(_judge_parts,),
-        ),
-        Wrong(
-            "nothing may be missing",
-            _judge_nothing_missing,
-            "You refuse every file that lacks anything. The head may be missing: it served the pretext task, and you will put "
-            "another in its place.",
-        ),
-        Wrong(
-            "nothing may be left",
-            _judge_nothing_left,
-            "You refuse files that hold more than the network wants. What is left is worth a look, and does no harm to what "
-            "was loaded: whether the load is fine hangs on what is missing.",
-        ),
-        Wrong(
-            "one of them is enough",
-            _judge_any,
-            "You accept a file as soon as *one* of the missing names is the head's. All of them must be, or part of the "
-            "network keeps its random numbers.",
-        ),
-        Wrong(
-            "head hidden",
-            _judge_head_hidden,
-            "You leave the head's names out of the list of what is missing. They are missing, and whoever reads the report "
-            "should see it; they only don't make it a failure.",
-        ),
-        Wrong(
-            "head must be missing",
-            _judge_must_miss,
-            "You refuse a file in which nothing is missing at all. That is the best case: it is fine.",
-        ),
+        Wrong("missing and left swapped", _judge_swapped,
+            also=(lambda wanted, given, head: judge(given, wanted, head),), hint="""
+            Missing and left are swapped: missing is what the *network* wants and the file doesn't have; left is what
+            the file has and the network doesn't want."""),
+        Wrong("head without its dot", _judge_no_dot, """
+            You take everything that begins with the letters of the head for the head: `fc_norm` begins with `fc`,
+            too, and is a layer that the features pass through. Ask for the name with its dot."""),
+        Wrong("head anywhere in a name", _judge_anywhere, also=(_judge_parts,), hint="""
+            You take a name for the head's wherever the head's name occurs in it: `layer1.0.fc.weight` is part of a
+            block. Only what begins with the head and a dot is the head."""),
+        Wrong("nothing may be missing", _judge_nothing_missing, """
+            You refuse every file that lacks anything. The head may be missing: it served the pretext task, and you
+            will put another in its place."""),
+        Wrong("nothing may be left", _judge_nothing_left, """
+            You refuse files that hold more than the network wants. What is left is worth a look, and does no harm to
+            what was loaded: whether the load is fine hangs on what is missing."""),
+        Wrong("one of them is enough", _judge_any, """
+            You accept a file as soon as *one* of the missing names is the head's. All of them must be, or part of the
+            network keeps its random numbers."""),
+        Wrong("head hidden", _judge_head_hidden, """
+            You leave the head's names out of the list of what is missing. They are missing, and whoever reads the
+            report should see it; they only don't make it a failure."""),
+        Wrong("head must be missing", _judge_must_miss, """
+            You refuse a file in which nothing is missing at all. That is the best case: it is fine."""),
     ),
     hints=(
         "Two sets of names. Which difference is what the network lacks, and which is what the file has too much of?",
-        "missing = wanted without given, left = given without wanted, both sorted. Fine: every missing name begins with the "
-        "head's name and a dot; of an empty list that is true.",
+        """missing = wanted without given, left = given without wanted, both sorted. Fine: every missing name begins
+        with the head's name and a dot; of an empty list that is true.""",
         "missing = sorted(set(wanted) - set(given)); fine = all(name.startswith(head + '.') for name in missing)",
     ),
-)
-
-
-# --- 20.3 another library's names --------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def to_transformers(name: str) -> str:
@@ -379,26 +286,6 @@ def _renumbered(name: str, stage: int = 0, block: int = 0, layer: int = 0) -> st
     return ".".join(parts)
 
 
-def _names_stage_from_one(name):
-    return _renumbered(name, stage=1)
-
-
-def _names_layer_from_one(name):
-    return _renumbered(name, layer=1)
-
-
-def _names_both_from_one(name):
-    return _renumbered(name, stage=1, layer=1)
-
-
-def _names_block_less(name):
-    return _renumbered(name, block=-1)
-
-
-def _names_all_convolutions(name):
-    return to_transformers(name).replace("normalization", "convolution")
-
-
 def _names_downsample_kept(name):
     return (
         to_transformers(name)
@@ -407,95 +294,47 @@ def _names_downsample_kept(name):
     )
 
 
-def _names_shortcut_is_convolution(name):
-    return to_transformers(name).replace("shortcut.normalization", "shortcut.convolution")
-
-
-def _names_one_embedder(name):
-    return to_transformers(name).replace("embedder.embedder", "embedder")
-
-
-def _names_stage_called_layer(name):
-    return to_transformers(name).replace(".layers.", ".")
-
-
-def _names_no_encoder(name):
-    return to_transformers(name).removeprefix("encoder.")
-
-
 names_for_transformers = Check(
     name="20.3 another library's names",
-    reference=to_transformers,
-    cases=_torchvision_names,
-    rights=(_names_by_replacing, _names_by_match),
+    reference=to_transformers, cases=_torchvision_names, rights=(_names_by_replacing, _names_by_match),
     wrongs=(
-        Wrong(
-            "stages from 1",
-            _names_stage_from_one,
-            "Your stages are numbered from 1. torchvision counts its layers from 1 and Transformers its stages from 0: layer1 is "
-            "stages.0.",
-        ),
-        Wrong(
-            "layers from 1",
-            _names_layer_from_one,
-            "Within a block you number from 1. conv1 and bn1 are layer.0 in Transformers: take 1 off that number as well.",
-        ),
-        Wrong(
-            "everything from 1",
-            _names_both_from_one,
-            "You carry torchvision's numbers over as they are. It counts stages, and convolutions in a block, from 1, and "
-            "Transformers counts both from 0.",
-        ),
-        Wrong(
-            "blocks less one",
-            _names_block_less,
-            "You take 1 off the block's number, too. Blocks are counted from 0 in both libraries.",
-        ),
-        Wrong(
-            "norms called convolutions",
-            _names_all_convolutions,
-            "Every tensor of yours becomes a convolution's. What begins with bn, and the second part of a shortcut, are "
-            "normalizations.",
-        ),
-        Wrong(
-            "norm of the shortcut",
-            _names_shortcut_is_convolution,
-            "Both parts of the shortcut become convolutions, so that two names are one: downsample.0 is the convolution, and "
-            "downsample.1 the normalization.",
-        ),
-        Wrong(
-            "downsample kept",
-            _names_downsample_kept,
-            "`downsample` has another name in Transformers: shortcut.convolution for downsample.0, and shortcut.normalization "
-            "for downsample.1.",
-        ),
-        Wrong(
-            "one embedder",
-            _names_one_embedder,
-            "The stem's names begin with embedder.embedder, twice: a module of that name inside of another.",
-        ),
-        Wrong(
-            "layers left out",
-            _names_stage_called_layer,
-            "Between a stage and the number of its block stands `layers`: encoder.stages.0.layers.0.",
-        ),
-        Wrong(
-            "encoder left out",
-            _names_no_encoder,
-            "The stages are inside of `encoder`: encoder.stages.0.layers.0.",
-        ),
+        Wrong("stages from 1", lambda name: _renumbered(name, stage=1), """
+            Your stages are numbered from 1. torchvision counts its layers from 1 and Transformers its stages from 0:
+            layer1 is stages.0."""),
+        Wrong("layers from 1", lambda name: _renumbered(name, layer=1), """
+            Within a block you number from 1. conv1 and bn1 are layer.0 in Transformers: take 1 off that number as
+            well."""),
+        Wrong("everything from 1", lambda name: _renumbered(name, stage=1, layer=1), """
+            You carry torchvision's numbers over as they are. It counts stages, and convolutions in a block, from 1,
+            and Transformers counts both from 0."""),
+        Wrong("blocks less one", lambda name: _renumbered(name, block=-1), """
+            You take 1 off the block's number, too. Blocks are counted from 0 in both libraries."""),
+        Wrong("norms called convolutions",
+            lambda name: to_transformers(name).replace("normalization", "convolution"), """
+            Every tensor of yours becomes a convolution's. What begins with bn, and the second part of a shortcut, are
+            normalizations."""),
+        Wrong("norm of the shortcut",
+            lambda name: to_transformers(name).replace("shortcut.normalization", "shortcut.convolution"), """
+            Both parts of the shortcut become convolutions, so that two names are one: downsample.0 is the
+            convolution, and downsample.1 the normalization."""),
+        Wrong("downsample kept", _names_downsample_kept, """
+            `downsample` has another name in Transformers: shortcut.convolution for downsample.0, and
+            shortcut.normalization for downsample.1."""),
+        Wrong("one embedder", lambda name: to_transformers(name).replace("embedder.embedder", "embedder"), """
+            The stem's names begin with embedder.embedder, twice: a module of that name inside of another."""),
+        Wrong("layers left out", lambda name: to_transformers(name).replace(".layers.", "."), """
+            Between a stage and the number of its block stands `layers`: encoder.stages.0.layers.0."""),
+        Wrong("encoder left out", lambda name: to_transformers(name).removeprefix("encoder."), """
+            The stages are inside of `encoder`: encoder.stages.0.layers.0."""),
     ),
     hints=(
         "Split the name at its dots. How many parts has a name of the stem, of a block's layer, of a shortcut?",
-        "Three cases: the stem (conv1, bn1), the shortcut (downsample.0, downsample.1), and layers of a block (conv1 to conv3, "
-        "bn1 to bn3). Stages and layers lose 1, blocks don't.",
-        "f'encoder.stages.{int(stage[-1]) - 1}.layers.{block}.layer.{int(part[-1]) - 1}.convolution.weight' is the third case "
-        "for a convolution.",
+        """Three cases: the stem (conv1, bn1), the shortcut (downsample.0, downsample.1), and layers of a block (conv1
+        to conv3, bn1 to bn3). Stages and layers lose 1, blocks don't.""",
+        """f'encoder.stages.{int(stage[-1]) - 1}.layers.{block}.layer.{int(part[-1]) - 1}.convolution.weight' is the
+        third case for a convolution.""",
     ),
-)
-
-
-# --- 20.4 pixels for another network -----------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def renormalize(x: Tensor, old: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor]) -> Tensor:
@@ -544,21 +383,9 @@ def _pixels_undone_only(x, old, new):
     return x * std + mean
 
 
-def _pixels_swapped(x, old, new):
-    return renormalize(x, new, old)
-
-
 def _pixels_mean_first(x, old, new):
     mean, std = _views(old)
     return _pixels_not_undone((x + mean) * std, old, new)
-
-
-def _pixels_no_std(x, old, new):
-    return x + old[0].view(1, 3, 1, 1) - new[0].view(1, 3, 1, 1)
-
-
-def _pixels_clamped(x, old, new):
-    return _pixels_not_undone(_pixels_undone_only(x, old, new).clamp(0, 1), old, new)
 
 
 def _pixels_std_first(x, old, new):
@@ -571,77 +398,43 @@ def _pixels_once_more(x, old, new):
     return _pixels_not_undone((x - mean) / std, old, new)
 
 
-def _pixels_channels_last(x, old, new):
-    return torch.cat([renormalize(x.flip(1), old, new).flip(1)])
-
-
 pixels_for_another_network = Check(
     name="20.4 pixels for another network",
-    reference=renormalize,
-    cases=_pixels,
-    rights=(_pixels_by_channel, _pixels_one_map),
+    reference=renormalize, cases=_pixels, rights=(_pixels_by_channel, _pixels_one_map),
     wrongs=(
-        Wrong(
-            "normalized twice",
-            _pixels_not_undone,
-            "You normalize once more without undoing the first: the pictures come normalized already. First back to pixels, "
-            "x * std + mean of the old, then the new.",
-        ),
-        Wrong(
-            "only undone",
-            _pixels_undone_only,
-            "You bring the pictures back to pixels and stop. The other network wants its own mean off and its own std.",
-        ),
-        Wrong(
-            "old and new swapped",
-            _pixels_swapped,
-            "Old and new are swapped: x was normalized with *old*, so old is undone, and new is applied.",
-        ),
-        Wrong(
-            "mean before std",
-            _pixels_mean_first,
-            "You undo in the wrong order. Normalizing takes the mean off first and divides then; backwards, multiply by std "
-            "first and add the mean then.",
-        ),
-        Wrong(
-            "std before mean",
-            _pixels_std_first,
-            "You undo rightly and apply the new one in the wrong order: the mean goes off first, and the difference is divided "
-            "by std.",
-        ),
-        Wrong(
-            "std forgotten",
-            _pixels_no_std,
-            "You exchange the means and leave the standard deviations: the pictures stay in units of the old one.",
-        ),
-        Wrong(
-            "clamped",
-            _pixels_clamped,
-            "You cut pixels off at 0 and 1 in between. Interpolated pictures may lie a little outside, and the network that "
-            "made them didn't cut: change the scale, and nothing else.",
-        ),
-        Wrong(
-            "taken off again",
-            _pixels_once_more,
-            "You apply the old normalization again in place of undoing it: back is x * std + mean.",
-        ),
-        Wrong(
-            "channels reversed",
-            _pixels_channels_last,
-            "The channels get each other's numbers, last for first. Mean and std stand in the order of the channels of x.",
-        ),
+        Wrong("normalized twice", _pixels_not_undone, """
+            You normalize once more without undoing the first: the pictures come normalized already. First back to
+            pixels, x * std + mean of the old, then the new."""),
+        Wrong("only undone", _pixels_undone_only, """
+            You bring the pictures back to pixels and stop. The other network wants its own mean off and its own std."""),
+        Wrong("old and new swapped", lambda x, old, new: renormalize(x, new, old), """
+            Old and new are swapped: x was normalized with *old*, so old is undone, and new is applied."""),
+        Wrong("mean before std", _pixels_mean_first, """
+            You undo in the wrong order. Normalizing takes the mean off first and divides then; backwards, multiply by
+            std first and add the mean then."""),
+        Wrong("std before mean", _pixels_std_first, """
+            You undo rightly and apply the new one in the wrong order: the mean goes off first, and the difference is
+            divided by std."""),
+        Wrong("std forgotten", lambda x, old, new: x + old[0].view(1, 3, 1, 1) - new[0].view(1, 3, 1, 1), """
+            You exchange the means and leave the standard deviations: the pictures stay in units of the old one."""),
+        Wrong("clamped",
+            lambda x, old, new: _pixels_not_undone(_pixels_undone_only(x, old, new).clamp(0, 1), old, new), """
+            You cut pixels off at 0 and 1 in between. Interpolated pictures may lie a little outside, and the network
+            that made them didn't cut: change the scale, and nothing else."""),
+        Wrong("taken off again", _pixels_once_more, """
+            You apply the old normalization again in place of undoing it: back is x * std + mean."""),
+        Wrong("channels reversed", lambda x, old, new: torch.cat([renormalize(x.flip(1), old, new).flip(1)]), """
+            The channels get each other's numbers, last for first. Mean and std stand in the order of the channels of
+            x."""),
     ),
     hints=(
         "Write down how one red pixel p became x. How do you get p back from x?",
-        "x = (p - mean_old) / std_old, so p = x * std_old + mean_old. Then the same formula with the new pair. Mean and std are "
-        "(3,), and x is (N, 3, H, W): .view(1, 3, 1, 1) puts them at the channels.",
+        """x = (p - mean_old) / std_old, so p = x * std_old + mean_old. Then the same formula with the new pair. Mean
+        and std are (3,), and x is (N, 3, H, W): .view(1, 3, 1, 1) puts them at the channels.""",
         "(x * old_std + old_mean - new_mean) / new_std, each of them .view(1, 3, 1, 1)",
     ),
     close=Closeness(rtol=1e-4, atol=1e-5),
-)
-
-
-# --- 20.5 linear CKA ---------------------------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def cka(x: Tensor, y: Tensor) -> Tensor:
@@ -685,122 +478,47 @@ def _ratio(x, y):
     return (y.T @ x).square().sum() / ((x.T @ x).norm() * (y.T @ y).norm())
 
 
-def _cka_not_centred(x, y):
-    return _ratio(x, y)
-
-
-def _cka_rows_centred(x, y):
-    return _ratio(x - x.mean(dim=1, keepdim=True), y - y.mean(dim=1, keepdim=True))
-
-
-def _cka_whole_centred(x, y):
-    return _ratio(x - x.mean(), y - y.mean())
-
-
-def _cka_not_squared(x, y):
-    x, y = x - x.mean(0), y - y.mean(0)
-    return (y.T @ x).norm() / ((x.T @ x).norm() * (y.T @ y).norm())
-
-
-def _cka_root(x, y):
-    return cka(x, y).sqrt()
-
-
-def _cka_no_denominator(x, y):
-    x, y = x - x.mean(0), y - y.mean(0)
-    return (y.T @ x).square().sum()
-
-
-def _cka_denominator_not_rooted(x, y):
-    x, y = x - x.mean(0), y - y.mean(0)
-    return (y.T @ x).square().sum() / ((x.T @ x).square().sum() * (y.T @ y).square().sum())
-
-
-def _cka_norm_of_features(x, y):
-    x, y = x - x.mean(0), y - y.mean(0)
-    return (y.T @ x).square().sum() / (x.norm() ** 2 * y.norm() ** 2)
-
-
-def _cka_standardized(x, y):
-    return cka(x / x.std(dim=0), y / y.std(dim=0))
-
-
-def _cka_sum_not_squares(x, y):
-    x, y = x - x.mean(0), y - y.mean(0)
-    return (y.T @ x).sum().square() / ((x.T @ x).norm() * (y.T @ y).norm())
-
-
 linear_cka = Check(
     name="20.5 linear CKA",
-    reference=cka,
-    cases=_feature_pairs,
-    rights=(_cka_by_tables, _cka_by_centring_matrix, _cka_loop),
+    reference=cka, cases=_feature_pairs, rights=(_cka_by_tables, _cka_by_centring_matrix, _cka_loop),
     wrongs=(
-        Wrong(
-            "not centred",
-            _cka_not_centred,
-            "You don't centre. Then what all pictures have in common counts as similarity, and any two networks with positive "
-            "features look alike. Take each feature's mean over the pictures off first.",
-        ),
-        Wrong(
-            "rows centred",
-            _cka_rows_centred,
-            "You take off each picture's mean over its features (dim=1). It is each *feature's* mean over the pictures that has "
-            "to go: dim=0.",
-        ),
-        Wrong(
-            "one mean for all",
-            _cka_whole_centred,
-            "You take one mean off all numbers. Each feature has its own: mean(dim=0).",
-        ),
-        Wrong(
-            "numerator not squared",
-            _cka_not_squared,
-            "Above the line stands the norm, and should stand its square: the sum of the squares of Yᵀ X.",
-        ),
-        Wrong(
-            "root of it all",
-            _cka_root,
-            "You take one root too many: your value is the root of CKA.",
-        ),
-        Wrong(
-            "no denominator",
-            _cka_no_denominator,
-            "You give the overlap of the two tables, which grows with the features' scale. Divide by both tables' own lengths, "
-            "and x against itself gives 1.",
-        ),
-        Wrong(
-            "denominator not rooted",
-            _cka_denominator_not_rooted,
-            "Below the line stand squares, and should stand the norms, their roots: x against itself must give 1.",
-        ),
-        Wrong(
-            "norms of the features",
-            _cka_norm_of_features,
-            "You divide by the norms of the features, x and y. It is the norms of xᵀx and yᵀy that belong there.",
-        ),
-        Wrong(
-            "standardized",
-            _cka_standardized,
-            "You divide each feature by its standard deviation first. That is another measure: in CKA a direction counts by how "
-            "much the features vary along it. Centre, and leave the scale.",
-        ),
-        Wrong(
-            "squared after the sum",
-            _cka_sum_not_squares,
-            "You add up the entries of Yᵀ X and square the sum: entries of opposite signs cancel. Square each, then add.",
-        ),
+        Wrong("not centred", lambda x, y: _ratio(x, y), """
+            You don't centre. Then what all pictures have in common counts as similarity, and any two networks with
+            positive features look alike. Take each feature's mean over the pictures off first."""),
+        Wrong("rows centred",
+            lambda x, y: _ratio(x - x.mean(dim=1, keepdim=True), y - y.mean(dim=1, keepdim=True)), """
+            You take off each picture's mean over its features (dim=1). It is each *feature's* mean over the pictures
+            that has to go: dim=0."""),
+        Wrong("one mean for all", lambda x, y: _ratio(x - x.mean(), y - y.mean()), """
+            You take one mean off all numbers. Each feature has its own: mean(dim=0)."""),
+        Wrong("numerator not squared", change=(("dim=0", "0"), ("square().sum", "norm")), hint="""
+            Above the line stands the norm, and should stand its square: the sum of the squares of Yᵀ X."""),
+        Wrong("root of it all", lambda x, y: cka(x, y).sqrt(), """
+            You take one root too many: your value is the root of CKA."""),
+        Wrong("no denominator", change=(("dim=0", "0"), ("/ ((x.T @ x).norm() * (y.T @ y).norm())", "")), hint="""
+            You give the overlap of the two tables, which grows with the features' scale. Divide by both tables' own
+            lengths, and x against itself gives 1."""),
+        Wrong("denominator not rooted", change=(("dim=0", "0"), ("(x.T @ x).norm", "(x.T @ x).square().sum"),
+            ("(y.T @ y).norm", "(y.T @ y).square().sum")), hint="""
+            Below the line stand squares, and should stand the norms, their roots: x against itself must give 1."""),
+        Wrong("norms of the features",
+            change=(("dim=0", "0"), ("(x.T @ x).norm()", "x.norm() ** 2"), ("(y.T @ y).norm()", "y.norm() ** 2")), hint="""
+            You divide by the norms of the features, x and y. It is the norms of xᵀx and yᵀy that belong there."""),
+        Wrong("standardized", lambda x, y: cka(x / x.std(dim=0), y / y.std(dim=0)), """
+            You divide each feature by its standard deviation first. That is another measure: in CKA a direction
+            counts by how much the features vary along it. Centre, and leave the scale."""),
+        Wrong("squared after the sum", change=(("dim=0", "0"), ("square().sum", "sum().square")), hint="""
+            You add up the entries of Yᵀ X and square the sum: entries of opposite signs cancel. Square each, then
+            add."""),
     ),
     hints=(
         "What must CKA of x with itself be? And if 100 is added to every number of x? Try both on your function.",
-        "Centre both over the pictures (dim=0). Then the sum of squares of y.T @ x, over the Frobenius norm of x.T @ x times "
-        "that of y.T @ y.",
-        "(y.T @ x).square().sum() / ((x.T @ x).norm() * (y.T @ y).norm()), after x = x - x.mean(dim=0) and the same for y",
+        """Centre both over the pictures (dim=0). Then the sum of squares of y.T @ x, over the Frobenius norm of x.T @
+        x times that of y.T @ y.""",
+        """(y.T @ x).square().sum() / ((x.T @ x).norm() * (y.T @ y).norm()), after x = x - x.mean(dim=0) and the same
+        for y""",
     ),
-)
-
-
-# --- 20.6 positions for another size -----------------------------------------------------------------------------
+)  # fmt: skip
 
 
 def resize_positions(positions: Tensor, side: int) -> Tensor:
@@ -875,14 +593,6 @@ def _positions_transposed(positions, side):
     return torch.cat([positions[:, :1], patches], dim=1)
 
 
-def _positions_no_class(positions, side):
-    return resize_positions(positions, side)[:, 1:]
-
-
-def _positions_class_last(positions, side):
-    return resize_positions(positions, side).roll(-1, dims=1)
-
-
 def _positions_class_mean(positions, side):
     patches = _interpolated(positions, side, mode="bicubic")
     return torch.cat([patches.mean(dim=1, keepdim=True), patches], dim=1)
@@ -890,71 +600,39 @@ def _positions_class_mean(positions, side):
 
 positions_for_another_size = Check(
     name="20.6 positions for another size",
-    reference=resize_positions,
-    cases=_position_cases,
-    rights=(_positions_by_channel, _positions_permuted),
+    reference=resize_positions, cases=_position_cases, rights=(_positions_by_channel, _positions_permuted),
     wrongs=(
-        Wrong(
-            "positions as a line",
-            _positions_patches_as_a_line,
-            "You interpolate the positions as one long line. They are a square that is read row by row: the last patch of a row "
-            "is no neighbour of the first of the next. Bring them into (1, d, g, g) first.",
-            also=(_positions_as_a_line,),
-        ),
-        Wrong(
-            "reshaped into another order",
-            _positions_reshaped,
-            "reshape to (1, d, g, g) keeps the order in memory, where the d numbers of one position stand together: channels and "
-            "places get mixed. First transpose(1, 2), then reshape.",
-        ),
-        Wrong(
-            "reshaped back",
-            _positions_reshaped_back,
-            "The way there is right. On the way back, reshape mixes channels and places: flatten the square and transpose, so "
-            "that each position has its d numbers again.",
-        ),
-        Wrong(
-            "rows and columns swapped",
-            _positions_transposed,
-            "Rows and columns are swapped: the square comes out mirrored at its diagonal. Patches are read row by row.",
-        ),
-        Wrong(
-            "class token lost",
-            _positions_no_class,
-            "The class token's position is gone. It has no place in the square, and stays in front, unchanged.",
-        ),
-        Wrong(
-            "class token last",
-            _positions_class_last,
-            "The class token's position stands at the end. It was the first, and the network expects it there.",
-        ),
-        Wrong(
-            "class token changed",
-            _positions_class_mean,
-            "The class token's position is an average now. It has no place in the square: take it over as it is.",
-        ),
-        Wrong(
-            "corners aligned",
-            _positions_with(mode="bicubic", align_corners=True),
-            "You align the corners: then the outermost patches' centres stay where they are, and the picture's edge moves. "
-            "A patch is an area, and align_corners=False, the default, keeps the edges.",
-        ),
-        Wrong(
-            "bilinear",
-            _positions_with(mode="bilinear"),
-            "You interpolate linearly. Asked for is mode='bicubic', as DINO's code does it.",
-        ),
-        Wrong(
-            "nearest",
-            _positions_with(mode="nearest"),
-            "You copy the nearest position, so that several patches get the same one. Interpolate: mode='bicubic'.",
-        ),
+        Wrong("positions as a line", _positions_patches_as_a_line, also=(_positions_as_a_line,), hint="""
+            You interpolate the positions as one long line. They are a square that is read row by row: the last patch
+            of a row is no neighbour of the first of the next. Bring them into (1, d, g, g) first."""),
+        Wrong("reshaped into another order", _positions_reshaped, """
+            reshape to (1, d, g, g) keeps the order in memory, where the d numbers of one position stand together:
+            channels and places get mixed. First transpose(1, 2), then reshape."""),
+        Wrong("reshaped back", _positions_reshaped_back, """
+            The way there is right. On the way back, reshape mixes channels and places: flatten the square and
+            transpose, so that each position has its d numbers again."""),
+        Wrong("rows and columns swapped", _positions_transposed, """
+            Rows and columns are swapped: the square comes out mirrored at its diagonal. Patches are read row by row."""),
+        Wrong("class token lost", lambda positions, side: resize_positions(positions, side)[:, 1:], """
+            The class token's position is gone. It has no place in the square, and stays in front, unchanged."""),
+        Wrong("class token last", lambda positions, side: resize_positions(positions, side).roll(-1, dims=1), """
+            The class token's position stands at the end. It was the first, and the network expects it there."""),
+        Wrong("class token changed", _positions_class_mean, """
+            The class token's position is an average now. It has no place in the square: take it over as it is."""),
+        Wrong("corners aligned", _positions_with(mode="bicubic", align_corners=True), """
+            You align the corners: then the outermost patches' centres stay where they are, and the picture's edge
+            moves. A patch is an area, and align_corners=False, the default, keeps the edges."""),
+        Wrong("bilinear", _positions_with(mode="bilinear"), """
+            You interpolate linearly. Asked for is mode='bicubic', as DINO's code does it."""),
+        Wrong("nearest", _positions_with(mode="nearest"), """
+            You copy the nearest position, so that several patches get the same one. Interpolate: mode='bicubic'."""),
     ),
     hints=(
-        "How many numbers has one position, and how do positions 1, 2, 3, ... lie in the picture? Which one lies nowhere?",
-        "Put position 0 aside. The rest: (1, g * g, d) to (1, d, g, g), functional.interpolate with mode='bicubic', back to "
-        "(1, side * side, d), and position 0 in front again.",
-        "grid = positions[:, 1:].transpose(1, 2).reshape(1, -1, g, g); grid = functional.interpolate(grid, (side, side), "
-        "mode='bicubic'); torch.cat([positions[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)",
+        """How many numbers has one position, and how do positions 1, 2, 3, ... lie in the picture? Which one lies
+        nowhere?""",
+        """Put position 0 aside. The rest: (1, g * g, d) to (1, d, g, g), functional.interpolate with mode='bicubic',
+        back to (1, side * side, d), and position 0 in front again.""",
+        """grid = positions[:, 1:].transpose(1, 2).reshape(1, -1, g, g); grid = functional.interpolate(grid, (side,
+        side), mode='bicubic'); torch.cat([positions[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)""",
     ),
-)
+)  # fmt: skip

@@ -10,16 +10,31 @@ import random
 import re
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 import sslcourse.checks
-from sslcourse.checks import Check, CheckFailed, Mistake, NotSolvedYet, ValueCheck, Wrong, value_and_gradients
+from sslcourse.checks import (
+    Check,
+    CheckFailed,
+    Mistake,
+    NotSolvedYet,
+    ValueCheck,
+    Wrong,
+    cases,
+    recognize,
+    value_and_gradients,
+)
+from sslcourse.checks.answers import Raised
 from sslcourse.checks.compare import Closeness, equal
-from sslcourse.checks.framework import changed, is_change
+from sslcourse.checks.framework import SECOND, Forbidden, changed, is_change
+from sslcourse.checks.recognize import Draw
+from sslcourse.checks.source import ChangeError
 
 # -- a check to try the framework on: every image of a batch minus its own mean -----------------------------------------
 
@@ -83,8 +98,8 @@ example = Check(
     mistakes=(CUT,),
     hints=("A nudge.", "The way.", "Nearly the answer."),
 )
-# a lambda has no source to be changed: what no Wrong explains is left to the diagnosis
-diagnosed = Check(name="-", reference=lambda images, scale: centre(images, scale), cases=draw_batches, wrongs=WRONGS)
+# a partial has no source to be changed: what no Wrong explains is left to the diagnosis
+diagnosed = Check(name="-", reference=functools.partial(centre), cases=draw_batches, wrongs=WRONGS)
 example_value = ValueCheck(
     name="0.1 log 4",
     reference=1.3863,
@@ -233,6 +248,11 @@ def test_wrong_answers_get_their_own_hint(check):
     names, hints = {name for name, _, _ in known}, {hint for _, hint, _ in known}
     assert len(check.wrongs) + len(check.mistakes) == len(names) == len(hints), "names and hints must differ"
     assert len(names) >= 4
+    for answer in [changed(check.reference, c) for w in check.wrongs for c in (w.change, *w.also) if is_change(c)]:
+        results = check._results(answer, 0)[0] if check.kind != "value" else ()
+        assert not [r for r in results if isinstance(r, Raised) and r.type in ("NameError", "UnboundLocalError")], (
+            results
+        )
     for seed in (0, 1):
         for name, hint, answer in known:
             with pytest.raises(CheckFailed) as caught:
@@ -385,16 +405,22 @@ def test_generic_diagnoses(change, words):
 
 def test_diagnoses_of_rows_and_transposes():
     square = Check(
-        name="-", reference=lambda x: x @ x.T, cases=lambda g: [(torch.rand(n, n + 1, generator=g),) for n in (3, 4)]
+        name="-",
+        reference=functools.partial(lambda x: x @ x.T),
+        cases=lambda g: [(torch.rand(n, n + 1, generator=g),) for n in (3, 4)],
     )
     plain = Check(
-        name="-", reference=lambda x: x + 0, cases=lambda g: [(torch.rand(n, n, generator=g),) for n in (3, 5)]
+        name="-",
+        reference=functools.partial(lambda x: x + 0),
+        cases=lambda g: [(torch.rand(n, n, generator=g),) for n in (3, 5)],
     )
     assert "transpose" in message(lambda x: x.T.clone(), plain)
     assert "in another order" in message(lambda x: x[torch.tensor([1, 0, *range(2, len(x))])], plain)
     assert "has the shape" in message(lambda x: x.T @ x, square)
     rows = Check(
-        name="-", reference=lambda x: x.mean(), cases=lambda g: [(torch.rand(n, 3, generator=g),) for n in (2, 5)]
+        name="-",
+        reference=functools.partial(lambda x: x.mean()),
+        cases=lambda g: [(torch.rand(n, 3, generator=g),) for n in (2, 5)],
     )
     assert "What is missing is the mean of its elements" in message(lambda x: x.mean(1), rows)
     assert "6 is the number of all elements of `x`" in message(lambda x: x.sum(), rows)
@@ -405,7 +431,7 @@ def test_diagnoses_of_rows_and_transposes():
 def test_diagnoses_of_structures():
     both = Check(
         name="-",
-        reference=lambda x: (x.sum(), {"mean": x.mean(), "count": len(x), "name": "mean"}),
+        reference=functools.partial(lambda x: (x.sum(), {"mean": x.mean(), "count": len(x), "name": "mean"})),
         cases=lambda g: [(torch.rand(n, generator=g),) for n in (2, 3)],
     )
     right = both.reference
@@ -543,6 +569,175 @@ def test_a_check_must_be_well_made():
     with pytest.raises(ValueError, match="needs run"):
         Check(name="-", reference=Scale, kind="class")
     assert "exercise 0.0" in repr(example)
+
+
+# -- what a check finds out by itself: small changes of its reference -------------------------------------------------------
+
+
+def spread(images: Tensor, epsilon: float) -> Tensor:
+    centred = images - images.mean(dim=0)
+    deviation = (centred.square().sum(dim=0) / (len(images) - 1) + epsilon).sqrt()
+    return (1 - deviation).clamp(min=0).mean()
+
+
+def spread_by_torch(x, epsilon):
+    return torch.relu(1 - (x.var(0) + epsilon).sqrt()).mean()
+
+
+mutable = Check(
+    name="0.3 the hinge",
+    reference=spread,
+    cases=lambda g: [(torch.randn(n, d, generator=g), e) for n, d, e in ((5, 3, 0.1), (4, 6, 0.02), (7, 4, 0.3))],
+    rights=(spread_by_torch,),
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        (lambda x, e: (1 - (x.var(1) + e).sqrt()).clamp(min=0).mean(), "transposed", "`images` is transposed"),
+        (lambda x, e: (1 - (x.var(0) + e).sqrt()).clamp(min=0).sum(), "sum for mean", "a sum stands where a mean"),
+        (lambda x, e: (1 - (x.var(0, correction=0) + e).sqrt()).clamp(min=0).mean(), "off by one", "1 isn't subtracted"),
+        (lambda x, e: (1 - (x.var(0) + e)).clamp(min=0).mean(), "square root missing", "the square root is missing"),
+        (lambda x, e: (1 - x.std(0) - e).clamp(min=0).mean(), "order of steps", "the square root is taken"),
+        (lambda x, e: ((x.var(0) + e).sqrt() - 1).clamp(min=0).mean(), "sign", "wrong"),
+        (lambda x, e: (1 - (x.var(0) - e).sqrt()).clamp(min=0).mean(), "sign", "`epsilon` has the wrong sign"),
+        (lambda x, e: (2 - (x.var(0) + e).sqrt()).clamp(min=0).mean(), "off by one", "2 stands where 1 is needed"),
+        (lambda x, e: -(1 - (x.var(0) + e).sqrt()).clamp(min=0).sum() / 2, "sum for mean", "multiplied by -0.5"),
+        (lambda x, e: (1 - (x.var(1) + e).sqrt()).clamp(min=0).sum(), "and", "dim 1, where dim 0 is needed, and in which"),
+    ],
+)  # fmt: skip
+def test_small_changes_are_recognized(answer, kind, words, monkeypatch):
+    monkeypatch.setattr(recognize, "SINGLE", 20.0)  # however busy the machine is
+    monkeypatch.setattr(recognize, "WHOLE", 40.0)
+    error = failure(mutable, answer)
+    assert kind in error.mistake and words in flat(error), error
+    assert_kind(error)
+    assert "centred" not in str(error) and "deviation" not in str(error), "names of the reference's own"
+
+
+def test_an_answer_that_is_only_like_a_change_is_not_taken_for_it():
+    def half(x, epsilon):  # the variance for the deviation, in batches of more than four
+        return spread(x, epsilon) if len(x) < 5 else (1 - (x.var(0) + epsilon)).clamp(min=0).mean()
+
+    assert failure(mutable, half).mistake != "square root missing"
+    assert failure(mutable, lambda x, epsilon: x.sum() * torch.nan).mistake == "NaN"
+
+
+def first_above(values: Tensor, limit: float) -> int:
+    place = 0
+    while values[place] <= limit:
+        place += 1
+    return place
+
+
+def test_changes_that_never_end_are_left():
+    cases = lambda g: [(torch.arange(n) / 10, n / 20 + 0.03) for n in (6, 9, 7)]  # noqa: E731
+    check = Check(name="-", reference=first_above, cases=cases)
+    assert "1 too large" in flat(failure(check, lambda values, limit: first_above(values, limit) + 1))
+    assert failure(check, lambda values, limit: len(values) ** 2).mistake is None
+
+
+def refill(queue: Tensor, keys: Tensor) -> None:
+    queue[: len(keys)] = keys
+
+
+def test_work_on_a_copy_is_named():
+    check = Check(
+        name="-",
+        reference=refill,
+        run=lambda answer, case: (answer(*case), case[0])[1],
+        cases=lambda g: [(torch.rand(n, 2, generator=g), torch.rand(k, 2, generator=g)) for n, k in ((4, 2), (6, 3))],
+    )
+    assert "copies" in flat(failure(check, lambda queue, keys: refill(queue.clone(), keys)))
+
+
+def test_what_the_text_forbids_is_seen():
+    def by_hand(logits, labels):
+        return -logits.log_softmax(1)[torch.arange(len(labels)), labels].mean()
+
+    borrowed = functional.cross_entropy
+    check = Check(
+        name="-",
+        reference=by_hand,
+        cases=lambda g: [(torch.randn(n, 3, generator=g), torch.arange(n) % 3) for n in (3, 5)],
+        forbidden=(
+            Forbidden("cross_entropy", (functional.cross_entropy, functional.nll_loss), "Write it by hand."),
+            Forbidden("gather", ("gather", torch.gather), "Index instead."),
+        ),
+    )
+    check(by_hand)
+    for answer in (borrowed, nn.CrossEntropyLoss(), lambda x, y: borrowed(x, y), lambda x, y: 2 * borrowed(x, y)):
+        assert failure(check, lambda x, y, answer=answer: answer(x, y)).mistake == "cross_entropy"
+    picked = lambda x, y: -x.log_softmax(1).gather(1, y[:, None]).mean()  # noqa: E731
+    assert failure(check, picked).mistake == "gather"
+    assert sys.getprofile() is None
+
+
+def test_a_change_that_does_not_apply_is_an_error():
+    wrong = Wrong(
+        "no epsilon", change=(" + epsilon", ""), hint="Add\n    epsilon.", also=(("epsilon).sqrt", "0).sqrt"),)
+    )
+    assert wrong.hint == "Add epsilon."
+    for answer in wrong.answers(spread):
+        assert equal(answer(torch.ones(2, 2), 0.1), torch.tensor(1.0), Closeness())
+    with pytest.raises(ChangeError, match="doesn't stand in the source of spread"):
+        Wrong("-", change=("delta", "")).answers(spread)
+    with pytest.raises(ChangeError, match="no Python"):
+        Wrong("-", change=("clamp(", "clamp((")).answers(spread)
+    with pytest.raises(ChangeError, match="no source"):
+        Wrong("-", change=("a", "b")).answers(3)
+
+
+def test_no_seed_of_an_answer_meets_the_checks():
+    """Who draws from a generator of their own, seeded with 0, must not draw what the case was drawn from."""
+
+    def drawn(x, generator):
+        return x + torch.rand(len(x), generator=generator)
+
+    check = Check(
+        name="-",
+        reference=drawn,
+        cases=lambda g: [(torch.rand(n, generator=g), cases.another(g)) for n in (3, 4)],
+    )
+    check(lambda x, generator: torch.rand(len(x), generator=generator) + x)
+    for seed in (0, 1):
+        own = lambda x, generator, seed=seed: x + torch.rand(len(x), generator=torch.Generator().manual_seed(seed))  # noqa: E731
+        failure(check, own)
+        remembered = lambda x, seed=seed: torch.rand(len(x), generator=torch.Generator().manual_seed(seed))  # noqa: E731
+        failure(Check(name="-", reference=lambda x: x + 0, cases=lambda g: [(torch.rand(3, generator=g),)]), remembered)
+
+
+def test_what_passes_one_draw_is_tried_on_another():
+    seen = {tuple(case[0].flatten().tolist()) for case in example._fresh(0)}
+    with pytest.raises(CheckFailed):
+        example(lambda images, scale: centre(images, scale + (tuple(images.flatten().tolist()) not in seen)))
+
+
+MUTANTS = 8  # of every reference: drawn by its name, so that a failure comes again
+
+
+@every_check
+def test_mutants_are_refused_where_they_differ(check):
+    """A small change that makes a difference on other draws of the cases makes one on those that an answer is tried on."""
+    search = check._search()
+    if search is None or check.kind == "value":
+        return
+    written = next(search.written())
+    chosen = random.Random(check.name).sample(written.mutants, min(MUTANTS, len(written.mutants)))
+
+    def differs(mutant, seed):
+        draw = Draw(lambda: check._fresh(seed), (), check._kept("reference", check.reference, seed), seed)
+        theirs = [search._result(written, (mutant,), draw, index) for index in range(len(draw.want))]
+        return not all(equal(a, b, check.close) for a, b in zip(theirs, draw.want, strict=True))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for mutant in chosen:
+            tried = differs(mutant, 0) or differs(mutant, SECOND)
+            assert tried or not (differs(mutant, 11) or differs(mutant, 12)), (
+                f"accepted: an answer in which {mutant.says}"
+            )
 
 
 # -- how it looks ---------------------------------------------------------------------------------------------------------

@@ -51,7 +51,8 @@ def _cosines_one_side(first, second):
 
 every_view_against_every_other = Check(
     name="8.1 every view against every other",
-    reference=cosines, cases=_two_views, rights=(_cosines_in_loop, _cosines_divided, _cosines_by_torch),
+    reference=cosines, cases=_two_views,
+    rights=(_cosines_in_loop, _cosines_divided, _cosines_by_torch),
     wrongs=(
         Wrong("not normalized",
             change=("functional.normalize(torch.cat([first, second]), dim=1)", "torch.cat([first, second])"), hint="""
@@ -110,18 +111,6 @@ def _counts(generator: torch.Generator) -> list[tuple[int]]:
     return [(3,), (4,), (7,)]
 
 
-def _partners_modulo(n):
-    return (torch.arange(2 * n) + n) % (2 * n)
-
-
-def _partners_cat(n):
-    return torch.cat([torch.arange(n) + n, torch.arange(n)])
-
-
-def _partners_in_loop(n):
-    return torch.tensor([i + n if i < n else i - n for i in range(2 * n)])
-
-
 def _partners_neighbours(n):
     return torch.arange(2 * n) ^ 1
 
@@ -133,7 +122,12 @@ def _partners_without_diagonal(n):
 
 where_is_the_partner = Check(
     name="8.2 where is the partner?",
-    reference=partners, cases=_counts, rights=(_partners_modulo, _partners_cat, _partners_in_loop),
+    reference=partners, cases=_counts,
+    rights=(
+        lambda n: (torch.arange(2 * n) + n) % (2 * n),
+        lambda n: torch.cat([torch.arange(n) + n, torch.arange(n)]),
+        lambda n: torch.tensor([i + n if i < n else i - n for i in range(2 * n)]),
+    ),
     wrongs=(
         Wrong("itself", change=(".roll(n)", ""), hint="""
             Every view is its own partner. That question answers itself: a view always has a cosine of 1 with itself.
@@ -195,7 +189,8 @@ def _push_in_loop(similarity, temperature):
 
 who_is_pushed_away = Check(
     name="8.3 who is pushed away",
-    reference=push, cases=_negatives, rights=(_push_by_exp, _push_in_loop),
+    reference=push, cases=_negatives,
+    rights=(_push_by_exp, _push_in_loop),
     wrongs=(
         Wrong("temperature multiplied", change=("/", "*"), hint="""
             You multiply by the temperature, and so turn it around: your low temperature makes all negatives alike.
@@ -323,7 +318,8 @@ def _nt_softmax_twice(first, second, temperature):
 
 contrastive_loss = Check(
     name="8.4 NT-Xent",
-    reference=nt_xent, cases=_batches, run=value_and_gradients, rights=(_nt_in_loop, _nt_by_functional, _nt_by_parts),
+    reference=nt_xent, cases=_batches, run=value_and_gradients,
+    rights=(_nt_in_loop, _nt_by_functional, _nt_by_parts),
     wrongs=(
         Wrong("self-similarity left in", change=("losses.nt_xent(first, second, temperature)",
             "functional.cross_entropy(_logits(first, second, temperature), partners(len(first)))"), hint="""
@@ -447,13 +443,10 @@ def _false_by_class(labels):
     return sum(((labels == c).sum().item() - 1) / (n - 1) for c in labels.unique()) / len(labels.unique())
 
 
-def _false_as_tensor(labels):
-    return torch.tensor(false_negatives(labels))
-
-
 false_negatives_counted = Check(
     name="8.5 false negatives",
-    reference=false_negatives, cases=_labels, rights=(_false_by_views, _false_by_counts, _false_as_tensor),
+    reference=false_negatives, cases=_labels,
+    rights=(_false_by_views, _false_by_counts, lambda labels: torch.tensor(false_negatives(labels))),
     wrongs=(
         Wrong("partner and itself counted", lambda labels: (labels[:, None] == labels).float().mean().item(), """
             You count a view and its partner among its negatives. Of 2N views, those two are none: 2(N - 1) negatives
@@ -533,7 +526,8 @@ def _uniform_by_logsumexp(features):
 
 how_evenly_spread = Check(
     name="8.6 uniformity",
-    reference=uniformity, cases=_clouds, rights=(_uniform_in_loop, _uniform_by_cosines, _uniform_by_logsumexp),
+    reference=uniformity, cases=_clouds,
+    rights=(_uniform_in_loop, _uniform_by_cosines, _uniform_by_logsumexp),
     wrongs=(
         Wrong("mean of the log", lambda features: _off(-2 * _squared(_directions(features))).mean(), """
             You take the mean of the logarithms: exponential and logarithm cancel, and the mean squared distance is

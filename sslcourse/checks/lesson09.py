@@ -35,17 +35,14 @@ def _after_in_loop(start, student, momentum, steps):
     return teacher
 
 
-def _after_by_distance(start, student, momentum, steps):
-    return student + (start - student) * momentum**steps
-
-
 def _after_off(by):
     return lambda start, student, momentum, steps: teacher_after(start, student, momentum, steps + by)
 
 
 where_a_teacher_ends = Check(
     name="9.1 where a teacher ends",
-    reference=teacher_after, cases=_teachers, rights=(_after_in_loop, _after_by_distance),
+    reference=teacher_after, cases=_teachers,
+    rights=(_after_in_loop, lambda start, student, momentum, steps: student + (start - student) * momentum**steps),
     wrongs=(
         Wrong("one step alone", change=("**steps", ""), hint="""
             That is the teacher after one step. Each step keeps `momentum` of what is left of the start, so after n
@@ -144,7 +141,8 @@ def _enqueue_shifted_front(queue, pointer, keys):
 
 write_into_the_queue = Check(
     name="9.2 write into the queue",
-    reference=enqueue, cases=_queues, rights=(_enqueue_in_loop, _enqueue_by_roll, _enqueue_two_parts),
+    reference=enqueue, cases=_queues,
+    rights=(_enqueue_in_loop, _enqueue_by_roll, _enqueue_two_parts),
     wrongs=(
         Wrong("keys lost at the end", _enqueue_cut, """
             The keys that don't fit before the end are lost: a slice stops at the last row. They belong at the
@@ -210,13 +208,10 @@ def _ages_in_loop(pointer, size, batch):
     return found
 
 
-def _ages_by_roll(pointer, size, batch):
-    return (torch.arange(size).flip(0) // batch).roll(pointer)
-
-
 how_old_is_a_key = Check(
     name="9.3 how old is a key?",
-    reference=ages, cases=_clocks, rights=(_ages_in_loop, _ages_by_roll),
+    reference=ages, cases=_clocks,
+    rights=(_ages_in_loop, lambda pointer, size, batch: (torch.arange(size).flip(0) // batch).roll(pointer)),
     wrongs=(
         Wrong("counted in keys", change=("// batch", ""), hint="""
             You count how many keys were written since. A step writes `batch` of them together, and the exercise asks
@@ -298,7 +293,8 @@ def _teacher_has_gradient(answer, cases) -> bool:
 
 the_teacher_follows = Check(
     name="9.4 the teacher follows",
-    reference=follow, cases=_networks, rights=(_follow_by_lerp, _follow_by_difference),
+    reference=follow, cases=_networks,
+    rights=(_follow_by_lerp, _follow_by_difference),
     wrongs=(
         Wrong("momentum the wrong way round",
             lambda teacher, student, momentum: follow(teacher, student, 1 - momentum), """
@@ -437,7 +433,8 @@ def _queries_get_none(answer, cases) -> bool:
 
 mocos_loss = Check(
     name="9.5 MoCo's loss",
-    reference=moco_loss, cases=_contrasts, rights=(_loss_in_loop, _loss_last_column),
+    reference=moco_loss, cases=_contrasts,
+    rights=(_loss_in_loop, _loss_last_column),
     wrongs=(
         Wrong("positive not where the labels say", _loss_positive_last, """
             Your positive stands in the last column, and your labels say 0: the network is asked to find the first
@@ -586,7 +583,8 @@ def _step_cut(queries, keys, queue, pointer, temperature):
 
 a_step_in_order = Check(
     name="9.6 a step, in order",
-    reference=moco_step, cases=_steps, rights=(_step_in_loop, _step_with_copy),
+    reference=moco_step, cases=_steps,
+    rights=(_step_in_loop, _step_with_copy),
     wrongs=(
         Wrong("queue overwritten before use", _step_overwritten, """
             You write the queue before the loss has used it: each query then finds its own key among the negatives,

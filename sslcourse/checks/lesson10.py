@@ -133,7 +133,8 @@ def _corr_by_einsum(first, second):
 
 correlate_two_views = Check(
     name="10.2 cross-correlation",
-    reference=cross_correlation, cases=_clouds, rights=(_corr_in_loop, _corr_by_norm, _corr_by_einsum),
+    reference=cross_correlation, cases=_clouds,
+    rights=(_corr_in_loop, _corr_by_norm, _corr_by_einsum),
     wrongs=(
         Wrong("not standardized", change=("(z - z.mean(dim=0)) / z.std(dim=0, correction=0)", "z"), hint="""
             You multiply the embeddings as they are. A correlation needs each dimension with mean 0 and standard
@@ -205,7 +206,8 @@ def _barlow_by_difference(c, redundancy):
 
 barlow_from_c = Check(
     name="10.3 Barlow Twins' loss",
-    reference=barlow, cases=_matrices, rights=(_barlow_in_loop, _barlow_by_weights, _barlow_by_difference),
+    reference=barlow, cases=_matrices,
+    rights=(_barlow_in_loop, _barlow_by_weights, _barlow_by_difference),
     wrongs=(
         Wrong("diagonal counted with the rest", change=("- c.diag().diag()", ""), hint="""
             Your second sum holds the diagonal as well, so the loss pulls it towards 1 and towards 0 at once. What is
@@ -267,7 +269,8 @@ def _hinge_by_relu(z, epsilon):
 
 the_variance_hinge = Check(
     name="10.4 the variance hinge",
-    reference=variance_hinge, cases=_hinge_clouds, run=value_and_gradients, rights=(_hinge_in_loop, _hinge_by_relu),
+    reference=variance_hinge, cases=_hinge_clouds, run=value_and_gradients,
+    rights=(_hinge_in_loop, _hinge_by_relu),
     wrongs=(
         Wrong("variance instead of deviation", change=(".sqrt()", ""),
             also=(("(z.var(dim=0) + epsilon).sqrt()", "z.var(dim=0)"),), hint="""
@@ -341,7 +344,8 @@ def _cov_by_mask(z):
 
 the_covariance_penalty = Check(
     name="10.5 covariances of different dimensions",
-    reference=covariance_penalty, cases=_one_cloud, rights=(_cov_in_loop, _cov_by_torch, _cov_by_mask),
+    reference=covariance_penalty, cases=_one_cloud,
+    rights=(_cov_in_loop, _cov_by_torch, _cov_by_mask),
     wrongs=(
         Wrong("divided by N", change=("len(z) - 1", "len(z)"), hint="""
             You divide by N; the unbiased covariance, which the formula has, divides by N - 1."""),
@@ -435,7 +439,8 @@ def _sink_separate(scores, epsilon, iterations):
 
 assign_with_sinkhorn = Check(
     name="10.6 Sinkhorn",
-    reference=sinkhorn, cases=_scores, rights=(_sink_logarithms, _sink_as_published, _sink_in_loop),
+    reference=sinkhorn, cases=_scores,
+    rights=(_sink_logarithms, _sink_as_published, _sink_in_loop),
     wrongs=(
         Wrong("rows before columns", change=(("dim=0", "dim=-1"), ("dim=1", "dim=0")), hint="""
             The order is the wrong one: you end with the columns, so the rows of your result don't sum to 1, and a

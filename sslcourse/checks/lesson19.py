@@ -33,7 +33,8 @@ def _part_reshaped(order, step, batch, rank, world):
 
 my_part_of_the_batch = Check(
     name="19.1 my part of the batch",
-    reference=my_part, cases=_orders, rights=(_part_loop, _part_reshaped),
+    reference=my_part, cases=_orders,
+    rights=(_part_loop, _part_reshaped),
     wrongs=(
         Wrong("in blocks",
             lambda order, step, batch, rank, world: order[step * batch : (step + 1) * batch].chunk(world)[rank], """
@@ -139,7 +140,8 @@ def _bytes_values(network):
 
 count_the_bytes = Check(
     name="19.2 count the bytes",
-    reference=training_bytes, cases=_networks, rights=(_bytes_loop, _bytes_of_state),
+    reference=training_bytes, cases=_networks,
+    rights=(_bytes_loop, _bytes_of_state),
     wrongs=(
         Wrong("weights alone", _bytes_weights, """
             You count weights and buffers. Training keeps more: a gradient for each weight that is learned, and
@@ -240,7 +242,8 @@ _no_weight = lambda some, all_, parts, size: 1.0  # noqa: E731
 
 micro_batches = Check(
     name="19.3 micro-batches",
-    reference=accumulate, cases=_batches, rights=(_accumulate_sums, _accumulate_functional),
+    reference=accumulate, cases=_batches,
+    rights=(_accumulate_sums, _accumulate_functional),
     wrongs=(
         Wrong("mean of means", _weighted(_mean_of_means), """
             You divide by the number of micro-batches, which is right where all are equally large. The last one may be
@@ -376,7 +379,8 @@ def _unscale_wrong_way(gradient, scale, good, patience):
 
 a_loss_scale = Check(
     name="19.4 a loss scale that finds itself",
-    reference=unscale, cases=_scaled, rights=(_unscale_other, _unscale_by_sum),
+    reference=unscale, cases=_scaled,
+    rights=(_unscale_other, _unscale_by_sum),
     wrongs=(
         Wrong("divided in float16", _unscale_half, """
             You divide in float16: there the small ones become zero again, which the scale was to prevent. First
@@ -448,7 +452,8 @@ def _backward_others(arrived, rank):
 
 the_way_back = Check(
     name="19.5 the way back through a gather",
-    reference=gather_backward, cases=_arrivals, rights=(_backward_loop, _backward_view),
+    reference=gather_backward, cases=_arrivals,
+    rights=(_backward_loop, _backward_view),
     wrongs=(
         Wrong("own loss only", lambda arrived, rank: arrived[rank].chunk(len(arrived))[rank], """
             You take what your own loss says of your rows. The other processes' losses depend on your rows as well, as
@@ -544,7 +549,8 @@ def _joint_sums(means, variances, counts):
 
 statistics_together = Check(
     name="19.6 batch norm's statistics, together",
-    reference=joint_statistics, cases=_statistics, rights=(_joint_by_squares, _joint_loop),
+    reference=joint_statistics, cases=_statistics,
+    rights=(_joint_by_squares, _joint_loop),
     wrongs=(
         Wrong("mean of variances", _joint_mean_of_variances, """
             The variance is the mean of the processes' variances, and so too small: their means differ as well, and

@@ -60,7 +60,8 @@ def _strip_again_and_again(state, prefix):
 
 strip_a_prefix = Check(
     name="20.1 strip a prefix",
-    reference=strip, cases=_states, rights=(_strip_loop, _strip_replace_once),
+    reference=strip, cases=_states,
+    rights=(_strip_loop, _strip_replace_once),
     wrongs=(
         Wrong("replaced everywhere", change=(("removeprefix(prefix)", 'replace(prefix, "")'), ("tensor", "t")), hint="""
             You replace the prefix wherever it stands, in the middle of a name as well: `replace` knows no beginning.
@@ -189,7 +190,8 @@ def _judge_must_miss(wanted, given, head):
 
 may_that_be_missing = Check(
     name="20.2 may that be missing?",
-    reference=judge, cases=_name_lists, rights=(_judge_loop, _judge_sets),
+    reference=judge, cases=_name_lists,
+    rights=(_judge_loop, _judge_sets),
     wrongs=(
         Wrong("missing and left swapped", _judge_swapped,
             also=(lambda wanted, given, head: judge(given, wanted, head),), hint="""
@@ -296,7 +298,8 @@ def _names_downsample_kept(name):
 
 names_for_transformers = Check(
     name="20.3 another library's names",
-    reference=to_transformers, cases=_torchvision_names, rights=(_names_by_replacing, _names_by_match),
+    reference=to_transformers, cases=_torchvision_names,
+    rights=(_names_by_replacing, _names_by_match),
     wrongs=(
         Wrong("stages from 1", lambda name: _renumbered(name, stage=1), """
             Your stages are numbered from 1. torchvision counts its layers from 1 and Transformers its stages from 0:
@@ -400,7 +403,8 @@ def _pixels_once_more(x, old, new):
 
 pixels_for_another_network = Check(
     name="20.4 pixels for another network",
-    reference=renormalize, cases=_pixels, rights=(_pixels_by_channel, _pixels_one_map),
+    reference=renormalize, cases=_pixels,
+    rights=(_pixels_by_channel, _pixels_one_map),
     wrongs=(
         Wrong("normalized twice", _pixels_not_undone, """
             You normalize once more without undoing the first: the pictures come normalized already. First back to
@@ -480,7 +484,8 @@ def _ratio(x, y):
 
 linear_cka = Check(
     name="20.5 linear CKA",
-    reference=cka, cases=_feature_pairs, rights=(_cka_by_tables, _cka_by_centring_matrix, _cka_loop),
+    reference=cka, cases=_feature_pairs,
+    rights=(_cka_by_tables, _cka_by_centring_matrix, _cka_loop),
     wrongs=(
         Wrong("not centred", lambda x, y: _ratio(x, y), """
             You don't centre. Then what all pictures have in common counts as similarity, and any two networks with
@@ -600,7 +605,8 @@ def _positions_class_mean(positions, side):
 
 positions_for_another_size = Check(
     name="20.6 positions for another size",
-    reference=resize_positions, cases=_position_cases, rights=(_positions_by_channel, _positions_permuted),
+    reference=resize_positions, cases=_position_cases,
+    rights=(_positions_by_channel, _positions_permuted),
     wrongs=(
         Wrong("positions as a line", _positions_patches_as_a_line, also=(_positions_as_a_line,), hint="""
             You interpolate the positions as one long line. They are a square that is read row by row: the last patch

@@ -318,6 +318,38 @@ def another_dim(node: ast.AST, place: Place) -> Options:
         )
 
 
+def all_dims(node: ast.AST, place: Place) -> Options:
+    """Another dim wherever a function goes over one."""
+    if not isinstance(node, ast.FunctionDef):
+        return
+    given = {found[1] for n in ast.walk(node) if (found := dim_of(n)) is not None and isinstance(found[1], int)}
+    for value, other in itertools.product(sorted(given), (0, 1, 2, -1)):
+        if other != value:
+            body = [_over(statement, value, other, False) for statement in node.body]
+            yield (
+                "another dim",
+                f"everything goes over dim {other}, where dim {value} is needed",
+                replaced(node, body=body),
+            )
+
+
+def _over(node: Any, value: int, other: int, broadcast: bool) -> Any:
+    if not isinstance(node, ast.AST):
+        return node
+    fields = {}
+    for name, part in ast.iter_fields(node):
+        wide = isinstance(node, ast.BinOp)
+        fields[name] = (
+            [_over(p, value, other, False) for p in part] if isinstance(part, list) else _over(part, value, other, wide)
+        )
+    new = type(node)(**fields)
+    if (found := dim_of(new)) is not None and found[1] == value:
+        new = _with_dim(new, found[2], other)
+        if broadcast and method(new) in REDUCING and all(k.arg != "keepdim" for k in new.keywords):
+            new.keywords.append(ast.keyword("keepdim", constant(True)))
+    return new
+
+
 def _other_dims(value: Any) -> list[Any]:
     if isinstance(value, int):
         return [d for d in (0, 1, 2, 3, -1, -2) if d != value]
@@ -465,6 +497,8 @@ def operand_missing(node: ast.AST, place: Place) -> Options:
         ast.FloorDiv: ("a division missing", "the division by {} is missing", "a size"), ast.MatMult: ("a product missing", "the product with {} is missing", "a matrix"),
     }  # fmt: skip
     kind, says, other = words.get(type(node.op), ("an operand missing", "{} is missing", "an operand"))
+    if isinstance(node.op, ast.Sub | ast.Add) and number_of(node.right) == 1:
+        kind = "off by one"
     yield kind, says.format(right or other), node.left
     if isinstance(node.op, ast.Add | ast.Mult | ast.MatMult):
         yield kind, says.format(left or other), node.right
@@ -1135,6 +1169,8 @@ def _more(value: ast.expr, place: Place, what: str) -> Options:
                 f"a {word(name)}{over} is taken of {what}",
                 call(value, name, *([] if dim is None else [dim])),
             )
+    for operator, words in ((ast.Add(), "large"), (ast.Sub(), "small")):
+        yield "off by one", f"{what} is 1 too {words}", binary(value, operator, 1)
     for limits, says in (((0, 1), "limited to [0, 1]"), ((0,), "kept from going below 0")):
         yield "clamp too much", f"{what} is {says}", call(value, "clamp", *limits)
     yield "rounding too much", f"{what} is rounded", call(value, "round")
@@ -1202,7 +1238,7 @@ def wrapped(node: ast.AST, place: Place) -> Options:
 
 
 OPERATORS: tuple[Callable[[ast.AST, Place], Options], ...] = (
-    another_dim, another_function, other_count, brackets, step_missing, step_twice, operand_missing, sign, swapped_operands, other_operator,
+    arguments_kept, another_dim, all_dims, another_function, other_count, brackets, step_missing, step_twice, operand_missing, sign, swapped_operands, other_operator,
     comparison, another_name, swapped_arguments, operand_twice, off_by_one, constants, another_size, indices, keywords, before_reducing,
-    statements, order_of_steps, arguments_kept, returned, wrapped,
+    statements, order_of_steps, returned, wrapped,
 )  # fmt: skip

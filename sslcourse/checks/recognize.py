@@ -26,6 +26,8 @@ from sslcourse.checks.mutants import Mutant, Place, mutants, mutated, watched
 from sslcourse.checks.source import Source
 
 SINGLE, WHOLE = 0.5, 0.7  # seconds for single mutants, and for everything
+ALONE = ("nothing done", "works on a copy")  # kinds that say enough, whatever else comes to the same
+NAN = "nothing but NaN"
 ONE = 0.1  # for one mutant: a change can make a loop endless
 Case = tuple[Any, ...]
 
@@ -102,9 +104,10 @@ class Search:
         for written, firsts in tried:
             for mutant, words in self._scaled(written, firsts, draw, index, begin + WHOLE):
                 return self._told([(mutant,)], words)
-        for written, firsts in tried:
-            pairs_ = self._two(written, firsts, draw, index, begin + WHOLE)
-            if found := self._confirmed(written, pairs_, draw, again, enough=1):
+        for left, (written, firsts) in zip(range(len(tried), 0, -1), tried, strict=True):
+            now = time.perf_counter()
+            together = self._two(written, firsts, draw, index, now + (begin + WHOLE - now) / left)
+            if found := self._confirmed(written, together, draw, again, enough=1):
                 return self._told(found)
         return None
 
@@ -139,6 +142,8 @@ class Search:
     def _same(self, got: Any, result: Any) -> bool:
         if isinstance(got, Raised):
             return isinstance(result, _Stopped) and result.why == got.type
+        if isinstance(result, _Stopped) and result.why == NAN:
+            return _unusable(got)
         return not isinstance(result, _Stopped) and equal(got, result, self.close)
 
     def _scaled(self, written: Written, firsts, draw: Draw, index: int, end: float) -> Iterator[tuple[Mutant, str]]:
@@ -206,7 +211,7 @@ class Search:
                 result = self.play(written.with_changes(changes, tick), case)
         except (Exception, OutOfTime, SystemExit) as error:
             return _Stopped(type(error).__name__)
-        return _Stopped("nothing but NaN") if _unusable(result) else result
+        return _Stopped(NAN) if _unusable(result) else result
 
     def _case(self, draw: Draw, index: int) -> Case:
         """A case that no other mutant has touched."""
@@ -226,6 +231,8 @@ class Search:
             if says not in kinds.values():
                 kinds.setdefault(name, f"{says}, {words}" if words else says)
         names, clauses = list(kinds)[:2], list(kinds.values())[:2]
+        if names[0] in ALONE:
+            names, clauses = names[:1], clauses[:1]
         begin = f"Your {self.noun} exactly those of an answer in which {clauses[0]}"
         if len(clauses) == 1:
             return Diagnosis(begin + ".", names[0])

@@ -61,8 +61,8 @@ class Source:
 
 
 def source_of(reference: Any) -> Source | None:
-    """The source of a function or class, or None where there is none (a partial, a lambda, a value)."""
-    if not (inspect.isfunction(reference) or inspect.isclass(reference)) or reference.__name__ == "<lambda>":
+    """The source of a function or class, or None where there is none (a partial, a value)."""
+    if not (inspect.isfunction(reference) or inspect.isclass(reference)):
         return None
     module = sys.modules.get(reference.__module__)
     namespace = dict(vars(module)) if module else {}
@@ -70,9 +70,32 @@ def source_of(reference: Any) -> Source | None:
     for member in filter(inspect.isfunction, members):
         namespace |= {**member.__globals__, **inspect.getclosurevars(member).nonlocals}
     with contextlib.suppress(OSError, TypeError):
-        texts = [textwrap.dedent(inspect.getsource(item)) for item in (reference, *_helpers(reference))]
-        return Source(reference.__name__, "\n\n".join(texts), namespace)
+        name = "answer" if reference.__name__ == "<lambda>" else reference.__name__
+        own = _of_lambda(reference, name) if name == "answer" else textwrap.dedent(inspect.getsource(reference))
+        helpers = [textwrap.dedent(inspect.getsource(helper)) for helper in _helpers(reference)]
+        return Source(name, "\n\n".join([own, *helpers]), namespace) if own else None
     return None
+
+
+def _of_lambda(function: Callable, name: str) -> str | None:
+    """A lambda as the text of a function with a name; None where its line holds another that is like it."""
+    lines, _ = inspect.findsource(function)
+    here = [
+        node
+        for node in ast.walk(_tree("".join(lines)))
+        if isinstance(node, ast.Lambda)
+        and node.lineno == function.__code__.co_firstlineno
+        and [a.arg for a in node.args.args] == list(inspect.signature(function).parameters)
+        and _names(compile(ast.Expression(node), "", "eval").co_consts[0]) == _names(function.__code__)
+    ]
+    if len(here) != 1:
+        return None
+    return f"def {name}({ast.unparse(here[0].args)}):\n    return {ast.unparse(here[0].body)}\n"
+
+
+@functools.lru_cache(maxsize=4)
+def _tree(text: str) -> ast.Module:
+    return ast.parse(text)
 
 
 def _helpers(reference: Any) -> list[Callable]:

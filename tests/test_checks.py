@@ -604,7 +604,7 @@ mutable = Check(
         (lambda x, e: (1 - (x.var(0) - e).sqrt()).clamp(min=0).mean(), "sign", "`epsilon` has the wrong sign"),
         (lambda x, e: (2 - (x.var(0) + e).sqrt()).clamp(min=0).mean(), "off by one", "2 stands where 1 is needed"),
         (lambda x, e: -(1 - (x.var(0) + e).sqrt()).clamp(min=0).sum() / 2, "sum for mean", "multiplied by -0.5"),
-        (lambda x, e: (1 - (x.var(1) + e).sqrt()).clamp(min=0).sum(), "and", "dim 1, where dim 0 is needed, and in which"),
+        (lambda x, e: (1 - (x.var(1) + e).sqrt()).clamp(min=0).sum(), "sum for mean and", "a sum stands where a mean is needed, and in which `images`"),
     ],
 )  # fmt: skip
 def test_small_changes_are_recognized(answer, kind, words, monkeypatch):

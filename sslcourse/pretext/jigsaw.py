@@ -108,7 +108,7 @@ def permutation_set(tiles: int, count: int) -> Tensor:
 
     Chosen one after the other, each the farthest from its nearest among those before it, by Hamming distance (the
     number of places that differ); at a tie the farthest on the whole, then the first in alphabetical order. Noroozi and
-    Favaro's Algorithm 1 is greedy in the same way. Raises CourseError when there are fewer than `count`.
+    Favaro's Algorithm 1 takes the farthest on average from those before it. Raises CourseError when there are fewer than `count`.
     """
     everything = torch.tensor(list(itertools.permutations(range(tiles))), dtype=torch.int8)  # (tiles!, tiles)
     if not 2 <= count <= len(everything):

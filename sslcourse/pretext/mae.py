@@ -102,7 +102,7 @@ class MaskedAutoencoder(PretextTask):
 
         Computes where the task is; the result is on the CPU.
         With a normalized target the decoder doesn't say how light and how contrasted a patch is: these two numbers are
-        taken from the true patch, as in the paper's figures.
+        taken from the true patch.
         """
         trunk = self.backbone.trunk
         images, keep, restore = (x.to(self.backbone.mean.device) for x in (images, keep, restore))

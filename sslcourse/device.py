@@ -89,6 +89,8 @@ def made_once(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     @functools.wraps(make)
     def made(*key: Any) -> Tensor:
+        if torch.compiler.is_compiling():  # what makes it becomes part of the compiled step
+            return make(*key)
         if key not in kept:
             with torch.inference_mode(False), torch.no_grad():  # whoever asks first: others need it for a gradient
                 tensor = make(*key)
@@ -97,7 +99,7 @@ def made_once(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
             kept[key] = tensor
         return kept[key]
 
-    return torch.compiler.assume_constant_result(made)
+    return made
 
 
 @made_once

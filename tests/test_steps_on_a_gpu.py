@@ -8,7 +8,7 @@ from step_watch import Unordered, Waits, never_waits, same_order
 from torch import nn
 from torch.nn import functional
 
-from sslcourse import augment, backbones, color, pretext, supervised, train
+from sslcourse import augment, backbones, color, heads, pretext, supervised, train
 from sslcourse.data import world
 from sslcourse.device import constant, generator, made_once
 from sslcourse.pretext.base import PretextTask
@@ -258,6 +258,14 @@ def test_constants_are_made_once_whoever_asks_first():
     weight = nn.Parameter(torch.ones(2))
     (weight * first).sum().backward()  # a tensor of inference mode would refuse
     assert torch.equal(weight.grad, first)
+
+
+def test_what_resizes_can_be_compiled_whole():
+    decoder = heads.Decoder([3, 4, 5], 2, side=8, width=4)
+    nn.init.normal_(decoder.last.weight, generator=generator(0))
+    maps = [torch.rand(2, channel, side, side, generator=generator(1)) for channel, side in ((3, 16), (4, 4), (5, 2))]
+    compiled = torch.compile(decoder, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(maps), decoder(maps))
 
 
 def test_what_is_traced_is_not_kept():

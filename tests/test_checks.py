@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import linecache
 import pkgutil
 import random
 import re
 import subprocess
 import sys
+import types
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,6 +38,8 @@ from sslcourse.checks.compare import Closeness, equal
 from sslcourse.checks.framework import SECOND, Forbidden, changed, is_change
 from sslcourse.checks.recognize import Draw
 from sslcourse.checks.source import ChangeError
+
+ROOT = Path(__file__).parents[1]
 
 # -- a check to try the framework on: every image of a batch minus its own mean -----------------------------------------
 
@@ -738,6 +743,25 @@ def test_mutants_are_refused_where_they_differ(check):
             assert tried or not (differs(mutant, 11) or differs(mutant, 12)), (
                 f"accepted: an answer in which {mutant.says}"
             )
+
+
+def test_the_check_that_is_shown_to_contributors():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    block = text.split("```python\n")[1].split("```")[0]
+    assert block.count("\n") <= 25 and max(map(len, block.splitlines())) <= 120
+    # a change needs a source that can be found
+    linecache.cache["<contributing>"] = (len(block), None, block.splitlines(keepends=True), "<contributing>")
+    module = types.ModuleType("contributing")
+    vars(module).update(torch=torch, functional=functional, Tensor=Tensor, cases=cases, Check=Check, Wrong=Wrong)
+    vars(module).update(value_and_gradients=value_and_gradients)
+    sys.modules["contributing"] = module
+    try:
+        exec(compile(block, "<contributing>", "exec"), vars(module))
+        test_wrong_answers_get_their_own_hint(module.the_variance_hinge)
+        for right in (module.variance_hinge, *module.the_variance_hinge.rights):
+            module.the_variance_hinge(right)
+    finally:
+        del sys.modules["contributing"]
 
 
 # -- how it looks ---------------------------------------------------------------------------------------------------------

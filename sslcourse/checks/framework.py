@@ -49,11 +49,11 @@ from sslcourse.checks.answers import (
 )
 from sslcourse.checks.compare import Closeness, equal, first_difference, pairs, same_type, snapshot
 from sslcourse.checks.diagnose import Diagnosis, Results, coarse, describe, described, fine
-from sslcourse.checks.mistakes import Answer, Case, Forbidden, Mistake, Wrong, changed, is_change, prose
+from sslcourse.checks.mistakes import Answer, Case, Forbidden, Mistake, Wrong, changed, is_change, prose, yourself
 from sslcourse.checks.recognize import Draw, Search
 from sslcourse.checks.source import source_once
 
-__all__ = ["Check", "CheckFailed", "Forbidden", "Mistake", "NotSolvedYet", "ValueCheck", "Wrong", "changed", "is_change", "value_and_gradients"]  # fmt: skip
+__all__ = ["Check", "CheckFailed", "Forbidden", "Mistake", "NotSolvedYet", "ValueCheck", "Wrong", "changed", "is_change", "value_and_gradients", "yourself"]  # fmt: skip
 
 WIDTH = 80  # columns of a message
 SECOND = 1000  # what passes the cases of one seed is tried on those of another

@@ -88,8 +88,9 @@ class Mistake:
 class Forbidden:
     """A function that the exercise's text forbids, because the answer is to do its work.
 
-    calls: the functions (torch.nn.functional.cross_entropy), or names of tensors' methods ("cross"). They are seen
-    however they were imported, and also when a module (nn.CrossEntropyLoss) calls them.
+    calls: the functions (torch.nn.functional.cross_entropy), names of tensors' methods ("cross"), or names of modules
+    ("sslcourse.losses") for all that they define. They are seen however they were imported, and also when a module
+    (nn.CrossEntropyLoss) calls them.
     """
 
     name: str
@@ -103,14 +104,14 @@ class Forbidden:
         """Does run() call one of them? What it raises doesn't matter."""
         codes = {code for call in self.calls if (code := getattr(call, "__code__", None)) is not None}
         built_in = [call for call in self.calls if not isinstance(call, str) and not hasattr(call, "__code__")]
-        methods = {call for call in self.calls if isinstance(call, str)}
+        names = {call for call in self.calls if isinstance(call, str)}
         seen: list[str] = []
 
         def watch(frame: Any, event: str, called: Any) -> None:
-            if event == "call" and frame.f_code in codes:
+            if event == "call" and (frame.f_code in codes or frame.f_globals.get("__name__") in names):
                 seen.append(frame.f_code.co_name)
             elif event == "c_call":
-                of_tensor = getattr(called, "__name__", None) in methods and hasattr(
+                of_tensor = getattr(called, "__name__", None) in names and hasattr(
                     getattr(called, "__self__", None), "dtype"
                 )
                 if of_tensor or any(called is other or called == other for other in built_in):
@@ -125,3 +126,8 @@ class Forbidden:
         finally:
             sys.setprofile(before)
         return bool(seen)
+
+
+def yourself(module: str) -> Forbidden:
+    """Forbids all functions of a module whose work the answer is to do."""
+    return Forbidden(f"{module} used", (module,), f"The text asks you to do without {module}: write out what it does.")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sslcourse.checks.compare import Closeness
-from sslcourse.checks.framework import Check, Wrong
+from sslcourse.checks.framework import Check, Wrong, yourself
 from sslcourse.pretext.context import OFFSETS
 from sslcourse.pretext.jigsaw import inverse, lay
 
@@ -114,6 +114,7 @@ def _split_interleaved(images, grid):
 
 split_into_tiles = Check(
     name="6.2 split pictures into tiles",
+    forbidden=(yourself("sslcourse.patches"),),
     reference=split, cases=_puzzles, rights=(_split_in_loop, _split_by_unfold, _split_by_chunk),
     wrongs=(
         Wrong("columns first", change=("2, 4", "4, 2"), hint="""

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sslcourse.checks.compare import Closeness
-from sslcourse.checks.framework import Case, Check, Mistake, Wrong
+from sslcourse.checks.framework import Case, Check, Mistake, Wrong, yourself
 
 EXACT = Closeness(dtype="exact")
 
@@ -433,6 +433,7 @@ def _queries_get_none(answer, cases) -> bool:
 
 mocos_loss = Check(
     name="9.5 MoCo's loss",
+    forbidden=(yourself("sslcourse.losses"),),
     reference=moco_loss, cases=_contrasts,
     rights=(_loss_in_loop, _loss_last_column),
     wrongs=(

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sslcourse import losses
-from sslcourse.checks.framework import Check, Wrong, value_and_gradients
+from sslcourse.checks.framework import Check, Wrong, value_and_gradients, yourself
 
 
 def agreement(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
@@ -133,6 +133,7 @@ def _corr_by_einsum(first, second):
 
 correlate_two_views = Check(
     name="10.2 cross-correlation",
+    forbidden=(yourself("sslcourse.losses"),),
     reference=cross_correlation, cases=_clouds,
     rights=(_corr_in_loop, _corr_by_norm, _corr_by_einsum),
     wrongs=(
@@ -206,6 +207,7 @@ def _barlow_by_difference(c, redundancy):
 
 barlow_from_c = Check(
     name="10.3 Barlow Twins' loss",
+    forbidden=(yourself("sslcourse.losses"),),
     reference=barlow, cases=_matrices,
     rights=(_barlow_in_loop, _barlow_by_weights, _barlow_by_difference),
     wrongs=(
@@ -344,6 +346,7 @@ def _cov_by_mask(z):
 
 the_covariance_penalty = Check(
     name="10.5 covariances of different dimensions",
+    forbidden=(yourself("sslcourse.losses"),),
     reference=covariance_penalty, cases=_one_cloud,
     rights=(_cov_in_loop, _cov_by_torch, _cov_by_mask),
     wrongs=(
@@ -439,6 +442,7 @@ def _sink_separate(scores, epsilon, iterations):
 
 assign_with_sinkhorn = Check(
     name="10.6 Sinkhorn",
+    forbidden=(yourself("sslcourse.losses"),),
     reference=sinkhorn, cases=_scores,
     rights=(_sink_logarithms, _sink_as_published, _sink_in_loop),
     wrongs=(

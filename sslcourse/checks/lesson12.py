@@ -12,7 +12,7 @@ from sklearn.metrics import recall_score
 from torch import Tensor
 
 from sslcourse.checks.compare import Closeness
-from sslcourse.checks.framework import Check, Wrong
+from sslcourse.checks.framework import Check, Wrong, yourself
 
 EXACT = Closeness(dtype="exact")
 NUMBER = Closeness(rtol=1e-4, atol=1e-6, dtype="any")
@@ -217,6 +217,7 @@ def _rate_stem_kept_out(name, base, decay):
 
 layerwise_rates = Check(
     name="12.3 a learning rate for each layer",
+    forbidden=(yourself("sslcourse.train"),),
     reference=rate_of, cases=_parameters, rights=(_rate_by_table, _rate_in_loop),
     wrongs=(
         Wrong("early layers fastest", lambda name, base, decay: base * decay ** _depth(name), """
@@ -452,6 +453,7 @@ def _knn_not_shares(bank, labels, queries, classes, k, temperature):
 
 weighted_knn = Check(
     name="12.5 weighted kNN",
+    forbidden=(yourself("sslcourse.evaluate"),),
     reference=knn_shares, cases=_banks, rights=(_knn_in_loop, _knn_by_softmax),
     wrongs=(
         Wrong("features not normalized", _knn_not_normalized, also=(_knn_bank_not_normalized,), hint="""

@@ -10,7 +10,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from sslcourse.checks.compare import Closeness
-from sslcourse.checks.framework import Check, Wrong
+from sslcourse.checks.framework import Check, Wrong, yourself
 
 EXACT = Closeness(rtol=0, atol=0, dtype="kind")
 
@@ -295,6 +295,7 @@ def _scores_mean_distance(support, labels, queries, ways):
 
 prototypes_and_scores = Check(
     name="13.3 scores by prototypes",
+    forbidden=(yourself("sslcourse.transfer.fewshot"),),
     reference=prototype_scores, cases=_supports, rights=(_scores_in_loop, _scores_by_one_hot, _scores_by_products),
     wrongs=(
         Wrong("sum instead of mean", _scores_by(lambda x: x.sum(dim=0), _minus_squared), """
@@ -503,6 +504,7 @@ def _adapted_no_affine(unlabeled, test, weight, bias, eps):
 
 batch_norm_in_a_new_domain = Check(
     name="13.5 batch norm in a new domain",
+    forbidden=(yourself("sslcourse.transfer.domains"),),
     reference=adapted_norm, cases=_maps, rights=(_adapted_by_module, _adapted_in_loop),
     wrongs=(
         Wrong("statistics of the test images", _from_test, also=(_from_test_biased,), hint="""

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sslcourse.checks.compare import Closeness
-from sslcourse.checks.framework import Check, Wrong
+from sslcourse.checks.framework import Check, Wrong, yourself
 
 EXACT = Closeness(dtype="exact")
 
@@ -484,6 +484,7 @@ def _ratio(x, y):
 
 linear_cka = Check(
     name="20.5 linear CKA",
+    forbidden=(yourself("sslcourse.transfer.similarity"),),
     reference=cka, cases=_feature_pairs,
     rights=(_cka_by_tables, _cka_by_centring_matrix, _cka_loop),
     wrongs=(

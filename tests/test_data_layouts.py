@@ -7,10 +7,10 @@ import socket
 import sys
 
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from sslcourse.data import load as load_data
-from sslcourse.data.decode import Unreadable, endings, read_image
+from sslcourse.data.decode import Unreadable, read_image
 from sslcourse.data.folder import survey
 from sslcourse.data.layout import role_of
 from sslcourse.errors import CourseError
@@ -160,7 +160,7 @@ def test_names_of_splits(name, role):
     "ending", [".jfif", ".jpe", ".JPG", ".mpo", ".ico", ".tga", ".pcx", ".jp2", ".dib", ".apng", ".sgi"]
 )
 def test_whatever_pillow_reads_is_read(tmp_path, ending):
-    if ending not in endings() and ending != ".JPG":
+    if ending == ".jp2" and not features.check("jpg_2000"):
         pytest.skip("this Pillow was built without it")
     kind = {".jfif": "JPEG", ".jpe": "JPEG", ".mpo": "JPEG"}.get(ending)
     for i, name in enumerate("aaaaabbbbb"):

@@ -135,6 +135,7 @@ def run(
     steps: int | None = None,
     out: str | Path | None = None,
     size: int | None = None,
+    labels_file: str | Path | None = None,
     device: str | torch.device = "auto",
     progress: bool = True,
 ) -> Results:
@@ -145,6 +146,7 @@ def run(
               backbones (by default the table's), and scratch: of training from scratch. Budgets that the data can't give
               are left out, and "notes" say which
     factors   probe the known factors of the images too, where the data has any
+    labels_file  a CSV file with the classes of the images of a folder
     out       a JSON file that is written after every measurement and read at the start
 
     A task that refuses the images (colorization of gray ones, say) is left out, and its sentence kept under "refused".
@@ -156,7 +158,7 @@ def run(
     for task in tasks:
         pretext.find(task)
     with locking.claimed(out, file=True) if out is not None else contextlib.nullcontext():
-        splits = load(data, size=size)
+        splits = load(data, size=size, labels=labels_file)
         evaluate.refuse_unlabelled(splits)
         wanted, notes = affordable(splits, labels, budgets, (labels,) if finetune is None else finetune, scratch)
         refused = refusals(tasks, splits.unlabeled)

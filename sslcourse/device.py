@@ -44,12 +44,17 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
     kind = name.partition(":")[0]
     if kind not in DEVICES:
         raise CourseError(f"device {name!r} is unknown{suggest(name, DEVICES)}; choose one of {', '.join(DEVICES)}.")
+    number = name.partition(":")[2]
+    if ":" in name and not (number.isascii() and number.isdigit() and len(number) < 4):
+        raise CourseError(f"device {name!r} is unknown; after {kind}: comes the number of a device, such as cuda:0.")
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if kind == "auto":
         return torch.device(next(k for k in ("cuda", "mps", "cpu") if available[k]))
     if not available[kind]:
         found = ", ".join(k for k, there in available.items() if there)
         raise CourseError(f"device {name!r} was asked for, but this machine offers only {found}; use --device auto.")
+    if kind == "cuda" and number and int(number) >= torch.cuda.device_count():
+        raise CourseError(f"device {name!r} was asked for, but there are {torch.cuda.device_count()}, counted from 0.")
     return torch.device(name)
 
 

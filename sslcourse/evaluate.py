@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sslcourse import augment, train
+from sslcourse import augment, record, train
 from sslcourse import device as devices
 from sslcourse.backbones import Backbone
 from sslcourse.data.imageset import ImageSet
@@ -314,6 +314,8 @@ def label_efficiency(
     if not budgets:
         raise CourseError("at least one number of labels per class is needed; give one or more.")
     splits.train.indices_per_class(max(budgets), 0)  # asks for too much? Say so before computing anything
+    if isinstance(backbone, Backbone):
+        record.say_other_size(backbone, splits.size[1])
     seeds = seeds_of(seeds)
     options = {"device": device, "progress": progress}
     values: dict[int, list[float]] = {budget: [] for budget in budgets}

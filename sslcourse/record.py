@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sslcourse.backbones import Backbone
@@ -40,7 +41,7 @@ def of(backbone: Backbone) -> Record:
     return Record(text.get("spec"), text.get("labels"), size if isinstance(size, int) else None, text.get("stage"))
 
 
-def notes(data: str, labels: str | None = None) -> dict[str, str]:
+def notes(data: str, labels: str | Path | None = None) -> dict[str, str]:
     """What a run on `data` writes beside its backbone, for `of` to read; `train.pretrain` adds the images' size."""
     found = {"spec": canonical(data), "stage": "all"}
     return found | ({"labels": str(typed(labels).absolute())} if labels is not None else {})
@@ -71,12 +72,28 @@ def settled(source: str, known: Record, **asked: Any) -> Record:
     return dataclasses.replace(known, **given)
 
 
-def settled_for_data(source: str, known: Record, data: str | None, size: int | None) -> Record:
-    """`settled` for what the command line takes: a specification, which may hold a size, and a size beside it."""
-    inside = spec.parse(data).size if data is not None else None
-    used = settled(source, known, data=canonical(data) if data is not None else None, image_size=size or inside)
+def say_other_size(backbone: Backbone, size: int) -> None:
+    """One line on standard error where images of `size` pixels aren't of the size that a backbone was pretrained on."""
+    known = of(backbone).image_size
+    if known not in (None, size):
+        say(f"this {backbone.arch} was pretrained on images of {known} pixels, and is measured on {size}, as asked.")
+
+
+def settled_for_data(
+    source: str, known: Record, data: str | None, labels: str | Path | None, size: int | None
+) -> Record:
+    """`settled` for what the command line takes: a specification, which may hold a size, a table of labels, and a size.
+
+    The run's table goes with the run's data. Of another size, `say_other_size` tells when it is measured.
+    """
+    if labels is not None:
+        known = settled(source, known, labels=str(typed(labels).absolute()))
     if data is None:
-        return used
-    return dataclasses.replace(
-        used, data=data, image_size=None if inside is not None and size is None else used.image_size
-    )
+        return dataclasses.replace(known, image_size=known.image_size if size is None else size)
+    inside = spec.parse(data).size
+    used = settled(source, dataclasses.replace(known, image_size=None), data=canonical(data))
+    if labels is None and used.data != known.data:
+        used = dataclasses.replace(used, labels=None)
+    known_size = known.image_size if inside is None else None  # a size within the specification goes before the run's
+    beside = known_size if size is None else size
+    return dataclasses.replace(used, data=data, image_size=beside)

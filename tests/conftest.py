@@ -15,7 +15,10 @@ paths = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
 if str(OFFLINE) not in paths:  # and every process that a test starts
     os.environ["PYTHONPATH"] = os.pathsep.join([str(OFFLINE), *paths])
 
+import sys  # noqa: E402
+
 import hypothesis  # noqa: E402
+import pytest  # noqa: E402
 from hypothesis.configuration import set_hypothesis_home_dir  # noqa: E402
 
 set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "sslcourse-hypothesis")
@@ -23,3 +26,41 @@ set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "sslcourse-hypothesis")
 hypothesis.settings.register_profile("course", database=None, deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.register_profile("explore", database=None, deadline=None, max_examples=500, print_blob=True)
 hypothesis.settings.load_profile("course")
+
+
+@pytest.fixture
+def call(capsys, monkeypatch, tmp_path):
+    """call("evaluate", "random", ...) -> (exit code, standard output, standard error), in this process."""
+    from sslcourse import cli
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["sslcourse", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        captured = capsys.readouterr()
+        return end.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory):
+    """A folder of two classes that differ in colour, 30 images each, some wider than high."""
+    return two_colours(tmp_path_factory.mktemp("photographs"), ("blue things", "red things"))
+
+
+def two_colours(folder, names, count=30):
+    """Pictures of two classes, by these names: `count` of each, some wider than high."""
+    import numpy as np
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    for c, name in enumerate(names):
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            pixels = random.integers(0, 120, (24, 24 + i % 3, 3), dtype=np.uint8)
+            pixels[..., 2 - 2 * c] += 100
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+    return folder

@@ -2,47 +2,19 @@
 
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from sslcourse import cli
-
-
-@pytest.fixture
-def call(capsys, monkeypatch, tmp_path):
-    """call("evaluate", "random", ...) -> (exit code, standard output, standard error), in this process."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["sslcourse", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def photographs(tmp_path_factory):
-    """A folder of two classes that differ in colour, 30 images each, some wider than high."""
-    folder = tmp_path_factory.mktemp("photographs")
-    dice = np.random.default_rng(0)
-    for c, name in enumerate(("blue things", "red things")):
-        (folder / name).mkdir()
-        for i in range(30):
-            pixels = dice.integers(0, 120, (24, 24 + i % 3, 3), dtype=np.uint8)
-            pixels[..., 2 - 2 * c] += 100
-            Image.fromarray(pixels).save(folder / name / f"{i}.png")
-    return folder
+from sslcourse import backbones, cli, evaluate, record, weights
+from sslcourse.data import load
+from sslcourse.locking import claimed
 
 
 def test_help_answers_for_every_command(call):
@@ -199,3 +171,227 @@ def test_the_gpu_benchmark_takes_a_dry_run_where_there_is_no_gpu():
     for line in ("waits    moco             none", "bits     rotation         twice True; resumed True"):
         assert line in done.stdout
     assert "not measured" not in done.stdout  # lightly's training is among what is gone through
+
+
+# --- a run's folder knows what it is -----------------------------------------------------------------------------
+
+
+def line_of(err):
+    (line,) = [line for line in err.splitlines() if line.startswith("sslcourse: ")]
+    return line
+
+
+def test_what_comes_after_pretraining_takes_size_and_data_from_the_run_and_the_printed_commands_run(call, photographs):
+    few = ("--protocol", "knn", "--seeds", 1, "--labels-per-class", 3, "--json")
+    quick = ("--steps", 1, "--batch-size", 4, "--device", "cpu")
+    code, out, _ = call(
+        "pretrain", "rotation", "--data", f"folder:{photographs}", "--size", 16, *quick, "--out", "a b/-run"
+    )
+    printed = {line.split(": ")[0]: line.split(": ", 1)[1] for line in out.splitlines()[1:]}
+    assert shlex.split(printed["measure it"])[1:] == [
+        "evaluate", "a b/-run", "--data", f"folder:{photographs}", "--size", "16",
+    ]  # fmt: skip
+    as_printed, _, err = call(*shlex.split(printed["measure it"])[1:], *few)[0:3]
+    assert as_printed == 0 and "is used, as asked" not in err
+    code, out, err = call("evaluate", "a b/-run", *few)
+    result = json.loads(out)
+    assert code == 0 and result["data"] == f"folder:{photographs}" and result["image_size"] == [16, 16]
+    assert "sslcourse: " not in err
+
+    code, out, err = call("evaluate", "a b/-run", "--data", "digits", "--size", 24, *few)
+    assert code == 0 and json.loads(out)["image_size"] == [24, 24] and json.loads(out)["data"] == "digits"
+    assert [line for line in err.splitlines() if line.startswith("sslcourse: ")] == [
+        f"sslcourse: a b/-run was pretrained with --data folder:{photographs}; --data digits is used, as asked.",
+        "sslcourse: this resnet-tiny was pretrained on images of 16 pixels, and is measured on 24, as asked.",
+    ]
+    code, out, err = call("evaluate", "a b/-run", "--data", "digits:24", *few)
+    assert code == 0 and json.loads(out)["image_size"] == [24, 24] and "is measured on 24, as asked" in err
+    code, out, err = call("evaluate", "a b/-run", "--data", "digits", *few)
+    assert code == 0 and json.loads(out)["image_size"] == [16, 16] and "--data digits is used" in line_of(err)
+    code, out, err = call("evaluate", "a b/-run", "--backbone", "resnet18", *few)
+    assert code == 0 and "is a resnet-tiny; --backbone resnet18 says what random and scratch are made of" in err
+    code, out, err = call("evaluate", "a b/-run", "--stem", "small", "--normalize", "half", *few)
+    assert code == 0 and "stem, normalize, as asked for, are not used" in line_of(err)
+
+    code, _, err = call(
+        "pretrain", "simclr", "--weights", "a b/-run", "--data", f"folder:{photographs}", *quick, "--out", "on"
+    )
+    assert code == 0 and backbones.load("on").notes["image_size"] == 16
+    code, _, err = call(
+        "pretrain", "simclr", "--weights", "a b/-run", "--data", "digits", "--size", 32, *quick, "--out", "off"
+    )
+    assert code == 0 and "a b/-run was pretrained with --size 16; --size 32 is used, as asked." in line_of(err)
+
+
+def test_a_run_in_a_folder_named_like_a_baseline_is_measured_and_not_the_baseline():
+    assert cli.texts.typed_command("evaluate", "random") == "sslcourse evaluate ./random"
+    assert cli.texts.typed_command("evaluate", "-x") == "sslcourse evaluate ./-x"
+    assert (
+        cli.texts.typed_command("evaluate", "~x", data="folder:a b") == "sslcourse evaluate './~x' --data 'folder:a b'"
+    )
+
+
+def test_a_run_from_before_there_was_a_record_is_measured_as_it_was_then(call, monkeypatch):
+    backbones.save(backbones.build(), "old/backbone.safetensors", task="rotation", data="digits", steps=1)
+    code, out, err = call(
+        "evaluate", "old", "--data", "digits", "--protocol", "knn", "--seeds", 1, "--labels-per-class", 3, "--json"
+    )
+    assert code == 0 and json.loads(out)["image_size"] == [32, 32] and "sslcourse: " not in err
+
+
+def test_a_specification_means_the_same_from_every_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    assert record.canonical("folder:a b") == f"folder:{tmp_path / 'a b'}"
+    assert record.canonical("huggingface:~/x") == f"huggingface:{tmp_path / 'me' / 'x'}"
+    for spec, same in (("world:crowd,night,64", "world:crowd,night"), ("World", "world"), ("digits:64", "digits")):
+        assert record.canonical(spec) == same and record.canonical(same) == same
+
+
+def test_a_tilde_is_the_home_folder_in_every_path_of_every_command(call, monkeypatch, tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    quick = ("--data", "digits", "--steps", 1, "--batch-size", 4, "--device", "cpu")
+    assert call("pretrain", "rotation", *quick, "--out=~/run")[0] == 0
+    assert call("pretrain", "rotation", *quick, "--weights", "~/run", "--out", "~/on")[0] == 0
+    assert call("export", "~/run", "~/mine")[0] == 0
+    assert call("export", "~/run", "~/mine.pth", "--format", "torchvision")[0] == 0
+    assert call("data", "digits", "--preview", "~/look.png")[0] == 0
+    assert {path.name for path in home.iterdir()} >= {"run", "on", "mine", "mine.pth", "look.png"}
+    assert not (tmp_path / "~").exists()
+
+
+# --- exports -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    backbones.save(
+        backbones.build(seed=1), tmp_path / "run/backbone.safetensors", image_size=24, spec="digits", stage="all"
+    )
+    return tmp_path / "run"
+
+
+def features(backbone):
+    return backbone.eval()(torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+
+
+def test_a_backbone_that_transformers_cannot_hold_is_written_in_the_courses_own_layout(call, run_folder, tmp_path):
+    code, out, err = call("export", "run", "mine")
+    assert code == 0 and "mine: resnet-tiny in the layout of sslcourse" in out
+    assert "begins with ImageNet's" in line_of(err) and "--stem imagenet" in err and "--format torchvision" in err
+    assert {path.name for path in (tmp_path / "mine").iterdir()} == {"config.json", "backbone.safetensors"}
+    again = weights.load("mine")
+    assert torch.equal(features(again), features(weights.load("run"))) and record.of(again) == record.of(
+        weights.load("run")
+    )
+    about = json.loads((tmp_path / "mine/config.json").read_text())["sslcourse"]
+    assert about["first_convolution"] == {"kernel_size": 3, "stride": 2, "max_pooling": False}
+    assert about["notes"]["image_size"] == 24 and len(about["mean"]) == 3
+
+
+def test_an_export_is_written_anew_and_nobody_elses_files_are(call, run_folder, tmp_path):
+    assert call("export", "run", "mine")[0] == call("export", "run", "mine")[0] == 0
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs/config.json").write_text('{"model_type": "vit"}')
+    (tmp_path / "mixed").mkdir()
+    (tmp_path / "mixed/notes.txt").write_text("mine")
+    (tmp_path / "old.pth").write_text("theirs")
+    for place, options in (("theirs", ()), ("mixed", ()), ("old.pth", ("--format", "torchvision")), ("run", ())):
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        code, out, err = call("export", "run", place, *options)
+        assert code == 2 and "overwrite" in line_of(err) and out == "", place
+        assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        assert call("export", "run", place, *options, "--overwrite")[0] == 0
+    assert (tmp_path / "mixed/notes.txt").read_text() == "mine"
+
+
+def test_of_an_export_in_another_layout_nothing_stays(tmp_path):
+    small, large = backbones.build(seed=1), backbones.build(stem="imagenet", seed=2)
+    assert weights.save(small, tmp_path / "mine", "auto") == "sslcourse"
+    assert weights.save(large, tmp_path / "mine", "auto") == "huggingface"
+    assert torch.equal(features(weights.load(tmp_path / "mine")), features(large))
+    assert weights.save(small, tmp_path / "mine", "auto") == "sslcourse"
+    assert torch.equal(features(weights.load(tmp_path / "mine")), features(small))
+
+
+def test_the_size_of_the_run_is_the_size_of_the_export(call, tmp_path):
+    backbones.save(
+        backbones.build(stem="imagenet"), tmp_path / "run/backbone.safetensors", image_size=24, spec="digits"
+    )
+
+    def size(place):
+        return json.loads((tmp_path / place / "preprocessor_config.json").read_text())["size"]["height"]
+
+    code, _, err = call("export", "run", "a")
+    assert code == 0 and size("a") == 24 and "sslcourse: " not in err
+    code, _, err = call("export", "run", "b", "--image-size", 40)
+    assert (
+        code == 0 and size("b") == 40 and "was pretrained with --size 24; --size 40 is used, as asked." in line_of(err)
+    )
+    assert record.of(weights.load("a")) == record.Record("digits", None, 24)
+
+
+def test_two_exports_to_one_place_at_once(call, run_folder, tmp_path):
+    with claimed(tmp_path / "mine"):
+        code, _, err = call("export", "run", "mine")
+    assert code == 2 and "another run is writing" in line_of(err)
+    with claimed(tmp_path / "mine.pth", file=True):
+        code, _, err = call("export", "run", "mine.pth", "--format", "torchvision")
+    assert code == 2 and "another run is writing" in line_of(err)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes as on POSIX")
+def test_exports_have_the_mode_that_the_umask_gives(call, run_folder, tmp_path):
+    before = os.umask(0o027)
+    try:
+        assert call("export", "run", "mine")[0] == 0
+        assert call("export", "run", "mine.pth", "--format", "torchvision")[0] == 0
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "mine/config.json", tmp_path / "mine/backbone.safetensors", tmp_path / "mine.pth"):
+        assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_table_of_labels_goes_from_pretraining_to_what_comes_after(call, photographs, tmp_path):
+    (tmp_path / "flat").mkdir()
+    rows = ["path,class"]
+    for path in sorted(photographs.rglob("*.png")):
+        name = f"{path.parent.name[0]}{path.name}"
+        shutil.copy(path, tmp_path / "flat" / name)
+        rows.append(f"{name},{path.parent.name}")
+    (tmp_path / "my labels.csv").write_text("\n".join(rows))
+    given = ("--data", "folder:flat", "--labels", "my labels.csv", "--size", 16, "--device", "cpu")
+    few = ("--protocol", "knn", "--seeds", 1, "--labels-per-class", 3, "--json")
+    code, out, _ = call("data", "folder:flat", "--labels", "my labels.csv", "--json")
+    assert code == 0 and json.loads(out)["classes"] == ["blue things", "red things"]
+    code, out, err = call("pretrain", "rotation", *given, "--steps", 1, "--batch-size", 4, "--out", "run")
+    assert code == 0 and "--labels 'my labels.csv' --size 16" in out, err
+    assert "60 images" not in err  # what is measured on is not pretrained on
+    for words in (("evaluate", "run"), tuple(shlex.split(out.splitlines()[-1].split(": ", 1)[1])[1:])):
+        code, result, err = call(*words, *few)
+        assert code == 0 and json.loads(result)["mean"] > 0.6 and "sslcourse: " not in err, err
+    code, result, err = call("evaluate", "run", "--data", f"folder:{photographs}", *few)
+    assert code == 0 and "is used, as asked" in line_of(err)
+    code, _, err = call(
+        "compare", *given, "--tasks", "rotation", "--steps", 1, "--seeds", 1, "--labels-per-class", 2, "--budgets", 1,
+        "--no-finetune",
+    )  # fmt: skip
+    assert code == 0, err
+    code, _, err = call("evaluate", "random", "--data", "digits", "--labels", "my labels.csv")
+    assert code == 2 and "labels from a file are for folder:PATH" in line_of(err)
+
+
+def test_in_python_too_a_backbone_says_when_it_is_measured_at_another_size(tmp_path, capsys):
+    backbones.save(backbones.build(), tmp_path / "b.safetensors", image_size=24)
+    for size, said in ((24, ""), (16, "was pretrained on images of 24 pixels, and is measured on 16")):
+        splits = load("digits", size=size)
+        evaluate.evaluate(weights.load(tmp_path / "b.safetensors"), splits, labels_per_class=1, seeds=1, protocol="knn")
+        assert said in capsys.readouterr().err if said else capsys.readouterr().err == ""
+
+
+def test_two_demos_into_one_folder_at_once(call, tmp_path):
+    with claimed(tmp_path / "here"):
+        code, _, err = call("demo", "--data", "digits", "--out", "here")
+    assert code == 2 and "another run is writing" in line_of(err)

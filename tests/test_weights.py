@@ -1055,56 +1055,41 @@ def test_evaluate_takes_other_peoples_weights(written, capsys, monkeypatch):
     assert f"{Path(path)}: torchvision" in captured.err
 
 
-@pytest.fixture
-def command(tmp_path, capsys, monkeypatch):
-    """command(*arguments) -> (exit code, standard output, standard error) of `sslcourse`."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["sslcourse", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        captured = capsys.readouterr()
-        return stopped.value.code or 0, captured.out, captured.err
-
-    return call
-
-
-def test_evaluate_asks_for_what_a_file_does_not_say_and_takes_it(command, written):
+def test_evaluate_asks_for_what_a_file_does_not_say_and_takes_it(call, written):
     path = written(Vit().state_dict())
     quick = ("--data", "digits", "--size", 32, "--protocol", "knn", "--seeds", 1, "--device", "cpu", "--json")
-    code, out, err = command("evaluate", path, *quick)
+    code, out, err = call("evaluate", path, *quick)
     assert code == 2 and "give it as heads=N" in err
-    code, out, err = command("evaluate", path, *quick, "--heads", 3, "--normalize", "half")
+    code, out, err = call("evaluate", path, *quick, "--heads", 3, "--normalize", "half")
     assert code == 0 and 0.1 < json.loads(out)["mean"] <= 1 and "normalization: half (as asked)" in err
 
 
-def test_pretraining_goes_on_from_other_peoples_weights(command, written, tmp_path):
+def test_pretraining_goes_on_from_other_peoples_weights(call, written, tmp_path):
     start = backbones.build("resnet-tiny", seed=7)
     path = written(start.trunk.state_dict(), "theirs.pth")
     few = ("--data", "digits", "--steps", 1, "--batch-size", 8, "--learning-rate", 0, "--device", "cpu")
-    code, out, err = command("pretrain", "rotation", "--out", "run", "--weights", path, *few)
+    code, out, err = call("pretrain", "rotation", "--out", "run", "--weights", path, *few)
     assert code == 0, err
     again = backbones.load(tmp_path / "run")
     assert (again.arch, again.stem) == ("resnet-tiny", "tiny")
     assert torch.equal(again.trunk.layer4[0].conv2.weight, start.trunk.layer4[0].conv2.weight)
-    code, _, err = command("pretrain", "rotation", "--out", "b", "--weights", path, "--stem", "small", *few)
+    code, _, err = call("pretrain", "rotation", "--out", "b", "--weights", path, "--stem", "small", *few)
     assert code == 2 and "leave --backbone and --stem out" in err
     odd = written(wide_resnet().state_dict(), "wide.pth")
-    code, _, err = command("pretrain", "rotation", "--out", "c", "--weights", odd, *few)
+    code, _, err = call("pretrain", "rotation", "--out", "c", "--weights", odd, *few)
     assert code == 2 and "pretraining goes on from one of resnet-tiny" in err
 
 
-def test_a_run_is_exported_and_a_small_stem_refused_with_the_way_out(command, tmp_path):
+def test_a_run_is_exported_and_a_small_stem_refused_with_the_way_out(call, tmp_path):
     few = ("--data", "digits", "--steps", 1, "--batch-size", 8, "--device", "cpu")
-    assert command("pretrain", "rotation", "--out", "small", *few)[0] == 0
-    code, _, err = command("export", "small", "hf", "--format", "huggingface")
+    assert call("pretrain", "rotation", "--out", "small", *few)[0] == 0
+    code, _, err = call("export", "small", "hf", "--format", "huggingface")
     assert code == 2 and "--stem imagenet" in err and not (tmp_path / "hf").exists()
-    assert command("export", "small", "tv.pth", "--format", "torchvision")[0] == 0
+    assert call("export", "small", "tv.pth", "--format", "torchvision")[0] == 0
     ours, again = backbones.load(tmp_path / "small").eval(), weights.load(tmp_path / "tv.pth").eval()
     assert torch.equal(again(images(32)), ours(images(32)))
-    assert command("pretrain", "rotation", "--out", "large", "--stem", "imagenet", *few)[0] == 0
-    code, out, _ = command("export", "large", "hf", "--image-size", 32)
+    assert call("pretrain", "rotation", "--out", "large", "--stem", "imagenet", *few)[0] == 0
+    code, out, _ = call("export", "large", "hf", "--image-size", 32)
     assert code == 0 and "hf: resnet-tiny in the layout of huggingface" in out
     ours, again = backbones.load(tmp_path / "large").eval(), weights.load(tmp_path / "hf").eval()
     assert torch.equal(again(images(32)), ours(images(32)))

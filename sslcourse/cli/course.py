@@ -91,6 +91,7 @@ def show_data(
     preview: Annotated[
         Path | None, options.path_option(help="Save a labelled grid of images to this PNG file.")
     ] = None,
+    labels: options.Labels = None,
     size: options.Size = None,
     as_json: options.Json = False,
 ) -> None:
@@ -99,7 +100,7 @@ def show_data(
 
     if preview is not None and preview.suffix.lower() != ".png":
         raise CourseError(f"a preview is a PNG file, and {preview} doesn't end in .png.")
-    splits = load(spec, size=size)
+    splits = load(spec, size=size, labels=labels)
     about = _about(spec, splits)
     if preview is not None:
         _save_preview(splits, preview)

@@ -51,6 +51,7 @@ def evaluate(
     data: Annotated[
         str | None, typer.Option("--data", help="Default: what the run was pretrained on, or world.")
     ] = None,
+    labels: options.Labels = None,
     protocol: Annotated[
         str | None, typer.Option(help="knn, linear or finetune (default: linear; scratch: finetune)")
     ] = None,
@@ -76,14 +77,14 @@ def evaluate(
 
     protocol = _protocol(source, protocol)
     where = devices.pick_device(device)
-    fixed, used = None, record.Record(data, image_size=size)
+    fixed, used = None, record.Record(data, labels, size)
     if source not in BASELINES:
         fixed = weights.load(source, network=network, prefix=prefix, heads=heads, stem=stem, normalize=normalize)
         _say_whose_network(source, backbone, fixed)
-        used = record.settled_for_data(source, record.of(fixed), data, size)
+        used = record.settled_for_data(source, record.of(fixed), data, labels, size)
     elif backbone is not None:
         backbones.refuse_unknown(backbone)
-    splits = load(used.data or "world", size=used.image_size)
+    splits = load(used.data or "world", size=used.image_size, labels=used.labels)
     texts.notices(splits.notes)
     summary = evaluation.evaluate(
         fixed or _baseline(backbone, splits),
@@ -118,6 +119,7 @@ def evaluate(
 def compare(
     tasks: Annotated[str, typer.Option(help="Pretext tasks, with commas between them (default: all).")] = "",
     data: options.Spec = "world",
+    labels: options.Labels = None,
     seeds: Annotated[
         int, typer.Option(max=options.MOST_SEEDS, help="How many seeds: of weights, order, views and labels alike.")
     ] = 5,
@@ -149,6 +151,7 @@ def compare(
         factors=factors,
         steps=steps,
         out=out,
+        labels_file=labels,
         size=size,
         device=device,
     )

@@ -30,6 +30,9 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else there.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
+Labels = Annotated[
+    Path | None, path_option(help="A CSV of paths and classes, for the pictures of a folder that isn't sorted.")
+]
 Size = Annotated[int | None, typer.Option(help="Height and width in pixels to bring the images to.")]
 Seed = Annotated[int, typer.Option(min=-(2**63), max=2**63 - 1, help="Decides everything random.")]
 Seeds = Annotated[int, typer.Option(max=MOST_SEEDS, help="How many draws of the labelled images.")]
@@ -38,7 +41,9 @@ LabelsPerClass = Annotated[int, typer.Option(help="Labelled images per class.")]
 # How to read other people's weights, where their file doesn't say.
 Network = Annotated[str | None, typer.Option(help="teacher or student, where other people's file holds both")]
 Prefix = Annotated[str | None, typer.Option(help="Dotted path of the network, where their file holds several.")]
-Heads = Annotated[int | None, typer.Option(help="Attention heads of their vision transformer, where it must be said.")]
+Heads = Annotated[
+    int | None, typer.Option(min=1, help="Attention heads of their vision transformer, where it must be said.")
+]
 Stem = Annotated[str | None, typer.Option(help="Their 3x3 stem, which shapes don't tell: small, tiny or solo-learn")]
 Normalize = Annotated[
     str | None,

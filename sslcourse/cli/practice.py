@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 Weights = Annotated[str, typer.Argument(help="A run's folder, or a file of weights (the course's or other people's).")]
 Pictures = Annotated[Path, typer.Argument(help="A folder of pictures.", parser=typed, metavar="FOLDER")]
-Labels = Annotated[
-    Path | None, options.path_option(help="A CSV of paths and classes, for the pictures of a folder that isn't sorted.")
-]
 Stage = Annotated[str | None, typer.Option(help="Where features are read: 1 to 4, all, or class (a class token).")]
 KINDS = ("duplicates", "outliers", "clusters", "label-next")
 
@@ -32,7 +29,7 @@ def finetune(
     source: Annotated[str, typer.Argument(help="A run's folder, a file of weights, or scratch for a new network.")],
     out: Annotated[Path, options.path_option(help="The classifier's file, such as model.safetensors.")],
     data: options.Spec = "world",
-    labels: Labels = None,
+    labels: options.Labels = None,
     protocol: Annotated[
         str, typer.Option(help="finetune (all of the network), linear (the head alone) or knn (no training)")
     ] = "finetune",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ def pretrain(
     weight_decay: options.WeightDecay = None,
     option: options.TaskOption = [],  # noqa: B006
     seed: options.Seed = 0,
+    labels: options.Labels = None,
     size: options.Size = None,
     device: options.Device = "auto",
     stream: options.Stream = None,
@@ -56,7 +58,7 @@ def pretrain(
     )
     where = devices.pick_device(device)
     start = _start(weights, backbone, stem)
-    splits = _splits(data, size, stream, weights, start)
+    splits = _splits(data, labels, size, stream, weights, start)
     network = start or _new(backbone or kind.arch, stem, splits, seed)
     model = pretext.build(task, network, **options.task_options(option, pretext.option_defaults(kind)))
     _say_what_is_used(splits, where)
@@ -67,7 +69,7 @@ def pretrain(
         out=out,
         resume=resume or distributed.restarted(),
         device=where,
-        notes=record.notes(data),
+        notes=record.notes(data, labels),
     )
     if _speaks():
         result = {
@@ -80,7 +82,7 @@ def pretrain(
             "out": str(out),
             **history.last,
         }
-        texts.show(result, texts.pretrained(result, size), as_json)
+        texts.show(result, texts.pretrained(result, labels, size), as_json)
 
 
 def _start(path: Path | None, backbone: str | None, stem: str | None) -> Network | None:
@@ -102,7 +104,9 @@ def _start(path: Path | None, backbone: str | None, stem: str | None) -> Network
     return found
 
 
-def _splits(data: str, size: int | None, stream: bool | None, weights: Path | None, start: Network | None) -> Splits:
+def _splits(
+    data: str, labels: Path | None, size: int | None, stream: bool | None, weights: Path | None, start: Network | None
+) -> Splits:
     """The images, in the size that was asked for, else in that of the run that is gone on from.
 
     They don't move with the seed: `evaluate` must see the same ones.
@@ -111,9 +115,9 @@ def _splits(data: str, size: int | None, stream: bool | None, weights: Path | No
     from sslcourse.data import load, spec
 
     if start is not None:
-        asked = size or spec.parse(data).size
+        asked = spec.parse(data).size if size is None else size
         size = record.settled(str(weights), record.of(start), image_size=asked).image_size
-    return load(data, size=size, stream=stream)
+    return load(data, size=size, stream=stream, labels=labels)
 
 
 def _new(arch: str, stem: str | None, splits: Splits, seed: int) -> Network:
@@ -134,6 +138,4 @@ def _say_what_is_used(splits: Splits, where: Any) -> None:
 
 def _speaks() -> bool:
     """Of the processes that torchrun started, one speaks."""
-    import os
-
-    return int(os.environ.get("RANK", 0)) == 0
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"

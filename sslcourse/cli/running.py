@@ -14,7 +14,7 @@ from typing import Any, TextIO
 import typer
 
 from sslcourse.busy import make_room
-from sslcourse.console import let_print
+from sslcourse.console import let_print, shown
 from sslcourse.errors import CourseError
 
 REFUSED = 2  # the exit code of what can't be done as asked
@@ -83,10 +83,9 @@ def main() -> None:
             code = _run(sys.argv[1:] or ["--help"])
             sys.stdout.flush()
         except BrokenPipeError:
-            unread = [stream for stream in (sys.stdout, sys.stderr) if _is_unread(stream)]
-            if not unread:
-                raise  # another pipe than those to the reader
-            _discard(unread)
+            if not _is_unread(sys.stdout):
+                raise  # another pipe than the one to the reader
+            _discard(sys.stdout)
             code = UNREAD
     sys.exit(code)
 
@@ -106,7 +105,8 @@ def _run(words: list[str]) -> int:
         return _refuse(str(error), REFUSED)
     except ClickException as error:
         asked = getattr(getattr(error, "ctx", None), "command_path", "sslcourse")
-        return _refuse(f"{error.format_message().rstrip('.')}; `{asked} --help` says what there is.", error.exit_code)
+        found = " ".join(error.format_message().split()).rstrip(".")
+        return _refuse(f"{found}; `{asked} --help` says what there is.", error.exit_code)
     except Stopped as stopped:
         return _refuse(str(stopped), stopped.code)
     except (KeyboardInterrupt, typer.Abort):  # before the command had begun
@@ -114,7 +114,7 @@ def _run(words: list[str]) -> int:
 
 
 def _refuse(sentence: str, code: int) -> int:
-    print(f"sslcourse: {sentence}", file=sys.stderr)
+    print(f"sslcourse: {shown(sentence)}", file=sys.stderr)  # on one line, whatever is in the names it repeats
     return code
 
 
@@ -142,16 +142,14 @@ def _signals_as_interrupts() -> Iterator[None]:
 
 
 def _is_unread(stream: TextIO) -> bool:
-    """Whether nobody reads this stream any more: what is left in its buffer can't be written."""
+    """Whether nobody reads this stream any more: nothing can be written to it."""
     try:
-        stream.flush()
+        print(file=stream, flush=True)
     except BrokenPipeError:
         return True
     return False
 
 
-def _discard(streams: list[TextIO]) -> None:
-    """Send what is left for these streams nowhere, so that the interpreter doesn't try once more at its end."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in streams:
-        os.dup2(nowhere, stream.fileno())
+def _discard(stream: TextIO) -> None:
+    """Send what is left for this stream nowhere, so that the interpreter doesn't try once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -40,7 +40,7 @@ def tasks(found: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def pretrained(result: dict[str, Any], size: int | None) -> str:
+def pretrained(result: dict[str, Any], labels: Path | None, size: int | None) -> str:
     """What pretraining gave, and the command that measures it."""
     names = [name for name in result if name not in PRETRAINING]
     figures = ", ".join(f"{name} {result[name]:.4g}" for name in names)
@@ -48,7 +48,7 @@ def pretrained(result: dict[str, Any], size: int | None) -> str:
         [
             f"{result['task']} on {shown(result['data'])}, {result['steps']} steps: {figures}",
             f"backbone: {shown(Path(result['out'], 'backbone.safetensors'))}",
-            f"measure it: {typed_command('evaluate', result['out'], data=result['data'], size=size)}",
+            f"measure it: {typed_command('evaluate', result['out'], data=result['data'], labels=labels, size=size)}",
         ]
     )
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from sslcourse import backbones
 from sslcourse.backbones import Backbone
 from sslcourse.console import printable, say, shown
-from sslcourse.errors import CourseError
+from sslcourse.errors import CourseError, whole_number
 from sslcourse.paths import typed
 from sslcourse.weights import huggingface, layouts, networks, preprocessing, sources, writing
 from sslcourse.weights.layouts import Found
@@ -84,6 +84,7 @@ def load(
     """
     path = typed(source)
     hints = {"network": network, "prefix": prefix, "heads": heads, "stem": stem, "normalize": normalize}
+    _refuse_odd(hints)
     own = path / "backbone.safetensors" if path.is_dir() else path
     if _is_ours(own) or path.is_dir() and own.exists():
         return _load_ours(own, hints)
@@ -108,6 +109,15 @@ def load(
     return backbone
 
 
+def _refuse_odd(hints: dict[str, Any]) -> None:
+    """CourseError for options of `load` that are of another kind than they must be."""
+    for name in ("network", "prefix", "stem"):
+        if not isinstance(hints[name], str | None):
+            raise CourseError(f"{name} is a word, and {hints[name]!r} was given; leave it out where you aren't sure.")
+    if hints["heads"] is not None:
+        whole_number("heads", hints["heads"])
+
+
 def _load_ours(path: Path, hints: dict[str, Any]) -> Backbone:
     """A backbone that this course wrote, which says everything about itself."""
     backbone = backbones.load(path)
@@ -124,6 +134,8 @@ def _load_ours(path: Path, hints: dict[str, Any]) -> Backbone:
 
 def _is_ours(path: Path) -> bool:
     """Whether a file is a safetensors file of this course."""
+    if not path.is_file():  # of a pipe, opening it would wait for a writer for ever
+        return False
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             return "sslcourse" in (file.metadata() or {})

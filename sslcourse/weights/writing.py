@@ -28,7 +28,10 @@ FORMATS = ("torchvision", "huggingface", "sslcourse")
 ABOUT = (
     "sslcourse"  # the entry of config.json by which a directory of ours is known; it holds what the run's folder knew
 )
-FILES = {"config.json", "model.safetensors", "preprocessor_config.json", "backbone.safetensors", HIDDEN}
+FILES = {  # of a directory in each layout
+    "huggingface": {"config.json", "model.safetensors", "preprocessor_config.json"},
+    "sslcourse": {"config.json", "backbone.safetensors"},
+}
 
 
 def save(
@@ -56,17 +59,23 @@ def save(
     Raises CourseError for that, for an unknown format, for what it can't express, where the path can't be written, and
     where another process is writing to it.
     """
-    path, measures = typed(path), measures_of(backbone)
+    path, measures, asked = typed(path), measures_of(backbone), format
     format = _chosen(format, backbone, measures)
     size = _image_size(backbone, measures, format, image_size)
     with _claimed(path, file=format == "torchvision"):
-        _refuse_foreign(path, format, overwrite)
+        if not overwrite:
+            _refuse_foreign(path, format)
+        if _is_ours(path):  # of an export in another layout nothing may stay: it would be read in place of this one
+            _clear(path, keep=FILES[format])
         if format == "torchvision":
             _save_file(backbone, path)
         elif format == "huggingface":
             huggingface.save(backbone, path, measures, size, {ABOUT: _about(backbone, size)})
         else:
             _save_ours(backbone, path, size)
+    if asked == AUTO and format == "sslcourse":
+        limit = huggingface.limit(measures)
+        say(f"{limit}; so it was written in the course's own layout, which `sslcourse` reads. {huggingface.WAY_OUT}")
     return format
 
 
@@ -87,7 +96,6 @@ def _chosen(format: str, backbone: Backbone, measures: ResNetMeasures | VitMeasu
         )
     limit = huggingface.limit(measures)
     if format == AUTO and limit and _builds(measures):
-        say(f"{limit}; so it is written in the course's own layout, which `sslcourse` reads. {huggingface.WAY_OUT}")
         return "sslcourse"
     if format in (AUTO, "huggingface"):
         if limit:
@@ -158,27 +166,36 @@ def _claimed(path: Path, file: bool) -> Iterator[None]:
         ) from None
 
 
-def _refuse_foreign(path: Path, format: str, overwrite: bool) -> None:
+def _refuse_foreign(path: Path, format: str) -> None:
     """CourseError where someone else's files would be replaced or mixed with."""
-    if overwrite:
-        return
     if format == "torchvision":
         if path.exists():  # such a file doesn't say who wrote it
             raise CourseError(f"{shown(path)} is there already; choose another name, or replace it with overwrite.")
         return
     there = {entry.name for entry in path.iterdir()} - {HIDDEN}
-    if there and not (there <= FILES and _is_ours(path / "config.json")):
+    if there and not _is_ours(path):
         some = ", ".join(map(shown, sorted(there)[:3]))
         raise CourseError(
             f"{shown(path)} holds other files already ({some}); choose another name, or write into it with overwrite."
         )
 
 
-def _is_ours(config: Path) -> bool:
+def _is_ours(path: Path) -> bool:
+    """Whether a path is a directory that `save` wrote, with nothing else in it."""
     try:
-        return ABOUT in json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
+        about = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return False
+    return (
+        isinstance(about, dict)
+        and ABOUT in about
+        and {entry.name for entry in path.iterdir()} <= {HIDDEN}.union(*FILES.values())
+    )
+
+
+def _clear(folder: Path, keep: set[str]) -> None:
+    for name in set().union(*FILES.values()) - keep:
+        (folder / name).unlink(missing_ok=True)
 
 
 # --- layouts ------------------------------------------------------------------------------------------------------

@@ -1,14 +1,17 @@
-"""Checks of the exercises of lesson 15: features for k-means, a step of it, matching, mutual information, a cut, a score."""
+"""Checks of the exercises of lesson 15: features for k-means, its step, matching, information, a cut, a score."""
 
 from __future__ import annotations
 
 import itertools
 import math
 
+import scipy.linalg
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional
 
+from sslcourse.checks.cases import normal, uniform, whole
 from sslcourse.checks.compare import Closeness
 from sslcourse.checks.framework import Check, Wrong
 
@@ -24,11 +27,10 @@ def prepare(train: Tensor, new: Tensor) -> Tensor:
 def _features(generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
     cases = []
     for n, m, d in [(20, 6, 4), (35, 9, 3), (15, 5, 7)]:
-        units = 10 ** (4 * torch.rand(d, generator=generator) - 2)
-        shift = 5 * torch.randn(d, generator=generator)
-        train, new = (torch.randn(k, d, generator=generator) * units + shift for k in (n, m))
+        units, shift = 10 ** uniform(generator, d, low=-2, high=2), 5 * normal(generator, d)
+        train, new = (normal(generator, k, d) * units + shift for k in (n, m))
         cases.append((train, new + 2 * units))
-    return cases
+    return [*cases, tuple(x.double() for x in cases[1])]
 
 
 def _prepare_in_loop(train, new):
@@ -42,50 +44,41 @@ def _prepare_by_hand(train, new):
     return z / z.square().sum(1, keepdim=True).sqrt()
 
 
-def _prepare_standard_alone(train, new):
-    return (new - train.mean(dim=0)) / train.std(dim=0)
-
-
-def _prepare_unit_first(train, new):
-    a, b = functional.normalize(train, dim=1), functional.normalize(new, dim=1)
-    return (b - a.mean(dim=0)) / a.std(dim=0)
-
-
 features_for_k_means = Check(
     name="15.1 features for k-means",
     reference=prepare, cases=_features, rights=(_prepare_in_loop, _prepare_by_hand),
     wrongs=(
-        Wrong("statistics of the new features", lambda train, new: prepare(new, new),
+        Wrong("statistics of the new features", change=("train.", "new."),
             also=(lambda train, new: prepare(torch.cat([train, new]), new),), hint="""
             You standardize the new features by their own mean and deviation. Then the same picture has other features
             in other company, and centres found on `train` don't fit. Take both from `train` alone."""),
         Wrong("left as they are", lambda train, new: new.clone(), """
             The features are as they were. k-means measures squared distances, so the column with the largest numbers
             would decide alone. Standardize every column, then bring every row to length 1."""),
-        Wrong("rows alone", lambda train, new: functional.normalize(new, dim=1), """
+        Wrong("rows alone", change=("normalize(z,", "normalize(new,"), hint="""
             You bring the rows to length 1 and don't standardize: columns in large units still decide, and what all
             pictures have in common still stands in every row. Subtract train's mean and divide by its deviation
             first."""),
-        Wrong("columns alone", _prepare_standard_alone, """
+        Wrong("columns alone", change=("functional.normalize(z, dim=1)", "z"), hint="""
             You standardize the columns and leave the rows as long as they are: pictures with strong features lie far
             outside, and pull centres to them. Divide each row by its length at the end."""),
-        Wrong("columns of length 1",
-            lambda train, new: functional.normalize(_prepare_standard_alone(train, new), dim=0), """
+        Wrong("columns of length 1", change=("dim=1", "dim=0"), hint="""
             You bring the columns to length 1 instead of the rows: dim=0 runs over pictures. A row is a picture:
             dim=1."""),
-        Wrong("length first", _prepare_unit_first,
-            also=(lambda train, new: functional.normalize(_prepare_unit_first(train, new), dim=1),), hint="""
+        Wrong("length first",
+            change=(("new - train", "functional.normalize(new, dim=1) - (a := functional.normalize(train, dim=1))"),
+            ("train.std", "a.std"), ("functional.normalize(z, dim=1)", "z")),
+            also=(lambda train, new: prepare(functional.normalize(train, dim=1), functional.normalize(new, dim=1)),),
+            hint="""
             You bring the rows to length 1 first and standardize afterwards: large units decide about the lengths, and
             in the end no row has length 1. Standardize first."""),
-        Wrong("one scale for all columns",
-            lambda train, new: functional.normalize((new - train.mean()) / train.std(), dim=1), """
+        Wrong("one scale for all columns", change=("dim=0", ""), hint="""
             You take one mean and one deviation over all numbers; columns in large units still decide. Each column
             needs its own: dim=0."""),
-        Wrong("not centred", lambda train, new: functional.normalize(new / train.std(dim=0), dim=1), """
+        Wrong("not centred", change=("(new - train.mean(dim=0))", "new"), hint="""
             You divide by the deviation without subtracting the mean, so what all pictures have in common stays in
             every row, and all rows point nearly the same way."""),
-        Wrong("divided by the variance",
-            lambda train, new: functional.normalize((new - train.mean(dim=0)) / train.var(dim=0), dim=1), """
+        Wrong("divided by the variance", change=(".std(", ".var("), hint="""
             You divide by the variance, and so turn the units round: columns of small numbers decide now. Divide by
             the standard deviation, its root."""),
     ),
@@ -99,7 +92,7 @@ features_for_k_means = Check(
 
 
 def step(features: Tensor, centres: Tensor) -> Tensor:
-    """features (N, d), centres (K, d) -> new centres (K, d): means of members; an empty one moves to the farthest row."""
+    """features (N, d), centres (K, d) -> new centres (K, d): means of members, or the farthest row if empty."""
     away = torch.cdist(features, centres)  # (N, K)
     nearest, label = away.min(dim=1)  # (N,) each
     new = centres.clone()
@@ -114,12 +107,12 @@ def step(features: Tensor, centres: Tensor) -> Tensor:
 def _clusterings(generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
     cases = []
     for n, k, d in [(12, 3, 2), (20, 4, 3), (15, 5, 2)]:
-        features = 3 * torch.randn(n, d, generator=generator) + 4
-        centres = features[torch.randperm(n, generator=generator)[:k]] + 0.3 * torch.randn(k, d, generator=generator)
+        features = 3 * normal(generator, n, d) + 4
+        centres = features[torch.randperm(n, generator=generator)[:k]] + 0.3 * normal(generator, k, d)
         if k != 3:
-            centres[1] = 60.0  # nobody's nearest
+            centres[k - 3] = 60.0  # nobody's nearest
         cases.append((features, centres))
-    return cases
+    return [*cases, tuple(x.double() for x in cases[1])]
 
 
 def _step_by_index_add(features, centres):
@@ -140,77 +133,39 @@ def _step_in_loop(features, centres):
     return torch.stack([torch.stack(m).mean(dim=0) if m else farthest for m in members])
 
 
-def _step_with(fill):
-    def answer(features, centres):
-        away = torch.cdist(features, centres)
-        label = away.argmin(dim=1)
-        filling = fill(features, centres, away)
-        return torch.stack(
-            [features[label == k].mean(0) if (label == k).any() else filling[k] for k in range(len(centres))]
-        )
-
-    return answer
-
-
-_step_nan = _step_with(lambda x, c, away: torch.full_like(c, math.nan))
-_step_zero = _step_with(lambda x, c, away: torch.zeros_like(c))
-_step_stays = _step_with(lambda x, c, away: c)
-_step_mean_of_all = _step_with(lambda x, c, away: x.mean(dim=0).expand_as(c))
-_step_nearest_row = _step_with(lambda x, c, away: x[away.argmin(dim=0)])
-_step_best_row = _step_with(lambda x, c, away: x[away.amin(dim=1).argmin()].expand_as(c))
-_step_farthest_from_itself = _step_with(lambda x, c, away: x[away.argmax(dim=0)])
-_step_farthest_from_any = _step_with(lambda x, c, away: x[away.amax(dim=1).argmax()].expand_as(c))
-
-
-def _step_drops(features, centres):
-    label = torch.cdist(features, centres).argmin(dim=1)
-    return torch.stack([features[label == k].mean(dim=0) for k in label.unique()])
-
-
-def _step_sum(features, centres):
-    nearest, label = torch.cdist(features, centres).min(dim=1)
-    total = torch.zeros_like(centres).index_add_(0, label, features)
-    count = torch.bincount(label, minlength=len(centres))[:, None]
-    return torch.where(count > 0, total, features[nearest.argmax()])
-
-
-def _step_members_of_farthest(features, centres):
-    away = torch.cdist(features, centres)
-    label = away.argmax(dim=1)
-    farthest = features[away.amin(dim=1).argmax()]
-    return torch.stack([features[label == k].mean(0) if (label == k).any() else farthest for k in range(len(centres))])
-
-
 a_step_of_k_means = Check(
     name="15.2 a step of k-means",
     reference=step, cases=_clusterings, rights=(_step_by_index_add, _step_in_loop),
     wrongs=(
-        Wrong("not a number", _step_nan, """
+        Wrong("not a number", change=("(label == k).any()", "True"), hint="""
             An empty cluster becomes NaN: the mean of no row. No row is ever near to NaN, so it stays lost, and sums
             over the centres are lost with it. Move it to the row that lies farthest from its own centre."""),
-        Wrong("at zero", _step_zero, """
+        Wrong("at zero", change=("features[nearest.argmax()]", "0"), hint="""
             An empty cluster lands at zero: a sum of nothing, divided by at least 1. Zero is an arbitrary place. Move
             it to the row that lies farthest from its own centre."""),
-        Wrong("left where it is", _step_stays, """
+        Wrong("left where it is", change=("features[nearest.argmax()]", "centres[k]"), hint="""
             An empty cluster stays where nobody is near, and will be empty in the next step as well. Move it to the
             row that lies farthest from its own centre."""),
-        Wrong("left out", _step_drops, """
+        Wrong("left out", change=("return new", "return new[label.unique()]"), hint="""
             You return fewer centres than you got: clusters without members are dropped, and all numbers after them
             move up. K centres go in, K come out; an empty one moves to the row that lies farthest from its own
             centre."""),
-        Wrong("at the mean of all", _step_mean_of_all, """
+        Wrong("at the mean of all", change=("features[nearest.argmax()]", "features.mean(dim=0)"), hint="""
             An empty cluster moves to the mean of all rows, where there may be nobody. Move it to the row that is
             served worst: the one that lies farthest from its own centre."""),
-        Wrong("the nearest row", _step_nearest_row, also=(_step_best_row,), hint="""
+        Wrong("the nearest row", change=("nearest.argmax", "away[:, k].argmin"),
+            also=(("nearest.argmax", "nearest.argmin"),), hint="""
             An empty cluster moves to the row that is nearest to it. That one may be served well by its centre
             already; the row that is served worst is the one whose *nearest* centre is farthest: min over centres,
             then argmax over rows."""),
-        Wrong("farthest from the wrong centre", _step_farthest_from_itself, also=(_step_farthest_from_any,), hint="""
+        Wrong("farthest from the wrong centre", change=("nearest.argmax", "away[:, k].argmax"),
+            also=(("nearest.argmax", "away.amax(dim=1).argmax"),), hint="""
             You take the row farthest from the empty centre, or from any centre. Each row counts with the distance to
             its own, nearest centre: min over centres first, then argmax over rows."""),
-        Wrong("sums instead of means", _step_sum, """
+        Wrong("sums instead of means", change=(".mean(", ".sum("), hint="""
             Your centres are sums of their members: divide by how many there are."""),
-        Wrong("members of the farthest centre", _step_members_of_farthest, """
+        Wrong("members of the farthest centre", change=("away.min(dim=1)", "away.amin(dim=1), away.argmax(dim=1)"),
+            also=(("away.min(", "away.max("),), hint="""
             Every row joins the centre that lies farthest from it: argmax where argmin belongs."""),
     ),
     hints=(
@@ -226,15 +181,10 @@ a_step_of_k_means = Check(
 
 
 def hungarian(labels: Tensor, clusters: Tensor) -> float:
-    """labels and clusters int64 (N,): the share of right images under the best one-to-one match of clusters and classes."""
-    rows, columns = int(labels.max()) + 1, int(clusters.max()) + 1
-    from scipy.optimize import linear_sum_assignment
-
-    table = torch.zeros(rows, columns, dtype=torch.int64)
-    for y, k in zip(labels.tolist(), clusters.tolist(), strict=True):
-        table[y, k] += 1
-    best = linear_sum_assignment(table.numpy(), maximize=True)
-    return table.numpy()[best].sum().item() / len(labels)
+    """labels and clusters int64 (N,): the share of right images under the best one-to-one match."""
+    table = _count(labels, clusters).numpy()
+    best = linear_sum_assignment(table, maximize=True)
+    return table[best].sum().item() / len(labels)
 
 
 def _tables(generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
@@ -243,6 +193,7 @@ def _tables(generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
         [[9, 8, 1], [8, 0, 2], [0, 3, 4]],
         [[10, 9, 0, 1], [9, 2, 3, 0], [1, 0, 2, 6], [7, 0, 1, 5]],
         [[6, 5, 4, 1], [0, 5, 1, 1], [1, 1, 2, 3]],  # more clusters than classes
+        [[2, 7, 1], [6, 5, 0], [0, 1, 1], [3, 0, 2]],  # and fewer
     ]
     cases = []
     for table in map(torch.tensor, tables):
@@ -267,8 +218,6 @@ def _hungarian_by_permutations(labels, clusters):
 
 
 def _hungarian_by_cost(labels, clusters):
-    from scipy.optimize import linear_sum_assignment
-
     table = _count(labels, clusters).T.numpy()
     clusters_of, classes_of = linear_sum_assignment(table.max() - table)
     return float(table[clusters_of, classes_of].sum() / len(labels))
@@ -281,13 +230,6 @@ def _hungarian_greedy(labels, clusters):
         right += int(table[row, column])
         table[row], table[:, column] = -1, -1
     return right / len(labels)
-
-
-def _hungarian_minimum(labels, clusters):
-    from scipy.optimize import linear_sum_assignment
-
-    table = _count(labels, clusters).numpy()
-    return table[linear_sum_assignment(table)].sum().item() / len(labels)
 
 
 def _hungarian_in_turn(labels, clusters):
@@ -304,26 +246,23 @@ hungarian_accuracy = Check(
     name="15.3 Hungarian accuracy",
     reference=hungarian, cases=_tables, rights=(_hungarian_by_permutations, _hungarian_by_cost),
     wrongs=(
-        Wrong("majority votes",
-            lambda labels, clusters: _count(labels, clusters).amax(dim=0).sum().item() / len(labels), """
+        Wrong("majority votes", change=("table[best]", "table.max(axis=0)"), hint="""
             You give every cluster the name of its majority class, so two clusters may get the same name and a class
             none. That is purity: it grows with the number of clusters, and reaches 1 when every image is a cluster of
             its own. Match one to one, with linear_sum_assignment."""),
-        Wrong("every class its largest cluster",
-            lambda labels, clusters: _count(labels, clusters).amax(dim=1).sum().item() / len(labels), """
+        Wrong("every class its largest cluster", change=("table[best]", "table.max(axis=1)"), hint="""
             You give every class its largest cluster, so one cluster may serve several classes: one cluster for
             everything would score 1. Match one to one, with linear_sum_assignment."""),
         Wrong("greedy", _hungarian_greedy, also=(_hungarian_in_turn,), hint="""
             You match greedily: the largest cell first. Where 9 and 8 stand in a row, and 8 and 0 below, taking the 9
             leaves the 0: 9 in all, where 8 + 8 was to be had. linear_sum_assignment looks at all pairs together."""),
-        Wrong("the numbers taken for classes",
-            lambda labels, clusters: (labels == clusters).float().mean().item(), """
+        Wrong("the numbers taken for classes", lambda labels, clusters: (labels == clusters).float().mean().item(), """
             You compare the numbers of clusters with those of classes. Numbers of clusters mean nothing: cluster 3 may
             be class 0. Match them first."""),
-        Wrong("the worst match", _hungarian_minimum, """
+        Wrong("the worst match", change=(", maximize=True", ""), hint="""
             You get the worst match: linear_sum_assignment minimizes a cost by default. Pass maximize=True, or minus
             the table."""),
-        Wrong("a number, not a share", lambda labels, clusters: hungarian(labels, clusters) * len(labels), """
+        Wrong("a number, not a share", change=(" / len(labels)", ""), hint="""
             You return how many images are right; divide by how many there are."""),
     ),
     hints=(
@@ -337,23 +276,17 @@ hungarian_accuracy = Check(
 
 
 def nmi(table: Tensor) -> Tensor:
-    """table int64 (C, K), images of class c in cluster k -> scalar: mutual information over the mean of both entropies."""
+    """table int64 (C, K), images of class c in cluster k -> mutual information over the mean entropy."""
     p = table.double() / table.sum()  # (C, K)
-    rows, columns = p.sum(dim=1), p.sum(dim=0)
-    information = torch.special.entr(rows).sum() + torch.special.entr(columns).sum() - torch.special.entr(p).sum()
-    return information / ((torch.special.entr(rows).sum() + torch.special.entr(columns).sum()) / 2)
+    classes, clusters, both = (torch.special.entr(x).sum() for x in (p.sum(dim=1), p.sum(dim=0), p))
+    information = classes + clusters - both
+    return information / ((classes + clusters) / 2)
 
 
 def _counts(generator: torch.Generator) -> list[tuple[Tensor]]:
-    uneven = torch.randint(1, 20, (3, 6), generator=generator)
+    uneven = 1 + whole(generator, 19, 3, 6)
     sparse = torch.tensor([[9, 0, 1, 0], [0, 7, 0, 0], [2, 1, 0, 12], [0, 0, 5, 4], [0, 3, 0, 0]])
     return [(uneven,), (sparse,), (torch.diag(torch.tensor([5, 3, 8])) + torch.ones(3, 3, dtype=torch.int64),)]
-
-
-def _entropies(table):
-    p = table.double() / table.sum()
-    entropy = [torch.special.entr(x).sum() for x in (p.sum(dim=1), p.sum(dim=0), p)]
-    return *entropy, entropy[0] + entropy[1] - entropy[2]  # of classes, of clusters, of both, information
 
 
 def _nmi_by_logs(table):
@@ -376,72 +309,36 @@ def _nmi_in_loop(table):
     return torch.tensor(information / (sum(entropy) / 2))
 
 
-def _nmi_by_sum(table):
-    classes, clusters, _, information = _entropies(table)
-    return information / (classes + clusters)
-
-
-def _nmi_by_geometric(table):
-    classes, clusters, _, information = _entropies(table)
-    return information / (classes * clusters).sqrt()
-
-
-def _nmi_by_joint(table):
-    _, _, both, information = _entropies(table)
-    return information / both
-
-
-def _nmi_by_classes(table):
-    classes, _, _, information = _entropies(table)
-    return information / classes
-
-
-def _nmi_by_clusters(table):
-    _, clusters, _, information = _entropies(table)
-    return information / clusters
-
-
-def _nmi_nan(table):
-    p = table.double() / table.sum()
-    rows, columns = p.sum(dim=1, keepdim=True), p.sum(dim=0, keepdim=True)
-    information = (p * (p / (rows * columns)).log()).sum()
-    return 2 * information / (-(rows * rows.log()).sum() - (columns * columns.log()).sum())
-
-
-def _nmi_accuracy(table):
-    from scipy.optimize import linear_sum_assignment
-
-    return torch.tensor(table.numpy()[linear_sum_assignment(table.numpy(), maximize=True)].sum() / int(table.sum()))
-
-
 normalized_mutual_information = Check(
     name="15.4 normalized mutual information",
     reference=nmi, cases=_counts, rights=(_nmi_by_logs, _nmi_in_loop),
     wrongs=(
-        Wrong("not normalized", lambda table: _entropies(table)[3],
-            also=(lambda table: _entropies(table)[3] / math.log(2),), hint="""
+        Wrong("not normalized", change=(" / ((classes + clusters) / 2)", ""),
+            also=((" / ((classes + clusters) / 2)", " / math.log(2)"),), hint="""
             That is the mutual information itself, in nats or bits. It can't be compared between numbers of clusters:
             divide it by the mean of the two entropies."""),
-        Wrong("0 times log 0", _nmi_nan, """
+        Wrong("0 times log 0", change=("torch.special.entr(x)", "-(x * x.log())"), hint="""
             An empty cell gives 0 * log 0 = NaN. Its share is 0: in the limit p log p goes to 0. Leave empty cells
             out, or use torch.special.entr, which knows."""),
-        Wrong("divided by the sum", _nmi_by_sum, """
+        Wrong("divided by the sum", change=(" / 2", ""), hint="""
             You divide by the sum of the entropies, so the best value is 0.5: divide by their mean."""),
-        Wrong("another mean", _nmi_by_geometric, """
+        Wrong("another mean", change=("((classes + clusters) / 2)", "(classes * clusters).sqrt()"), hint="""
             You divide by the geometric mean of the entropies, which is another NMI; papers have both. Here it is the
             arithmetic mean, as in scikit-learn."""),
-        Wrong("divided by the entropy of both", _nmi_by_joint, """
+        Wrong("divided by the entropy of both", change=("((classes + clusters) / 2)", "both"), hint="""
             You divide by the joint entropy of class and cluster. Divide by the mean of the two single entropies."""),
-        Wrong("one entropy alone", _nmi_by_classes, also=(_nmi_by_clusters,), hint="""
+        Wrong("one entropy alone", change=("((classes + clusters) / 2)", "classes"),
+            also=(("((classes + clusters) / 2)", "clusters"),), hint="""
             You divide by one of the two entropies. By that of the classes alone, a cluster for every image scores 1
             (completeness and homogeneity are the names of these two). Divide by the mean of both."""),
         Wrong("the largest entropy there could be",
-            lambda table: _entropies(table)[3] / (math.log(table.shape[0]) + math.log(table.shape[1])) * 2, """
+            change=("(classes + clusters) / 2", "math.log(table.numel()) / 2"), hint="""
             You divide by log C and log K, the entropies of classes and clusters that are all equally large. These
             aren't: work out the entropies of the sums of rows and of columns."""),
-        Wrong("a sign", lambda table: -nmi(table), """
+        Wrong("a sign", change=("return information", "return -information"), hint="""
             Your result is negative. Information never is: look at the sign of an entropy."""),
-        Wrong("Hungarian accuracy", _nmi_accuracy, """
+        Wrong("Hungarian accuracy",
+            lambda table: table[linear_sum_assignment(table.numpy(), maximize=True)].sum() / table.sum(), """
             That is the accuracy of the best match. NMI matches nothing: it asks how many nats the cluster tells about
             the class."""),
     ),
@@ -459,8 +356,7 @@ normalized_mutual_information = Check(
 
 def cut(weights: Tensor, side: int) -> Tensor:
     """weights float64 (P, P), symmetric and above 0, P = side * side -> bool (side, side): True on the object."""
-    degree = weights.sum(dim=1)  # (P,)
-    root = degree.rsqrt()
+    root = weights.sum(dim=1).rsqrt()  # (P,)
     symmetric = torch.eye(len(weights), dtype=weights.dtype) - root[:, None] * weights * root
     vector = root * torch.linalg.eigh(symmetric).eigenvectors[:, 1]
     return _inwards(vector > 0, side)
@@ -476,32 +372,26 @@ def _at_border(inside):
 
 
 def _graphs(generator: torch.Generator) -> list[tuple[Tensor, int]]:
-    cases = []
-    boxes = [
+    cases = []  # an object larger than the rest, and one in a corner, among them
+    for side, (top, left, bottom, right) in [
         (6, (1, 2, 4, 5)),
         (7, (1, 1, 6, 6)),
         (5, (1, 1, 4, 4)),
         (6, (0, 0, 3, 4)),
-    ]  # one larger than the rest, one in a corner
-    for side, box in boxes:
-        top, left, bottom, right = box
+    ]:
         inside = torch.zeros(side, side, dtype=torch.bool)
         inside[top:bottom, left:right] = True
         inside = inside.flatten()
-        alike = inside[:, None] == inside
         noise = torch.rand(side**2, side**2, generator=generator, dtype=torch.float64)
-        weights = torch.where(alike, 0.6 + 0.4 * noise, 0.25 * noise + 0.02)
+        weights = torch.where(inside[:, None] == inside, 0.6 + 0.4 * noise, 0.25 * noise + 0.02)
         # parts of unequal degree: so the plain Laplacian, and W itself, give other vectors
-        lonely = torch.zeros(side**2, dtype=torch.bool)
-        lonely[side - 1] = True
+        lonely = torch.arange(side**2) == side - 1
         weights = torch.where(lonely[:, None] | lonely, weights * 0.05, weights)
         cases.append(((weights + weights.T) / 2, side))
     return cases
 
 
 def _cut_by_scipy(weights, side):
-    import scipy.linalg
-
     degree = torch.diag(weights.sum(dim=1)).numpy()
     _, vectors = scipy.linalg.eigh(degree - weights.numpy(), degree)
     return _inwards(torch.from_numpy(vectors[:, 1]) > 0, side)
@@ -513,67 +403,38 @@ def _cut_by_random_walk(weights, side):
     return _inwards(vectors[:, second].real > 0, side)
 
 
-def _symmetric(weights):
-    root = weights.sum(dim=1).rsqrt()
-    return torch.eye(len(weights), dtype=weights.dtype) - root[:, None] * weights * root
-
-
-def _cut_plain(weights, side):
-    laplacian = torch.diag(weights.sum(dim=1)) - weights
-    return _inwards(torch.linalg.eigh(laplacian).eigenvectors[:, 1] > 0, side)
-
-
-def _cut_any_sign(weights, side):
-    root = weights.sum(dim=1).rsqrt()
-    vector = root * torch.linalg.eigh(_symmetric(weights)).eigenvectors[:, 1]
-    return (vector * vector[0].sign() > 0).view(side, side)
-
-
-def _cut_smaller_side(weights, side):
-    inside = cut(weights, side)
-    return ~inside if inside.sum() > (~inside).sum() else inside
-
-
-def _cut_values(weights, side):
-    import scipy.linalg
-
-    degree = torch.diag(weights.sum(dim=1)).numpy()
-    vector = torch.from_numpy(scipy.linalg.eigh(degree - weights.numpy(), degree)[1][:, 1]).view(side, side)
-    return vector if (vector > 0).equal(cut(weights, side)) else -vector
-
-
 cut_a_picture = Check(
     name="15.5 cut a picture",
     reference=cut, cases=_graphs, rights=(_cut_by_scipy, _cut_by_random_walk),
     wrongs=(
-        Wrong("the background", lambda weights, side: ~cut(weights, side), """
+        Wrong("the background", change=("return _inwards", "return ~_inwards"), hint="""
             You found the cut and took the wrong side: your object holds most of the picture's border. The sign of an
             eigenvector means nothing; take the side with fewer patches on the border."""),
-        Wrong("the sign left to chance", _cut_any_sign, """
+        Wrong("the sign left to chance",
+            change=("_inwards(vector > 0, side)", "(vector * vector[0] > 0).view(side, side)"), hint="""
             Your side depends on the sign of one patch, or on the one that the library happened to give. The sign of
             an eigenvector means nothing: count the border patches of both sides, and take the side with fewer."""),
-        Wrong("the smaller side", _cut_smaller_side, """
+        Wrong("the smaller side",
+            change=("_at_border(inside) > _at_border(~inside)", "inside.sum() > (~inside).sum()"), hint="""
             You take the smaller of the two sides for the object. Often it is; but a thing near to the camera fills
             most of its picture. Count the border patches of both sides, and take the side with fewer."""),
-        Wrong("the first eigenvector",
-            lambda weights, side: _inwards(torch.linalg.eigh(_symmetric(weights)).eigenvectors[:, 0] > 0, side), """
+        Wrong("the first eigenvector", change=("[:, 1]", "[:, 0]"), hint="""
             You take the eigenvector of the smallest eigenvalue. That one is 0, and its vector has one sign
             everywhere: it cuts nothing. Take the second, index 1."""),
-        Wrong("the last eigenvector",
-            lambda weights, side: _inwards(torch.linalg.eigh(_symmetric(weights)).eigenvectors[:, -1] > 0, side), """
+        Wrong("the last eigenvector", change=("[:, 1]", "[:, -1]"), hint="""
             You take the eigenvector of the largest eigenvalue. Small eigenvalues belong to cuts that sever little, so
             it is the second from the small end: eigh sorts them upwards, index 1."""),
-        Wrong("not normalized", _cut_plain, """
+        Wrong("not normalized", change=("torch.eye(len(weights), dtype=weights.dtype) - root[:, None] * weights * root",
+            "torch.diag(weights.sum(dim=1)) - weights"), hint="""
             You use D - W without the degrees on the other side. Its cheapest cut takes off one loosely tied patch.
             The normalized cut solves (D - W) v = lambda D v: scipy.linalg.eigh(D - W, D)."""),
-        Wrong("W instead of D - W",
-            lambda weights, side: _inwards(torch.linalg.eigh(weights).eigenvectors[:, 1] > 0, side), """
+        Wrong("W instead of D - W", change=("eigh(symmetric)", "eigh(weights)"), hint="""
             You take eigenvectors of the weights themselves. Build D, the diagonal matrix of the row sums, and solve
             (D - W) v = lambda D v."""),
-        Wrong("the third eigenvector",
-            lambda weights, side: _inwards(torch.linalg.eigh(_symmetric(weights)).eigenvectors[:, 2] > 0, side), """
+        Wrong("the third eigenvector", change=("[:, 1]", "[:, 2]"), hint="""
             You take index 2, the third eigenvector: it cuts one of the two parts again. Index 1 is the second."""),
-        Wrong("numbers instead of a mask", _cut_values, """
+        Wrong("numbers instead of a mask", change=("_inwards(vector > 0, side)",
+            "vector.abs().view(side, side) * (2 * _inwards(vector > 0, side) - 1)"), hint="""
             You return the vector; the exercise asks for a mask: compare it with 0."""),
     ),
     hints=(
@@ -595,35 +456,31 @@ def strangeness(normal: Tensor, asked: Tensor, defective: Tensor) -> tuple[Tenso
     return score, _pairs_in_order(score, defective)
 
 
-def _pairs_in_order(score, defective, tie=0.5):
+def _pairs_in_order(score, defective):
     bad, good = score[defective][:, None], score[~defective]
-    return ((bad > good).double() + tie * (bad == good).double()).mean().item()
+    return ((bad > good).double() + 0.5 * (bad == good).double()).mean().item()
 
 
 def _inspections(generator: torch.Generator) -> list[tuple[Tensor, Tensor, Tensor]]:
     cases = []
     for n, m, d in [(24, 12, 3), (20, 16, 4), (22, 10, 2)]:
-        units = 10 ** (2 * torch.rand(d, generator=generator) - 1)
-        units[0] = 8.0
-        normal, asked = (torch.randn(k, d, generator=generator) for k in (n, m))
+        units = torch.cat([torch.tensor([8.0]), 10 ** uniform(generator, d - 1, low=-1)])
+        usual, asked = normal(generator, n, d), normal(generator, m, d)
         defective = torch.arange(m) % 3 == 0
-        asked[defective, 1] += 2.5 + torch.rand(int(defective.sum()), generator=generator)
-        asked[1] = asked[4] = normal[0]  # two normal ones with the same score
-        asked[0] = normal[0]  # and a defective one with the same: a tie
-        cases.append((normal * units + 3, asked * units + 3, defective))
+        asked[defective, 1] += uniform(generator, int(defective.sum()), low=2.5, high=3.5)
+        asked[1] = asked[4] = asked[0] = usual[0]  # two normal ones with the same score, and a defective one: ties
+        cases.append((usual * units + 3, asked * units + 3, defective))
     return cases
 
 
 def _strange_in_loop(normal, asked, defective):
-    mean, std = normal.mean(dim=0), normal.std(dim=0)
-    score = torch.stack([(((row - normal) / std).square().sum(dim=1)).sqrt().min() for row in asked])
+    score = torch.stack([((row - normal) / normal.std(dim=0)).square().sum(dim=1).min().sqrt() for row in asked])
     won = [
         (b > g) + 0.5 * (b == g)
         for b, bad in zip(score.tolist(), defective.tolist(), strict=True)
         for g, wrong in zip(score.tolist(), defective.tolist(), strict=True)
         if bad and not wrong
     ]
-    assert mean.shape == std.shape
     return score, sum(won) / len(won)
 
 
@@ -640,75 +497,39 @@ def _strange_by_sklearn(normal, asked, defective):
     return score, float(roc_auc_score(defective.numpy(), score.numpy()))
 
 
-def _strange_by(mean_of, order=_pairs_in_order, score_of=lambda away: away.amin(dim=1)):
-    def answer(normal, asked, defective):
-        reference = mean_of(normal, asked, defective)
-        mean, std = reference.mean(dim=0), reference.std(dim=0)
-        score = score_of(torch.cdist((asked - mean) / std, (normal - mean) / std))
-        return score, order(score, defective)
-
-    return answer
-
-
-def _normal(normal, asked, defective):
-    return normal
-
-
-_strange_scaled_by_both = _strange_by(lambda normal, asked, defective: torch.cat([normal, asked]))
-_strange_scaled_by_asked = _strange_by(lambda normal, asked, defective: asked)
-_strange_sign = _strange_by(_normal, lambda s, d: 1 - _pairs_in_order(s, d))
-_strange_nearness = _strange_by(_normal, score_of=lambda away: -away.amin(dim=1))
-_strange_ties_won = _strange_by(_normal, lambda s, d: _pairs_in_order(s, d, tie=1.0))
-_strange_ties_lost = _strange_by(_normal, lambda s, d: _pairs_in_order(s, d, tie=0.0))
-_strange_mean = _strange_by(_normal, score_of=lambda away: away.mean(dim=1))
-_strange_farthest = _strange_by(_normal, score_of=lambda away: away.amax(dim=1))
-_strange_squared = _strange_by(_normal, score_of=lambda away: away.amin(dim=1).square())
-
-
-def _strange_accuracy(normal, asked, defective):
-    score, _ = strangeness(normal, asked, defective)
-    return score, ((score > score.median()) == defective).double().mean().item()
-
-
-def _strange_unscaled(normal, asked, defective):
-    score = torch.cdist(asked, normal).amin(dim=1)
-    return score, _pairs_in_order(score, defective)
-
-
-def _strange_to_the_mean(normal, asked, defective):
-    score = ((asked - normal.mean(dim=0)) / normal.std(dim=0)).norm(dim=1)
-    return score, _pairs_in_order(score, defective)
-
-
 how_strange_is_it = Check(
     name="15.6 how strange is it?",
     reference=strangeness, cases=_inspections, rights=(_strange_in_loop, _strange_by_sklearn),
     wrongs=(
-        Wrong("scaled by the defects, too", _strange_scaled_by_both, also=(_strange_scaled_by_asked,), hint="""
+        Wrong("scaled by the defects, too", change=(("mean, std", "both = torch.cat([normal, asked]); mean, std"),
+            ("normal.mean", "both.mean"), ("normal.std", "both.std")),
+            also=((("normal.mean", "asked.mean"), ("normal.std", "asked.std")),), hint="""
             Mean and deviation come from the pictures under test as well. Among them are the defects: the column that
             they spoil gets a larger deviation, and that hides them. Take both from `normal` alone."""),
-        Wrong("nothing scaled", _strange_unscaled, """
+        Wrong("nothing scaled", change=("(asked - mean) / std, (normal - mean) / std", "asked, normal"), hint="""
             The columns have their own units still, so the one with the largest numbers decides alone. Divide by the
             deviation of the normal rows, column by column."""),
-        Wrong("AUROC the wrong way round", _strange_sign, """
+        Wrong("AUROC the wrong way round", change=("bad > good", "bad < good"), hint="""
             Your scores are right, and the AUROC is 1 minus what it should be: you count the pairs in which the normal
             one has the higher score. A defective one should."""),
-        Wrong("nearness", _strange_nearness, """
+        Wrong("nearness", change=("torch.cdist(", "-torch.cdist("), hint="""
             Your scores are the wrong way round: minus a distance is largest for what is normal, and the AUROC falls
             below 0.5. Larger must be stranger."""),
-        Wrong("ties", _strange_ties_won, also=(_strange_ties_lost,), hint="""
+        Wrong("ties", change=("0.5 *", "1.0 *"), also=((" + 0.5 * (bad == good).double()", ""),), hint="""
             Two equal scores are no decision: a tie between a defective and a normal one counts half. Yours counts
             wholly, or not at all."""),
-        Wrong("accuracy at a threshold", _strange_accuracy, """
+        Wrong("accuracy at a threshold", change=("score, _pairs_in_order(score, defective)",
+            "score, ((score > score.median()) == defective).double().mean().item()"), hint="""
             That is the accuracy at one threshold. AUROC needs none: it is the share of pairs, a defective and a
             normal one, in which the defective one has the higher score."""),
-        Wrong("mean distance", _strange_mean, also=(_strange_farthest,), hint="""
+        Wrong("mean distance", change=(".amin(", ".mean("), also=((".amin(", ".amax("),), hint="""
             You take the mean distance to all normal rows, or the largest. Where there are several kinds of normal,
             all are far from most of them: the nearest counts, the minimum over the normal rows."""),
-        Wrong("distance to the mean", _strange_to_the_mean, """
+        Wrong("distance to the mean", change=("torch.cdist((asked - mean) / std, (normal - mean) / std).amin(dim=1)",
+            "((asked - mean) / std).norm(dim=1)"), hint="""
             You measure the distance to the mean of the normal rows; the nearest normal row is asked for. What lies
             between two kinds of normal can be near to the mean, and like neither."""),
-        Wrong("squared", _strange_squared, """
+        Wrong("squared", change=(".amin(dim=1)", ".amin(dim=1).square()"), hint="""
             Your scores are squared distances. The AUROC doesn't mind, since the order stays; the exercise asks for
             distances."""),
     ),

@@ -311,8 +311,9 @@ def test_stubs_are_not_mistakes(check):
         raise NotImplementedError("Not solved yet")
 
     answer = {"function": stub, "value": ..., "class": type("Mine", (), {"__init__": stub})}[check.kind]
-    with pytest.raises(NotSolvedYet, match="rite your answer in place of") as caught:
+    with pytest.raises(NotSolvedYet) as caught:
         check(answer)
+    assert "rite your answer in place of" in flat(caught.value)
     assert_kind(caught.value)
 
 
@@ -719,7 +720,7 @@ def test_what_passes_one_draw_is_tried_on_another():
         example(lambda images, scale: centre(images, scale + (tuple(images.flatten().tolist()) not in seen)))
 
 
-MUTANTS = 8  # of every reference: drawn by its name, so that a failure comes again
+MUTANTS = 3  # of every reference: drawn by its name, so that a failure comes again
 
 
 @every_check

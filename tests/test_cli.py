@@ -395,3 +395,15 @@ def test_two_demos_into_one_folder_at_once(call, tmp_path):
     with claimed(tmp_path / "here"):
         code, _, err = call("demo", "--data", "digits", "--out", "here")
     assert code == 2 and "another run is writing" in line_of(err)
+
+
+def test_the_lab_opens_a_lesson_below_the_course(call, monkeypatch):
+    started = []
+    monkeypatch.setattr("subprocess.call", lambda words, cwd: started.append((words, cwd)) or 0)
+    assert call("lab", "2", "--no-browser", "--port", "9123")[0] == 0
+    words, course = started[0]
+    options = dict(word.removeprefix("--").split("=", 1) for word in words[3:] if "=" in word)
+    assert Path(options["ServerApp.root_dir"]) == course and (course / "exercises").is_dir()
+    assert (course / options["LabApp.default_url"].removeprefix("/lab/tree/")).name.startswith("02_")
+    assert options["ServerApp.port"] == "9123" and "--no-browser" in words
+    assert ("ServerApp.allow_root" in options) == (hasattr(os, "geteuid") and os.geteuid() == 0)

@@ -66,6 +66,11 @@ def the_course(line):
     return None if at is None or line.startswith(("make ", "conda ")) else words[at + 1 :]
 
 
+def opened(words):
+    """The file that a command of JupyterLab opens, below its root."""
+    return next(word for word in words if "default_url" in word).partition("/lab/tree/")[2]
+
+
 @pytest.fixture
 def small(monkeypatch, tmp_path, photographs):
     """A small world, no JupyterLab, no ten seconds of speed; {what README calls a place: a place here}."""
@@ -74,7 +79,7 @@ def small(monkeypatch, tmp_path, photographs):
     drawn = world.draw
     monkeypatch.setenv("SSLCOURSE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(world, "COUNTS", {"unlabeled": 60, "train": 240, "val": 40, "test": 60})
-    monkeypatch.setattr("subprocess.call", lambda words, cwd: 0 if Path(words[3]).is_file() else 1)
+    monkeypatch.setattr("subprocess.call", lambda words, cwd: 0 if (cwd / opened(words)).is_file() else 1)
     monkeypatch.setattr(doctor, "findings", lambda quick: iter([doctor.Finding("Python", "ok", "3.12")]))
     ratio = {"ratio": 1.0, "ours, images/s": 1.0, "bare, images/s": 1.0, "theirs, images/s": 1.0}
     for name in ("loop_against_bare_step", "streaming", "two_processes"):

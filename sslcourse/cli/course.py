@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -32,14 +33,36 @@ PER_CLASS, CLASSES = 4, 20  # of one with labels
 def lab(
     lesson: Annotated[str, typer.Argument(help="Number of the lesson to open.")] = "00",
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Of the server on this machine (default: 8888, or the next free)."),
+    ] = None,
 ) -> None:
     """Open the course in JupyterLab, at lesson 00 or the one that is named."""
-    words = [sys.executable, "-m", "jupyterlab", str(_notebook(lesson))] + ([] if browser else ["--no-browser"])
+    words = _jupyterlab(_notebook(lesson), browser, port)
     before = signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is for JupyterLab, which asks back
     try:
         sys.exit(subprocess.call(words, cwd=NOTEBOOKS.parent))
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _jupyterlab(notebook: Path, browser: bool, port: int | None) -> list[str]:
+    """The command that opens a notebook. The root is the whole course, so that links to exercises and documents lead there."""
+    course = NOTEBOOKS.parent
+    page = quote(notebook.relative_to(course).as_posix())
+    words = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        f"--ServerApp.root_dir={course}",
+        f"--LabApp.default_url=/lab/tree/{page}",
+    ]
+    words += [] if browser else ["--no-browser"]
+    words += [] if port is None else [f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:  # in a container there is nobody else, and Jupyter would refuse
+        words.append("--ServerApp.allow_root=True")
+    return words
 
 
 def _notebook(lesson: str) -> Path:

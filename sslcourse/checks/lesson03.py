@@ -48,7 +48,7 @@ def _take_steps(answer: Callable, case: tuple) -> dict[str, Any]:
     return {**losses, "optimizer's steps": optimizer.steps, "weights": weights, "batch norm's averages": averages}
 
 
-def _train_step(model, optimizer, images, turns):
+def one_training_step(model, optimizer, images, turns):
     """images (N, ...), turns int64 (N,) -> the loss, a number."""
     loss = functional.cross_entropy(model(images), turns)
     optimizer.zero_grad()
@@ -95,7 +95,7 @@ def _returns_attached(answer: Callable, cases: list[tuple]) -> bool:
 
 train_step = Check(
     name="3.1 one training step",
-    reference=_train_step, cases=_step_cases, run=_take_steps, rights=(_zero_grad_first, _with_autograd_grad),
+    reference=one_training_step, cases=_step_cases, run=_take_steps, rights=(_zero_grad_first, _with_autograd_grad),
     wrongs=(
         Wrong("gradients accumulate", change=("optimizer.zero_grad()", "pass"), hint="""
             Your gradients accumulate: .backward() adds to what is in p.grad, so from the second step on you follow
@@ -138,9 +138,10 @@ train_step = Check(
         Wrong("two optimizer steps", change=("optimizer.step()", "optimizer.step(); optimizer.step()"), hint="""
             You call optimizer.step() twice: the second time follows the same gradient again, from weights that have
             moved on."""),
-        Wrong("the batch taken twice", lambda *arguments: [_train_step(*arguments) for _ in range(2)][1], """
+        Wrong("the batch taken twice", lambda *arguments: [one_training_step(*arguments) for _ in range(2)][1], """
             You train on the batch twice. One forward pass, one backward pass and one step are asked for."""),
-        Wrong("two forward passes", change=("loss = functional", "model(images); loss = functional"), hint="""
+        Wrong("two forward passes", change=("loss = functional", "model(images); loss = functional"),
+            also=(("return loss", "model(images); return loss"),), hint="""
             The loss and the weights are right, but the batch goes through the model twice, and batch norm's averages
             move twice. Call the model once, and keep what it returns."""),
         Wrong("uphill", change=("loss.backward", "(-loss).backward"), hint="""
@@ -377,7 +378,7 @@ rotnet_model = Check(
 )  # fmt: skip
 
 
-def _warmup_cosine(progress, warmup):
+def warmup_cosine(progress, warmup):
     """progress in [0, 1], warmup in [0, 1) -> the factor of the learning rate, in [0, 1]."""
     if progress < warmup:
         return progress / warmup
@@ -406,7 +407,7 @@ def _factor_with_tensors(progress, warmup):
 
 schedule = Check(
     name="3.3 warm-up and cosine",
-    reference=_warmup_cosine, cases=_schedule_cases, close=Closeness(rtol=1e-4, atol=1e-6),
+    reference=warmup_cosine, cases=_schedule_cases, close=Closeness(rtol=1e-4, atol=1e-6),
     rights=(schedules.warmup_cosine, _factor_by_half_angle, _factor_with_tensors),
     wrongs=(
         Wrong("no warm-up", lambda progress, warmup: 0.5 * (1 + math.cos(math.pi * progress)),
@@ -450,7 +451,7 @@ schedule = Check(
         Wrong("no fall", change=("0.5 * (1 + math.cos(math.pi * p))", "1.0"), hint="""
             The factor stays at 1 after the warm-up: it should fall along half a cosine wave, to 0 at progress 1."""),
         Wrong("division by zero", change=("progress < warmup", "progress <= warmup"),
-            also=(lambda progress, warmup: min(progress / warmup, 1.0) * _warmup_cosine(max(progress, warmup), warmup),
+            also=(lambda progress, warmup: min(progress / warmup, 1.0) * warmup_cosine(max(progress, warmup), warmup),
             ("progress < warmup", "progress < warmup or warmup == 0")), hint="""
             With warmup = 0 you divide by zero. Without a warm-up the cosine begins at once: divide only while
             progress < warmup, which is never so when warmup is 0."""),
@@ -498,7 +499,7 @@ def _train_probe(answer: type, case: tuple) -> dict[str, Any]:
         return {"has a head": True, "trained parameters": 0}
     optimizer = torch.optim.AdamW(trained, lr=0.1, weight_decay=0.5)
     for _ in range(2):
-        _train_step(probe, optimizer, images, labels)
+        one_training_step(probe, optimizer, images, labels)
     head = probe.head.training
     probe.eval()
     after = getattr(probe, "backbone", backbone).state_dict()
@@ -672,7 +673,7 @@ def _paired_cases(generator: torch.Generator) -> list[tuple]:
     return cases
 
 
-def _paired(a, b):
+def paired_interval(a, b):
     """Two lists of n accuracies -> (mean of a - b, half the width of its 95% interval)."""
     d = np.subtract(a, b)
     t = stats.t.ppf(0.975, len(d) - 1)
@@ -696,7 +697,7 @@ def _paired_by_hand(a, b):
 
 paired_difference = Check(
     name="3.5 a paired difference with its interval",
-    reference=_paired, cases=_paired_cases, close=Closeness(rtol=2e-3, atol=1e-6),
+    reference=paired_interval, cases=_paired_cases, close=Closeness(rtol=2e-3, atol=1e-6),
     rights=(_paired_in_torch, _paired_by_hand),
     wrongs=(
         Wrong("turned around", change=("subtract(a, b)", "subtract(b, a)"), hint="""
@@ -779,7 +780,7 @@ def _knn_cases(generator: torch.Generator) -> list[tuple]:
     return cases
 
 
-def _knn(bank, labels, queries, classes, k, temperature):
+def weighted_vote(bank, labels, queries, classes, k, temperature):
     """bank (N, d), labels (N,), queries (M, d) -> each class's share of the k nearest's votes (M, classes)."""
     similarity = functional.normalize(queries, dim=1) @ functional.normalize(bank, dim=1).T  # (M, N)
     nearest, index = similarity.topk(k, dim=1)  # (M, k)
@@ -810,7 +811,7 @@ def _knn_one_hot(bank, labels, queries, classes, k, temperature):
 
 knn_vote = Check(
     name="3.6 weighted nearest neighbours",
-    reference=_knn, cases=_knn_cases, close=Closeness(rtol=1e-3, atol=1e-5),
+    reference=weighted_vote, cases=_knn_cases, close=Closeness(rtol=1e-3, atol=1e-5),
     rights=(_knn_loop, _knn_one_hot),
     wrongs=(
         Wrong("not normalized", change=(("functional.normalize(queries, dim=1)", "queries"),

@@ -1,16 +1,13 @@
-"""Checks of the exercises of lesson 05: light, the best single answer, colourfulness, annealed mean, rebalancing, soft labels."""
+"""Checks of the exercises of lesson 05: light, one answer, colourfulness, annealed mean, soft labels."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from sslcourse import color
+from sslcourse.checks.cases import normal, pictures, uniform, whole
 from sslcourse.checks.compare import Closeness
 from sslcourse.checks.framework import Check, Mistake, Wrong
-from sslcourse.pretext.colorization import rebalancing
 
 
 def to_light(images: Tensor) -> Tensor:
@@ -20,15 +17,13 @@ def to_light(images: Tensor) -> Tensor:
 
 
 def _bytes(generator: torch.Generator) -> list[tuple[Tensor]]:
-    """Random pictures in which both branches occur, one all dark, and one all bright."""
-    shapes = [(2, 3, 4, 5), (1, 3, 7, 3), (5, 3, 2, 2)]
-    cases = []
-    for shape in shapes:
-        images = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
-        dark = torch.randint(1, 11, shape, generator=generator, dtype=torch.uint8)
-        cases.append((torch.where(torch.rand(shape, generator=generator) < 0.3, dark, images),))
-    dark = torch.randint(1, 11, (1, 3, 3, 2), generator=generator, dtype=torch.uint8)
-    return [*cases, (dark,), (torch.randint(11, 256, (1, 3, 2, 4), generator=generator, dtype=torch.uint8),)]
+    """Every byte there is, random pictures in which both branches occur, one all dark, and one all bright."""
+    cases = [(torch.arange(258).clamp(max=255).to(torch.uint8).view(2, 3, 1, 43),)]
+    for shape in [(2, 3, 4, 5), (1, 3, 7, 3), (5, 3, 2, 2)]:
+        dark = whole(generator, 11, *shape).to(torch.uint8)
+        cases.append((torch.where(uniform(generator, *shape) < 0.3, dark, pictures(generator, *shape)),))
+    dark, bright = whole(generator, 11, 1, 3, 3, 2), 11 + whole(generator, 245, 1, 3, 2, 4)
+    return [*cases, (dark.to(torch.uint8),), (bright.to(torch.uint8),)]
 
 
 def _light_by_mask(images):
@@ -50,48 +45,34 @@ def _light_by_bytes(images):
     return bright * ((share + 0.055) / 1.055) ** 2.4 + ~bright * share / 12.92
 
 
-def _light_with(formula: Callable[[Tensor], Tensor]) -> Callable:
-    def light(images):
-        return formula(images.float() / 255)
-
-    return light
-
-
-def _curve(x: Tensor) -> Tensor:
-    return ((x + 0.055) / 1.055) ** 2.4
-
-
 light_behind_a_number = Check(
     name="5.1 the light behind a number",
     reference=to_light, cases=_bytes, rights=(_light_by_mask, _light_by_table, _light_by_bytes),
     wrongs=(
-        Wrong("no curve at all", _light_with(lambda x: x), """
+        Wrong("no curve at all", lambda images: images / 255, """
             You only divide by 255. A screen's number isn't proportional to its light: 128 gives about a fifth of the
             light of 255, not half. Undo the curve, ((x + 0.055) / 1.055) ** 2.4."""),
         Wrong("0 to 255", change=("/ 255", ""), hint="""
             The curve is defined on [0, 1], and you give it values up to 255: divide by 255 first."""),
         Wrong("the wrong way",
-            _light_with(
-                lambda x: torch.where(x > 0.0031308, 1.055 * x.clamp(min=1e-8) ** (1 / 2.4) - 0.055, 12.92 * x)
-            ),
-            also=(_light_with(lambda x: torch.where(x > 0.04045, _curve(x) ** (1 / 5.76), x * 12.92)),), hint="""
+            change=(("x > 0.04045, ((x + 0.055) / 1.055) ** 2.4", "x > 0.0031308, 1.055 * x ** (1 / 2.4) - 0.055"),
+            ("x / 12.92", "x * 12.92")), also=((("** 2.4", "** (1 / 2.4)"), ("x / 12.92", "x * 12.92")),), hint="""
             You apply the curve that turns light into a screen's number. Needed is its inverse: exponent 2.4, not
             1/2.4."""),
-        Wrong("branches swapped", _light_with(lambda x: torch.where(x > 0.04045, x / 12.92, _curve(x))), """
+        Wrong("branches swapped", change=("x > 0.04045", "x <= 0.04045"), hint="""
             The two branches are swapped: in torch.where(mask, a, b), a is taken where the mask is True. Above 0.04045
             belongs the power, below it the straight line."""),
-        Wrong("no straight line", _light_with(_curve), """
+        Wrong("no straight line", change=("x > 0.04045", "x >= 0"), hint="""
             Bright pixels are right and dark ones aren't: up to 0.04045 (byte values up to 10) the curve is a straight
             line, x / 12.92."""),
-        Wrong("the picture decides",
-            change=("torch.where(x > 0.04045, ((x + 0.055) / 1.055) ** 2.4, x / 12.92)",
+        Wrong("the picture decides", change=("torch.where(x > 0.04045, ((x + 0.055) / 1.055) ** 2.4, x / 12.92)",
             "((x + 0.055) / 1.055) ** 2.4 if x.mean() > 0.04045 else x / 12.92"), hint="""
             You choose one branch for the whole picture. Each value of each pixel chooses for itself: torch.where."""),
-        Wrong("gamma 2.2", _light_with(lambda x: x**2.2),
-            also=(_light_with(lambda x: torch.where(x > 0.04045, x**2.2, x / 12.92)),), hint="""
+        Wrong("gamma 2.2",
+            lambda images: (images / 255) ** 2.2, also=(("((x + 0.055) / 1.055) ** 2.4", "x**2.2"),), hint="""
             x ** 2.2 is the usual shortcut, and close. sRGB's own curve is ((x + 0.055) / 1.055) ** 2.4, with a
             straight line near black."""),
-        Wrong("no offset", _light_with(lambda x: torch.where(x > 0.04045, x**2.4, x / 12.92)), """
+        Wrong("no offset", change=("((x + 0.055) / 1.055) ** 2.4", "x**2.4"), hint="""
             You leave out the offset: it is ((x + 0.055) / 1.055) ** 2.4, which meets the straight line where the two
             change over."""),
     ),
@@ -107,15 +88,14 @@ light_behind_a_number = Check(
 
 
 def best_answers(share: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
-    """share (M, Q), rows summing to 1, and centres (Q, 2): the least squared error's answer and the most likely, (M, 2) each."""
+    """share (M, Q), rows summing to 1, centres (Q, 2) -> the least squared error's answer and the likeliest, (M, 2)."""
     return share @ centres, centres[share.argmax(dim=1)]
 
 
 def _distributions(generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
     cases = []
     for m, q in [(3, 4), (1, 6), (7, 5), (4, 9)]:
-        centres = 20 * torch.randn(q, 2, generator=generator)
-        cases.append((torch.randn(m, q, generator=generator).mul(1.5).softmax(dim=1), centres))
+        cases.append(((1.5 * normal(generator, m, q)).softmax(dim=1), 20 * normal(generator, q, 2)))
     two = torch.tensor([[70.0, 50.0], [20.0, -60.0]])  # the balloons of the lesson: red and blue
     return [*cases, (torch.tensor([[0.6, 0.4], [0.3, 0.7], [0.55, 0.45]]), two)]
 
@@ -139,15 +119,6 @@ def _best_by_einsum(share, centres):
     return torch.einsum("mq,qc->mc", share, centres), onehot @ centres
 
 
-def _mean_unweighted(share, centres):
-    return centres.mean(dim=0).expand(len(share), 2).clone(), best_answers(share, centres)[1]
-
-
-def _mode_twice(share, centres):
-    mode = best_answers(share, centres)[1]
-    return mode, mode
-
-
 mean_and_mode = Check(
     name="5.2 the mean and the mode",
     reference=best_answers, cases=_distributions, rights=(_best_in_loop, _best_by_broadcast, _best_by_einsum),
@@ -158,14 +129,14 @@ mean_and_mode = Check(
         Wrong("mean for both", change=("centres[share.argmax(dim=1)]", "share @ centres"), hint="""
             Your second answer is the mean again. The most likely colour is one of the centres: the one with the
             largest share."""),
-        Wrong("mode for both", _mode_twice, """
+        Wrong("mode for both", change=("share @ centres", "centres[share.argmax(dim=1)]"), hint="""
             Your first answer is the most likely colour again. What has the least expected squared error is the mean,
             sum of share times centre."""),
-        Wrong("mean without shares", _mean_unweighted, """
+        Wrong("mean without shares", change=("share @ centres", "centres.mean(dim=0).expand(len(share), 2)"), hint="""
             Your mean counts every colour alike, so it is the same for every pixel: each centre counts by its share,
             share @ centres."""),
         Wrong("divided by the number of colours",
-            lambda share, centres: ((share[:, :, None] * centres).mean(dim=1), best_answers(share, centres)[1]), """
+            change=("share @ centres", "share @ centres / share.shape[1]"), hint="""
             Your mean is too small by a factor of Q. The shares sum to 1 already: take the sum of share times centre,
             not the mean."""),
         Wrong("number of the bin", change=("centres[share.argmax(dim=1)]", "share.argmax(dim=1)"), hint="""
@@ -199,15 +170,17 @@ mean_and_mode = Check(
 
 def colorfulness(images: Tensor) -> Tensor:
     """RGB float (N, 3, H, W) in [0, 1] -> Hasler and Süsstrunk's colourfulness, (N,)."""
-    return color.colorfulness(images)
+    red, green, blue = images.unbind(1)
+    rg, yb = red - green, (red + green) / 2 - blue  # (N, H, W) each
+    spread = torch.hypot(rg.std(dim=(1, 2), correction=0), yb.std(dim=(1, 2), correction=0))
+    return spread + 0.3 * torch.hypot(rg.mean(dim=(1, 2)), yb.mean(dim=(1, 2)))
 
 
 def _float_pictures(generator: torch.Generator) -> list[tuple[Tensor]]:
-    shapes = [(2, 3, 2, 3), (1, 3, 4, 4), (4, 3, 5, 2), (3, 3, 1, 6)]
     cases = []
-    for shape in shapes:
-        tint = torch.rand(shape[0], 3, 1, 1, generator=generator)  # a mean that is far from gray
-        cases.append((0.5 * torch.rand(shape, generator=generator) + 0.5 * tint,))
+    for n, h, w in [(2, 2, 3), (1, 4, 4), (4, 5, 2), (3, 1, 6)]:
+        tint = uniform(generator, n, 3, 1, 1)  # a mean that is far from gray
+        cases.append((0.5 * uniform(generator, n, 3, h, w) + 0.5 * tint,))
     return [*cases, (cases[0][0][:1, :1].expand(-1, 3, -1, -1).clone(),)]
 
 
@@ -238,56 +211,38 @@ def _colorful_by_moments(images):
     return (variance.sum(1).sqrt() + 0.3 * mean.norm(dim=1)).float()
 
 
-def _colorful_with(
-    spread_of: Callable = lambda a, b: torch.hypot(a, b),
-    mean_of: Callable = lambda a, b: torch.hypot(a, b),
-    weights: tuple[float, float] = (1.0, 0.3),
-    yellow_blue: Callable = lambda r, g, b: (r + g) / 2 - b,
-    correction: int = 0,
-    dims: tuple[int, ...] = (1, 2),
-) -> Callable:
-    def colorful(images):
-        r, g, b = images.unbind(1)
-        both = r - g, yellow_blue(r, g, b)
-        spread = spread_of(*(p.std(dim=dims, correction=correction) for p in both))
-        return weights[0] * spread + weights[1] * mean_of(*(p.mean(dim=dims) for p in both))
-
-    return colorful
-
-
 how_colourful = Check(
     name="5.3 how colourful",
-    reference=colorfulness, cases=_float_pictures,
-    rights=(_colorful_in_loop, _colorful_by_hypot, _colorful_by_moments),
+    reference=colorfulness, cases=_float_pictures, rights=(_colorful_in_loop, _colorful_by_hypot, _colorful_by_moments),
     wrongs=(
-        Wrong("no mean", _colorful_with(weights=(1.0, 0.0)), """
+        Wrong("no mean", change=("0.3 *", "0.0 *"), hint="""
             You give the spread alone: a picture that is one strong colour all over would count as gray. Add 0.3 times
             the length of the mean."""),
-        Wrong("no spread", _colorful_with(weights=(0.0, 0.3)), """
+        Wrong("no spread", change=("spread +", ""), hint="""
             You give the mean's part alone: red and green in equal amounts would count as gray. Add the spread."""),
-        Wrong("0.3 forgotten", _colorful_with(weights=(1.0, 1.0)), """
+        Wrong("0.3 forgotten", change=("0.3 *", ""), hint="""
             You add spread and mean alike: the mean counts 0.3."""),
-        Wrong("0.3 at the spread", _colorful_with(weights=(0.3, 1.0)), """
+        Wrong("0.3 at the spread", change=("spread + 0.3 *", "0.3 * spread +"), hint="""
             The factor 0.3 is at the spread: it belongs to the mean."""),
-        Wrong("deviations added",
-            _colorful_with(spread_of=lambda a, b: a + b, mean_of=lambda a, b: a.abs() + b.abs()),
-            also=(_colorful_with(spread_of=lambda a, b: a + b),
-            _colorful_with(spread_of=lambda a, b: a + b, mean_of=lambda a, b: a + b)), hint="""
+        Wrong("deviations added", change=(("spread = torch.hypot", "spread = torch.add"),
+            ("torch.hypot(rg.mean(dim=(1, 2)), yb.mean(dim=(1, 2)))",
+            "(rg.mean((1, 2)).abs() + yb.mean((1, 2)).abs())")),
+            also=(("spread = torch.hypot", "spread = torch.add"), ("hypot", "add")), hint="""
             You add the two axes' numbers; they are the sides of a right-angled triangle, and its long side is needed:
             the root of the sum of squares."""),
-        Wrong("no root", _colorful_with(spread_of=lambda a, b: a**2 + b**2, mean_of=lambda a, b: a**2 + b**2), """
+        Wrong("no root", change=("torch.hypot", "(lambda a, b: a**2 + b**2)"), hint="""
             You forget the square roots: the spread is sqrt(std_rg**2 + std_yb**2), and the mean's length likewise."""),
-        Wrong("yellow not halved", _colorful_with(yellow_blue=lambda r, g, b: r + g - b), """
+        Wrong("yellow not halved", change=(" / 2 - blue", " - blue"), hint="""
             Yellow is the *mean* of red and green: (R + G) / 2 - B. As you have it, gray pictures would count as
             yellow."""),
-        Wrong("yellow minus blue halved", _colorful_with(yellow_blue=lambda r, g, b: (r + g - b) / 2), """
+        Wrong("yellow minus blue halved", change=("/ 2 - blue", "/ 2 - blue / 2"), hint="""
             You halve blue as well: (R + G) / 2 - B, the half belongs to red and green alone."""),
-        Wrong("n minus 1", _colorful_with(correction=1), """
+        Wrong("n minus 1", change=("correction=0", "correction=1"), hint="""
             Your standard deviation divides by n - 1, PyTorch's default. All pixels are there, not a sample of them:
             unbiased=False (or correction=0)."""),
         Wrong("one number for the batch",
-            lambda images: _colorful_with(dims=(0, 1, 2))(images).expand(len(images)).clone(),
-            also=(_colorful_with(dims=(0, 1, 2)),), hint="""
+            change=(("dim=(1, 2)", "dim=(0, 1, 2)"), ("return spread", "return torch.zeros(len(images)) + spread")),
+            also=(("dim=(1, 2)", "dim=(0, 1, 2)"),), hint="""
             You measure the batch as if it were one picture: each picture has its own number, so keep dimension 0."""),
     ),
     hints=(
@@ -308,13 +263,8 @@ def annealed_mean(logits: Tensor, centres: Tensor, temperature: float) -> Tensor
 
 
 def _logit_maps(generator: torch.Generator) -> list[tuple[Tensor, Tensor, float]]:
-    cases = []
-    for (n, q, h, w), temperature in zip(
-        [(2, 4, 3, 5), (1, 6, 2, 2), (3, 5, 4, 3), (2, 7, 5, 4)], (0.38, 0.6, 1.7, 0.2), strict=True
-    ):
-        logits = 1.5 * torch.randn(n, q, h, w, generator=generator)
-        cases.append((logits, 20 * torch.randn(q, 2, generator=generator), temperature))
-    return cases
+    sizes = [(2, 4, 3, 5, 0.38), (1, 6, 2, 2, 0.6), (3, 5, 4, 2, 1.7), (2, 7, 5, 4, 0.2)]
+    return [(1.5 * normal(generator, n, q, h, w), 20 * normal(generator, q, 2), t) for n, q, h, w, t in sizes]
 
 
 def _anneal_in_loop(logits, centres, temperature):
@@ -341,55 +291,44 @@ def _anneal_flat(logits, centres, temperature):
     return share.mm(centres).view(n, h, w, 2).permute(0, 3, 1, 2)
 
 
-def _anneal_with(share_of: Callable) -> Callable:
-    def anneal(logits, centres, temperature):
-        return torch.einsum("nqhw,qc->nchw", share_of(logits, temperature), centres)
-
-    return anneal
-
-
-def _powers_not_normalized(logits, temperature):
-    return torch.exp(logits.log_softmax(dim=1) / temperature)
-
-
 annealed_mean_of_maps = Check(
     name="5.4 the annealed mean",
     reference=annealed_mean, cases=_logit_maps, rights=(_anneal_in_loop, _anneal_by_powers, _anneal_flat),
     wrongs=(
-        Wrong("no temperature", _anneal_with(lambda z, t: z.softmax(dim=1)), """
-            Your result is the plain mean, at temperature 1: divide the logits by the temperature before the softmax."""),
-        Wrong("multiplied", _anneal_with(lambda z, t: (z * t).softmax(dim=1)), """
+        Wrong("no temperature", change=("(logits / temperature)", "logits"), hint="""
+            Your result is the plain mean, at temperature 1: divide the logits by the temperature before the
+            softmax."""),
+        Wrong("multiplied", change=("/ temperature", "* temperature"), hint="""
             You multiply the logits by the temperature: then a low one makes the distribution flat. Divide, so that a
             low one makes it sharp."""),
-        Wrong("softmax too early", _anneal_with(lambda z, t: (z.softmax(dim=1) / t).softmax(dim=1)), """
+        Wrong("softmax too early", change=("logits / temperature", "logits.softmax(dim=1) / temperature"), hint="""
             You take the softmax twice: probabilities divided by the temperature and put through a softmax again lie
             close together, whatever the logits were. Divide the *logits* (or the logarithms of the probabilities),
             and take one softmax."""),
-        Wrong("probabilities divided", _anneal_with(lambda z, t: z.softmax(dim=1) / t),
-            also=(('einsum("nqhw,qc->nchw", (logits / temperature).softmax(dim=1), centres)', 'einsum("nqhw,qc->nchw", logits.softmax(dim=1), centres) / temperature'),), hint="""
+        Wrong("probabilities divided",
+            change=("(logits / temperature).softmax(dim=1)", "logits.softmax(dim=1) / temperature"), hint="""
             You divide the probabilities by the temperature: they no longer sum to 1, and the colours leave the plane.
             Divide the logits, and then take the softmax."""),
-        Wrong("not normalized again", _anneal_with(_powers_not_normalized),
-            also=(_anneal_with(lambda z, t: (z / t).exp()),), hint="""
+        Wrong("not normalized again",
+            change=("(logits / temperature).softmax(dim=1)", "(logits.log_softmax(dim=1) / temperature).exp()"),
+            also=((".softmax(dim=1)", ".exp()"),), hint="""
             Your shares don't sum to 1: after raising probabilities to the power 1/T, divide by their sum. The softmax
             of logits / T does both at once."""),
-        Wrong("divided twice", _anneal_with(lambda z, t: ((z / t).log_softmax(dim=1) / t).softmax(dim=1)), """
+        Wrong("divided twice", change=("/ temperature", "/ temperature**2"), hint="""
             The temperature acts twice, as its square: logits divided by T are annealed already; dividing their
             log-softmax by T again anneals once more."""),
         Wrong("argmax", lambda logits, centres, temperature: centres[logits.argmax(dim=1)].permute(0, 3, 1, 2), """
             You take the most likely colour: that is the limit of temperature 0. Needed is the mean under
             softmax(logits / temperature)."""),
-        Wrong("softmax over the batch", _anneal_with(lambda z, t: (z / t).softmax(dim=0)), """
+        Wrong("softmax over the batch", change=("dim=1", "dim=0"), hint="""
             Your softmax runs over the pictures, dimension 0: for each pixel the shares of the colours must sum to 1,
             dimension 1."""),
-        Wrong("softmax over the columns", _anneal_with(lambda z, t: (z / t).softmax(dim=-1)), """
+        Wrong("softmax over the columns", change=("dim=1", "dim=-1"), hint="""
             Your softmax runs over the last dimension, the columns of the picture: for each pixel the shares of the
             colours must sum to 1, dimension 1."""),
-        Wrong("a and b swapped",
-            lambda logits, centres, temperature: annealed_mean(logits, centres.flip(1), temperature), """
+        Wrong("a and b swapped", change=(", centres)", ", centres.flip(1))"), hint="""
             a and b are swapped: channel c of the result belongs to centres[:, c]."""),
-        Wrong("divided by the number of colours",
-            lambda logits, centres, temperature: annealed_mean(logits, centres, temperature) / logits.shape[1], """
+        Wrong("divided by the number of colours", change=(", centres)", ", centres) / logits.shape[1]"), hint="""
             Your result is too small by a factor of Q: the shares sum to 1 already, so sum over the colours instead of
             averaging."""),
     ),
@@ -406,16 +345,15 @@ annealed_mean_of_maps = Check(
 
 def weights_of_bins(frequency: Tensor, strength: float) -> Tensor:
     """frequency (Q,), summing to 1 -> weights (Q,), inverse to the mixed frequency; the mean weight of a pixel is 1."""
-    return rebalancing(frequency, strength)
+    mixed = strength * frequency + (1 - strength) / len(frequency)  # (Q,)
+    weights = 1 / mixed
+    return weights / (frequency * weights).sum()
 
 
 def _frequencies(generator: torch.Generator) -> list[tuple[Tensor, float]]:
-    cases = []
-    for q, strength in ((4, 0.5), (7, 0.8), (5, 0.3), (9, 0.5), (6, 0.9), (3, 0.15)):
-        frequency = (1.2 * torch.randn(q, generator=generator)).softmax(dim=0)
-        cases.append((frequency, strength))
+    sizes = ((4, 0.5), (7, 0.8), (5, 0.3), (9, 0.5), (6, 0.9), (3, 0.15))
     rare = torch.tensor([0.0, 0.3, 0.6, 0.1, 0.0])  # bins that never occur still have a weight
-    return [*cases, (rare, 0.5)]
+    return [*(((1.2 * normal(generator, q)).softmax(dim=0), strength) for q, strength in sizes), (rare, 0.5)]
 
 
 def _weigh_in_loop(frequency, strength):
@@ -437,53 +375,46 @@ def _weigh_scaled(frequency, strength):
     return weights / (weights @ frequency)
 
 
-def _weigh_with(
-    mixed_of: Callable = lambda p, s: s * p + (1 - s) / len(p),
-    invert: Callable = lambda m: 1 / m,
-    scale: Callable = lambda w, p: w / (w * p).sum(),
-) -> Callable:
-    def weigh(frequency, strength):
-        weights = invert(mixed_of(frequency, strength))
-        return scale(weights, frequency)
-
-    return weigh
-
-
 rebalancing_weights = Check(
     name="5.5 the weight of a rare colour",
     reference=weights_of_bins, cases=_frequencies, rights=(_weigh_in_loop, _weigh_by_lerp, _weigh_scaled),
     wrongs=(
-        Wrong("not normalized", _weigh_with(scale=lambda w, p: w), """
+        Wrong("not normalized", change=(" / (frequency * weights).sum()", ""), hint="""
             The ratios are right, the scale isn't: divide by the mean weight of a pixel, (frequency * weights).sum(),
             so that the loss keeps its size."""),
-        Wrong("mean over bins", _weigh_with(scale=lambda w, p: w / w.mean()), """
+        Wrong("mean over bins", change=("(frequency * weights).sum()", "weights.mean()"), hint="""
             Your weights have mean 1 over the *bins*. Over the *pixels* it must be 1, and frequent bins have more of
             them: divide by (frequency * weights).sum()."""),
-        Wrong("sum 1", _weigh_with(scale=lambda w, p: w / w.sum()), """
+        Wrong("sum 1", change=("(frequency * weights).sum()", "weights.sum()"), hint="""
             Your weights sum to 1. They are no probabilities: what must be 1 is the mean weight of a pixel, (frequency
             * weights).sum()."""),
-        Wrong("by frequency", _weigh_with(invert=lambda m: m), """
+        Wrong("by frequency", change=("1 / mixed", "mixed"), hint="""
             Your weights grow with the frequency: gray, which is everywhere, would count most. Take the inverse of the
             mixed frequency."""),
-        Wrong("mixed the wrong way round", _weigh_with(mixed_of=lambda p, s: (1 - s) * p + s / len(p)), """
+        Wrong("mixed the wrong way round",
+            change=("strength * frequency + (1 - strength)", "(1 - strength) * frequency + strength"), hint="""
             The mixture is the wrong way round: strength belongs to the frequency, 1 - strength to the uniform 1/Q.
             Test: strength 0 must give equal weights. (Zhang et al.'s lambda is our 1 - strength.)"""),
-        Wrong("no mixture", _weigh_with(mixed_of=lambda p, s: p.clamp(min=1e-6)),
-            also=(_weigh_with(mixed_of=lambda p, s: p),), hint="""
+        Wrong("no mixture",
+            change=("strength * frequency + (1 - strength) / len(frequency)", "frequency.clamp(min=1e-6)"),
+            also=(("strength * frequency + (1 - strength) / len(frequency)", "frequency"),), hint="""
             You take the inverse of the frequency itself, whatever the strength: a bin that hardly occurs then
             outweighs all the others. Mix with the uniform 1/Q first."""),
-        Wrong("uniform without Q", _weigh_with(mixed_of=lambda p, s: s * p + (1 - s)), """
+        Wrong("uniform without Q", change=(" / len(frequency)", ""), hint="""
             You mix with 1 in place of 1/Q: the uniform distribution over Q bins has 1/Q for each, and sums to 1 as
             the frequency does."""),
-        Wrong("mixed after the inverse", change=("return rebalancing(frequency, strength)",
-            "weights = strength / frequency.clamp(min=1e-6) + (1 - strength); return weights / (frequency * weights).sum()"), hint="""
+        Wrong("mixed after the inverse",
+            change=(("strength * frequency + (1 - strength) / len(frequency)", "strength / frequency.clamp(min=1e-6) + 1 - strength"),
+            ("1 / mixed", "mixed")), also=((("(1 - strength) / len(frequency)", "(1 - strength) * len(frequency)"),
+            ("strength * frequency", "strength / frequency.clamp(min=1e-6)"), ("1 / mixed", "mixed")),), hint="""
             You take the inverse first, and mix afterwards: a rare bin's huge inverse survives that. Mix the
             frequencies, then take the inverse."""),
-        Wrong("a power instead", change=("return rebalancing(frequency, strength)",
-            "weights = frequency.clamp(min=1e-6) ** -strength; return weights / (frequency * weights).sum()"), hint="""
+        Wrong("a power instead",
+            change=(("strength * frequency + (1 - strength) / len(frequency)", "frequency.clamp(min=1e-6)"),
+            ("1 / mixed", "mixed**-strength")), hint="""
             You take the frequency to the power of -strength: a weighting that exists, but another one. Here the
             frequency is mixed with 1/Q, and then inverted."""),
-        Wrong("square root of the inverse", _weigh_with(invert=lambda m: m**-0.5), """
+        Wrong("square root of the inverse", change=("1 / mixed", "mixed**-0.5"), hint="""
             You take the square root of the inverse; the inverse itself is asked for."""),
     ),
     hints=(
@@ -502,7 +433,8 @@ def soft_labels(ab: Tensor, centres: Tensor, neighbours: int = 5, sigma: float =
     distance = torch.cdist(ab, centres)
     nearest, index = distance.topk(neighbours, dim=1, largest=False)
     weight = torch.exp(-(nearest**2) / (2 * sigma**2))
-    return torch.zeros(len(ab), len(centres)).scatter(1, index, weight / weight.sum(dim=1, keepdim=True))
+    label = torch.zeros(len(ab), len(centres)).scatter(1, index, weight)
+    return label / label.sum(dim=1, keepdim=True)
 
 
 def _plane(generator: torch.Generator) -> list[tuple[Tensor, Tensor, int, float]]:
@@ -511,7 +443,7 @@ def _plane(generator: torch.Generator) -> list[tuple[Tensor, Tensor, int, float]
         line = 10.0 * torch.arange(side)
         centres = torch.cartesian_prod(line, line)
         centres = centres[torch.randperm(len(centres), generator=generator)][: len(centres) - 1]  # not a full square
-        cases.append((10.0 * (side - 1) * torch.rand(m, 2, generator=generator), centres, neighbours, sigma))
+        cases.append((uniform(generator, m, 2, high=10.0 * (side - 1)), centres, neighbours, sigma))
     return cases
 
 
@@ -540,53 +472,12 @@ def _soft_by_mask(ab, centres, neighbours, sigma):
     return weight / weight.sum(dim=1, keepdim=True)
 
 
-def _soft_with(
-    kernel: Callable = lambda d, s: torch.exp(-(d**2) / (2 * s**2)),
-    largest: bool = False,
-    normalize: bool = True,
-    count: Callable = lambda k, q: k,
-) -> Callable:
-    def soft(ab, centres, neighbours, sigma):
-        distance = torch.cdist(ab, centres)
-        nearest, index = distance.topk(count(neighbours, len(centres)), dim=1, largest=largest)
-        weight = kernel(nearest, sigma)
-        weight = weight / weight.sum(dim=1, keepdim=True) if normalize else weight
-        return torch.zeros(len(ab), len(centres)).scatter(1, index, weight)
-
-    return soft
-
-
-def _normalized_too_early(ab, centres, neighbours, sigma):
-    whole = _soft_with(count=lambda k, q: q)(ab, centres, neighbours, sigma)
-    value, index = whole.topk(neighbours, dim=1)
-    return torch.zeros_like(whole).scatter(1, index, value)
-
-
-def _normalized_columns(ab, centres, neighbours, sigma):
-    weight = _soft_with(normalize=False)(ab, centres, neighbours, sigma)
-    return weight / weight.sum(dim=0, keepdim=True).clamp(min=1e-12)
-
-
-def _softmax_of_weights(ab, centres, neighbours, sigma):
-    nearest, index = torch.cdist(ab, centres).topk(neighbours, dim=1, largest=False)
-    weight = torch.exp(-(nearest**2) / (2 * sigma**2)).softmax(dim=1)
-    return torch.zeros(len(ab), len(centres)).scatter(1, index, weight)
-
-
-def _weights_alone(ab, centres, neighbours, sigma):
-    nearest = torch.cdist(ab, centres).topk(neighbours, dim=1, largest=False).values
-    weight = torch.exp(-(nearest**2) / (2 * sigma**2))
-    return weight / weight.sum(dim=1, keepdim=True)
-
-
-def _right_alone_wrong_together(answer: Callable, cases: list) -> bool:
-    """Right for each point alone, and wrong in a batch: rows depend on each other."""
+def _same_neighbours_for_all(answer, cases):
+    """Each point alone is right; together all have shares at the same centres."""
     ab, centres, neighbours, sigma = cases[1]
     alone = torch.cat([answer(point[None], centres, neighbours, sigma) for point in ab])
-    right = soft_labels(ab, centres, neighbours, sigma)
-    return torch.allclose(alone, right, atol=1e-4) and not torch.allclose(
-        answer(ab, centres, neighbours, sigma), right, atol=1e-4
-    )
+    chosen = answer(ab, centres, neighbours, sigma) > 0  # (M, Q)
+    return bool((chosen == chosen[:1]).all()) and torch.allclose(alone, soft_labels(*cases[1]), atol=1e-4)
 
 
 def _neighbours_of_the_first(ab, centres, neighbours, sigma):
@@ -601,45 +492,53 @@ soft_labels_of_colours = Check(
     name="5.6 soft labels",
     reference=soft_labels, cases=_plane, rights=(_soft_in_loop, _soft_by_softmax, _soft_by_mask),
     wrongs=(
-        Wrong("not normalized", _soft_with(normalize=False), """
+        Wrong("not normalized", change=(" / label.sum(dim=1, keepdim=True)", ""), hint="""
             Your rows don't sum to 1: a label is a distribution. Divide the weights of the nearest centres by their
             sum."""),
-        Wrong("normalized too early", _normalized_too_early, """
+        Wrong("normalized too early", change=("label.sum(dim=1, keepdim=True)",
+            "torch.exp(-(distance**2) / (2 * sigma**2)).sum(dim=1, keepdim=True)"),
+            hint="""
             You divide by the sum over *all* centres, and keep the nearest afterwards: what is left no longer sums to
             1. Choose first, then divide."""),
-        Wrong("all centres", _soft_with(count=lambda k, q: q), """
+        Wrong("all centres", change=("topk(neighbours", "topk(len(centres)"), hint="""
             Every centre gets a share. Only the nearest few count, the others get 0: topk(neighbours, largest=False)
             finds them."""),
-        Wrong("hard label", _soft_with(count=lambda k, q: 1), """
+        Wrong("hard label", change=("topk(neighbours", "topk(1"), hint="""
             You give everything to the nearest centre: that is the hard label. A colour between two bins belongs to
             both, by distance."""),
-        Wrong("farthest centres", _soft_with(largest=True), """
+        Wrong("farthest centres", change=("largest=False", "largest=True"), hint="""
             You take the farthest centres: topk takes the largest unless you say largest=False."""),
-        Wrong("2 forgotten", _soft_with(kernel=lambda d, s: torch.exp(-(d**2) / s**2)), """
+        Wrong("2 forgotten", change=("2 * sigma**2", "sigma**2"), hint="""
             The Gaussian's exponent is -d**2 / (2 * sigma**2): the 2 is missing."""),
-        Wrong("sigma not squared", _soft_with(kernel=lambda d, s: torch.exp(-(d**2) / (2 * s))), """
+        Wrong("sigma not squared", change=("2 * sigma**2", "2 * sigma"), hint="""
             sigma isn't squared: the Gaussian's exponent is -d**2 / (2 * sigma**2)."""),
-        Wrong("distance not squared", _soft_with(kernel=lambda d, s: torch.exp(-d / (2 * s**2))),
-            also=(_soft_with(kernel=lambda d, s: torch.exp(-d / s)),), hint="""
+        Wrong("distance not squared",
+            change=("nearest**2", "nearest"), also=(("(nearest**2) / (2 * sigma**2)", "nearest / sigma"),), hint="""
             The distance isn't squared: the Gaussian's exponent is -d**2 / (2 * sigma**2). (torch.cdist gives
             distances, not their squares.)"""),
-        Wrong("by inverse distance", _soft_with(kernel=lambda d, s: 1 / d), """
+        Wrong("by inverse distance", change=("torch.exp(-(nearest**2) / (2 * sigma**2))", "1 / nearest"), hint="""
             You weigh by the inverse of the distance, which is infinite at a centre. Use the Gaussian, exp(-d**2 / (2
             * sigma**2))."""),
-        Wrong("equal shares", _soft_with(kernel=lambda d, s: torch.ones_like(d)), """
+        Wrong("equal shares", change=("torch.exp(-(nearest**2) / (2 * sigma**2))", "torch.ones_like(nearest)"), hint="""
             The nearest centres all get the same share: weigh them by a Gaussian of their distance."""),
-        Wrong("softmax of the weights", _softmax_of_weights, """
+        Wrong("softmax of the weights", change=("index, weight", "index, weight.softmax(dim=1)"), hint="""
             You put the Gaussian weights through a softmax, which is exp once more: divide them by their sum instead.
             (A softmax of -d**2 / (2 * sigma**2) would do both at once.)"""),
-        Wrong("columns sum to 1", _normalized_columns, """
+        Wrong("columns sum to 1",
+            change=("label.sum(dim=1, keepdim=True)", "label.sum(dim=0, keepdim=True).clamp(min=1e-12)"),
+            also=(("label.sum(dim=1, keepdim=True)", "label.sum(dim=0, keepdim=True)"),), hint="""
             You divide by the sum over the pixels, dimension 0: the shares of one pixel, a row, must sum to 1: dim=1,
             keepdim=True."""),
-        Wrong("weights without their places", _weights_alone, """
+        Wrong("all together sum to 1", change=("label.sum(dim=1, keepdim=True)", "label.sum()"), hint="""
+            You divide by the sum over all pixels together, so the whole table sums to 1. The shares of each pixel, a
+            row, must sum to 1: sum(dim=1, keepdim=True)."""),
+        Wrong("weights without their places",
+            change=("torch.zeros(len(ab), len(centres)).scatter(1, index, weight)", "weight"), hint="""
             You return the weights of the nearest centres, (M, neighbours), without saying which they belong to: put
             them at their places in zeros of (M, Q), scatter(1, index, weight)."""),
     ),
     mistakes=(
-        Mistake("one set of neighbours for all", _right_alone_wrong_together, example=_neighbours_of_the_first, hint="""
+        Mistake("one set of neighbours for all", _same_neighbours_for_all, example=_neighbours_of_the_first, hint="""
             Each colour alone is right, a batch of them isn't: every colour has neighbours of its own, so look for
             them along dimension 1 of the (M, Q) distances."""),
     ),

@@ -1,26 +1,28 @@
 """Checks that name the mistake.
 
-A check of an exercise holds the reference answer, cases to try it on, and the typical wrong answers *as code*, each with
-the hint that helps who wrote it. A learner's answer runs on every case. When all results equal the reference's, it passes.
-When they equal those of a known wrong answer in every case, the learner reads that answer's hint: not "wrong", but "you
-rotate clockwise; the convention is counter-clockwise".
+A check of an exercise holds the reference answer, other right ones, cases to try an answer on, and the typical mistakes. A
+learner's answer runs on every case, and on those of a second draw. When all results equal the reference's, it passes.
+Otherwise it is looked for, from the sure to the general:
+
+1. an author's `Wrong`, a wrong answer with the same results, written as a change of the reference or as a function;
+2. a `Mistake` or a `Forbidden` call, which results don't show;
+3. a small change of the reference or of another right answer that comes to the same results (`mutants`, `recognize`);
+4. what is wrong with the type, shape or dtype, and exact relations such as a factor of 2 (`diagnose`).
 
     rotate_batch = Check(
         name="2.1 rotate a batch",
         reference=augment.rotate90,
         cases=lambda generator: [...],              # tuples of arguments, drawn from the generator
         rights=(rotate_by_flips, rotate_in_loop),   # at least two other right ways to write it
-        wrongs=(Wrong("clockwise", rotate_clockwise, "You rotate clockwise; ..."), ...),    # at least four
+        wrongs=(Wrong("clockwise", change=("k", "-k"), hint="You rotate clockwise; ..."), ...),    # at least four
         hints=("a nudge", "the way", "nearly the answer"),
     )
 
     rotate_batch(my_rotate)     # prints one line, or raises CheckFailed with the hint and no traceback
     rotate_batch.hint(1)        # the first of three hints
 
-What output alone can't show (an argument changed in place, a gradient cut off) is a `Mistake`, recognized by a predicate.
-What no author foresaw gets a diagnosis all the same: see `sslcourse.checks.diagnose`.
-tests/test_checks.py proves for every check in `sslcourse.checks.lesson*` that the right answers pass, and that each wrong
-one fails with its own hint.
+tests/test_checks.py proves for every check in `sslcourse.checks.lesson*` that the right answers pass, that each wrong one
+fails with its own hint, and that mutants which differ elsewhere are refused on its cases.
 """
 
 from __future__ import annotations

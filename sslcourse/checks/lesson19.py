@@ -36,31 +36,25 @@ my_part_of_the_batch = Check(
     reference=my_part, cases=_orders,
     rights=(_part_loop, _part_reshaped),
     wrongs=(
-        Wrong("in blocks",
-            lambda order, step, batch, rank, world: order[step * batch : (step + 1) * batch].chunk(world)[rank], """
+        Wrong("in blocks", change=("whole[rank::world]", "whole.chunk(world)[rank]"), hint="""
             You give each process a block of neighbours. That is a fair division, too, and not the one asked for:
             process r takes the batch's images r, r + world, r + 2 * world, ..., so that the parts put side by side
             give the batch again."""),
-        Wrong("the whole batch", lambda order, step, batch, rank, world: order[step * batch : (step + 1) * batch], """
+        Wrong("the whole batch", change=("[rank::world]", ""), hint="""
             Every process gets the whole batch: all do the same work, and nothing is gained. Each takes its own part
             of it."""),
-        Wrong("a batch for each",
-            lambda order, step, batch, rank, world: order[rank::world][step * batch : (step + 1) * batch], """
+        Wrong("a batch for each", change=(("[rank::world]", ""), ("order[step", "order[rank::world][step")), hint="""
             You divide the order, and then give each process `batch` images: together that is world times the batch
             that the learning rate was chosen for. `batch` is what all take together."""),
-        Wrong("always the first step", lambda order, step, batch, rank, world: order[:batch][rank::world], """
+        Wrong("always the first step", change=("step * batch : (step + 1) * batch", ":batch"), hint="""
             You leave `step` out: every step takes the epoch's first images. Step s begins at s * batch."""),
-        Wrong("a step of one image",
-            lambda order, step, batch, rank, world: order[step : step + batch][rank::world], """
+        Wrong("a step of one image", change=("step * batch : (step + 1) * batch", "step : step + batch"), hint="""
             You begin at image number `step`: steps overlap in all images but one. Step s begins at s * batch."""),
-        Wrong("everyone is rank 0",
-            lambda order, step, batch, rank, world: order[step * batch : (step + 1) * batch][::world], """
+        Wrong("everyone is rank 0", change=("rank::world", "::world"), hint="""
             You leave `rank` out: all processes take the same images. Begin at `rank`, and take every world-th."""),
-        Wrong("ranks from one",
-            lambda order, step, batch, rank, world: order[step * batch : (step + 1) * batch][rank + 1 :: world], """
+        Wrong("ranks from one", change=("rank::world", "rank + 1 :: world"), hint="""
             You count ranks from 1. They begin at 0; this way the batch's first image belongs to nobody."""),
-        Wrong("positions",
-            lambda order, step, batch, rank, world: torch.arange(step * batch + rank, (step + 1) * batch, world), """
+        Wrong("positions", change=("order[step", "torch.arange(len(order))[step"), hint="""
             You return places in the order, and the images that stand there are asked for: order[those places]."""),
     ),
     hints=(
@@ -106,65 +100,33 @@ def _bytes_of_state(network):
     return state
 
 
-def _bytes_weights(network):
-    return sum(p.nbytes for p in network.parameters()) + sum(b.nbytes for b in network.buffers())
-
-
-def _bytes_no_gradients(network):
-    return _bytes_weights(network) + 2 * sum(p.nbytes for p in network.parameters() if p.requires_grad)
-
-
-def _bytes_frozen_too(network):
-    return 4 * sum(p.nbytes for p in network.parameters()) + sum(b.nbytes for b in network.buffers())
-
-
-def _bytes_frozen_left_out(network):
-    return 4 * sum(p.nbytes for p in network.parameters() if p.requires_grad) + sum(b.nbytes for b in network.buffers())
-
-
-def _bytes_always_four(network):
-    learned = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    return 4 * sum(p.numel() for p in network.parameters()) + sum(b.nbytes for b in network.buffers()) + 12 * learned
-
-
-def _bytes_all_four(network):
-    return 4 * sum(t.numel() for t in network.state_dict().values()) + 12 * sum(
-        p.numel() for p in network.parameters() if p.requires_grad
-    )
-
-
-def _bytes_values(network):
-    learned = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    return sum(t.numel() for t in network.state_dict().values()) + 3 * learned
-
-
 count_the_bytes = Check(
     name="19.2 count the bytes",
     reference=training_bytes, cases=_networks,
     rights=(_bytes_loop, _bytes_of_state),
     wrongs=(
-        Wrong("weights alone", _bytes_weights, """
+        Wrong("weights alone", change=(" + 3 * size(learned)", ""), hint="""
             You count weights and buffers. Training keeps more: a gradient for each weight that is learned, and
             AdamW's two moments."""),
-        Wrong("two copies for three", _bytes_no_gradients, """
+        Wrong("two copies for three", change=("3 * size", "2 * size"), hint="""
             One of three is missing: beside the weights there are gradients *and* two moments, each as large as the
             learned weights."""),
-        Wrong("buffers forgotten",
-            lambda network: _bytes_loop(network) - sum(b.nbytes for b in network.buffers()), """
+        Wrong("buffers forgotten", change=(" + size(network.buffers())", ""), hint="""
             You forget the buffers: batch norm's running mean and variance, and its counter, are memory, too
             (network.buffers())."""),
-        Wrong("frozen weights trained", _bytes_frozen_too, """
+        Wrong("frozen weights trained", change=("3 * size(learned)", "3 * size(network.parameters())"), hint="""
             You give frozen weights gradients and moments. Where requires_grad is False there are none, which is why a
             frozen backbone is so cheap."""),
-        Wrong("frozen weights left out", _bytes_frozen_left_out, """
+        Wrong("frozen weights left out", change=("size(network.parameters()) +", "size(learned) +"), hint="""
             You leave frozen weights out altogether. They have no gradient and no moments, but they are there."""),
-        Wrong("buffers trained",
-            lambda network: _bytes_loop(network) + 3 * sum(b.nbytes for b in network.buffers()), """
+        Wrong("buffers trained", change=("+ size(network.buffers())", "+ 4 * size(network.buffers())"), hint="""
             You give buffers gradients and moments. They are kept up by the forward pass, not learned."""),
-        Wrong("four bytes for each", _bytes_always_four, also=(_bytes_all_four,), hint="""
+        Wrong("four bytes for each", change=(("t.numel() * t.element_size()", "4 * t.numel()"),
+            ("size(network.buffers())", "sum(b.nbytes for b in network.buffers())")),
+            also=(("t.numel() * t.element_size()", "4 * t.numel()"),), hint="""
             You take four bytes for each value. A bfloat16 weight has two, and batch norm's counter has eight: ask
             each tensor, by element_size() or nbytes."""),
-        Wrong("values, not bytes", _bytes_values, """
+        Wrong("values, not bytes", change=(" * t.element_size()", ""), hint="""
             You count values. Bytes are asked for: each tensor's numel() times its element_size(), or nbytes."""),
     ),
     hints=(
@@ -219,50 +181,32 @@ def _accumulate_functional(network, images, labels, size):
     return total
 
 
-def _weighted(weight, fresh=True, inside=False, whole_only=False, reduction="mean"):
-    def answer(network, images, labels, size):
-        if fresh:
-            network.zero_grad()
-        parts = list(zip(images.split(size), labels.split(size), strict=True))
-        for some, theirs in parts:
-            if whole_only and len(some) < size:
-                continue
-            if inside:
-                network.zero_grad()
-            loss = functional.cross_entropy(network(some), theirs, reduction=reduction)
-            (loss * weight(len(some), len(images), len(parts), size)).backward()
-        return _gradient(network)
-
-    return answer
-
-
-_right_weight = lambda some, all_, parts, size: some / all_  # noqa: E731
-_mean_of_means = lambda some, all_, parts, size: 1 / parts  # noqa: E731
-_no_weight = lambda some, all_, parts, size: 1.0  # noqa: E731
-
 micro_batches = Check(
     name="19.3 micro-batches",
     reference=accumulate, cases=_batches,
     rights=(_accumulate_sums, _accumulate_functional),
     wrongs=(
-        Wrong("mean of means", _weighted(_mean_of_means), """
+        Wrong("mean of means", change=("len(some) / len(images)", "1 / len(images.split(size))"), hint="""
             You divide by the number of micro-batches, which is right where all are equally large. The last one may be
             smaller, and then its images count for more: weight each part by its share of the images."""),
-        Wrong("means added up", _weighted(_no_weight), """
+        Wrong("means added up", change=(" * len(some) / len(images)", ""), hint="""
             You add up the gradients of means, so that the result grows with the number of micro-batches. Each part's
             mean counts with its share, len(part) / len(images)."""),
-        Wrong("sums added up", _weighted(_no_weight, reduction="sum"), """
+        Wrong("sums added up",
+            change=((" * len(some) / len(images)", ""), ("theirs)\n", 'theirs, reduction="sum")\n')), hint="""
             You have the gradient of the sum over all images. The mean is asked for: divide by len(images)."""),
-        Wrong("gradients of before", _weighted(_right_weight, fresh=False),
-            also=(_weighted(_mean_of_means, fresh=False), _weighted(_no_weight, fresh=False)), hint="""
+        Wrong("gradients of before", change=("network.zero_grad()", "pass"),
+            also=((("network.zero_grad()", "pass"), ("len(some) / len(images)", "1 / len(images.split(size))")),
+            (("network.zero_grad()", "pass"), (" * len(some) / len(images)", ""))), hint="""
             Gradients of before are still there: `backward` adds to them. Set them to zero, once, before the loop."""),
-        Wrong("zeroed in the loop", _weighted(_right_weight, inside=True),
-            also=(_weighted(_no_weight, inside=True), _weighted(_mean_of_means, inside=True)), hint="""
+        Wrong("zeroed in the loop", change=("loss = ", "network.zero_grad(); loss = "),
+            also=((("loss = ", "network.zero_grad(); loss = "), (" * len(some) / len(images)", "")),
+            (("loss = ", "network.zero_grad(); loss = "), ("len(some) / len(images)", "1 / len(images.split(size))"))), hint="""
             You set gradients to zero inside the loop: only the last micro-batch is left. Once, before the loop."""),
-        Wrong("the rest left out", _weighted(_right_weight, whole_only=True),
-            also=(_weighted(lambda some, all_, parts, size: size / (all_ - all_ % size), whole_only=True),), hint="""
+        Wrong("the rest left out", change=("(loss *", "((len(some) == size) * loss *"),
+            also=(("loss * len(some) / len(images)", "(len(some) == size) * loss * size / (len(images) - len(images) % size)"),), hint="""
             You leave the last, smaller micro-batch out. Its images belong to the batch as well."""),
-        Wrong("weighted by the full size", _weighted(lambda some, all_, parts, size: size / all_), """
+        Wrong("weighted by the full size", change=("len(some) /", "size /"), hint="""
             You weight every part as if it had `size` images. The last one may have fewer: take len(part)."""),
     ),
     hints=(

@@ -378,7 +378,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(train.TrainConfig)])
-@pytest.mark.parametrize("value", HOSTILE, ids=repr)
+@pytest.mark.parametrize("value", HOSTILE, ids=lambda value: "object" if type(value) is object else repr(value))
 def test_every_field_of_a_configuration_takes_what_it_can_or_says_one_sentence(name, value):
     try:
         config = dataclasses.replace(SHORT, **{name: value})

@@ -111,10 +111,6 @@ def _counts(generator: torch.Generator) -> list[tuple[int]]:
     return [(3,), (4,), (7,)]
 
 
-def _partners_neighbours(n):
-    return torch.arange(2 * n) ^ 1
-
-
 def _partners_without_diagonal(n):
     place = partners(n)
     return place - (place > torch.arange(2 * n)).long()
@@ -237,7 +233,9 @@ who_is_pushed_away = Check(
 
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     """first and second, embeddings (N, d) of two views of the same pictures -> SimCLR's loss, a scalar."""
-    return losses.nt_xent(first, second, temperature)
+    scores = cosines(first, second) / temperature  # (2N, 2N)
+    scores = scores.masked_fill(torch.eye(len(scores), dtype=torch.bool), -math.inf)
+    return functional.cross_entropy(scores, partners(len(first)))
 
 
 def _batches(generator: torch.Generator) -> list[tuple[Tensor, Tensor, float]]:
@@ -265,11 +263,6 @@ def _nt_in_loop(first, second, temperature):
         own = z[i] @ z[(i + n) % (2 * n)] / temperature
         total = total - own + torch.stack(scores).logsumexp(dim=0)
     return total / (2 * n)
-
-
-def _nt_by_functional(first, second, temperature):
-    logits = _no_self(_logits(first, second, temperature))
-    return functional.cross_entropy(logits, partners(len(first)))
 
 
 def _nt_by_parts(first, second, temperature):
@@ -311,39 +304,31 @@ def _nt_probability(first, second, temperature):
     return 1 - probability[torch.arange(2 * n), partners(n)].mean()
 
 
-def _nt_softmax_twice(first, second, temperature):
-    probability = _no_self(_logits(first, second, temperature)).softmax(dim=1)
-    return functional.cross_entropy(probability, partners(len(first)))
-
-
 contrastive_loss = Check(
     name="8.4 NT-Xent",
     reference=nt_xent, cases=_batches, run=value_and_gradients,
-    rights=(_nt_in_loop, _nt_by_functional, _nt_by_parts),
+    rights=(_nt_in_loop, losses.nt_xent, _nt_by_parts),
     wrongs=(
-        Wrong("self-similarity left in", change=("losses.nt_xent(first, second, temperature)",
-            "functional.cross_entropy(_logits(first, second, temperature), partners(len(first)))"), hint="""
+        Wrong("self-similarity left in",
+            change=(".masked_fill(torch.eye(len(scores), dtype=torch.bool), -math.inf)", ""), hint="""
             Each view is among its own candidates: its cosine with itself is 1, and no partner can beat that. Set the
             diagonal to minus infinity before the cross-entropy."""),
-        Wrong("self-similarity set to zero", change=("losses.nt_xent(first, second, temperature)",
-            "functional.cross_entropy(_no_self(_logits(first, second, temperature), 0.0), partners(len(first)))"), hint="""
+        Wrong("self-similarity set to zero", change=("-math.inf", "0.0"), hint="""
             You set the diagonal to 0, and exp(0) = 1 still stands in the sum: a cosine of 0, not an absent candidate.
             Minus infinity takes it out."""),
-        Wrong("not normalized", change=("return losses.nt_xent(first, second, temperature)",
-            "z = torch.cat([first, second]); return functional.cross_entropy(_no_self(z @ z.T / temperature), partners(len(first)))"), hint="""
+        Wrong("not normalized",
+            change=("functional.normalize(torch.cat([first, second]), dim=1)", "torch.cat([first, second])"), hint="""
             The embeddings aren't normalized: the loss falls when they grow longer, and nothing has been learned. Give
             each row length 1 first."""),
-        Wrong("neighbours as partners", change=("losses.nt_xent(first, second, temperature)",
-            "functional.cross_entropy(_no_self(_logits(first, second, temperature)), _partners_neighbours(len(first)))"), hint="""
+        Wrong("neighbours as partners", change=("torch.arange(2 * n).roll(n)", "torch.arange(2 * n) ^ 1"), hint="""
             Your positive stands at the wrong place: you pair views 0 and 1, 2 and 3. With all first views before all
             second ones, view i has its partner at i + N, modulo 2N."""),
-        Wrong("temperature multiplied", change=("losses.nt_xent(first, second, temperature)",
-            "functional.cross_entropy(_no_self(cosines(first, second) * temperature), partners(len(first)))"), hint="""
+        Wrong("temperature multiplied", change=("/ temperature", "* temperature"), hint="""
             You multiply by the temperature; it divides. (Exactly at T = 1 you wouldn't see the difference.)"""),
-        Wrong("temperature forgotten", lambda first, second, temperature: nt_xent(first, second, 1.0), """
+        Wrong("temperature forgotten", change=("/ temperature", ""), hint="""
             The temperature doesn't take part: divide the cosines by it."""),
-        Wrong("one direction", change=("return losses.nt_xent(first, second, temperature)",
-            "n = len(first); return functional.cross_entropy(_no_self(_logits(first, second, temperature))[:n], partners(n)[:n])"), hint="""
+        Wrong("one direction",
+            change=("(scores, partners(len(first)))", "(scores[: len(first)], partners(len(first))[: len(first)])"), hint="""
             You let the first views ask and the second ones not. All 2N views ask for their partner: the mean is over
             2N rows."""),
         Wrong("negatives of the other view alone", _nt_across, also=(_nt_across_both,), hint="""
@@ -358,22 +343,21 @@ contrastive_loss = Check(
             single view that is wrong and sure of it has to hurt."""),
         Wrong("no logarithm", _nt_probability, """
             This is one minus the mean probability of the partner. The loss is the mean of -log of that probability."""),
-        Wrong("softmax twice", _nt_softmax_twice, """
+        Wrong("softmax twice", change=("cross_entropy(scores,", "cross_entropy(scores.softmax(dim=1),"), hint="""
             You give probabilities to the cross-entropy, which takes the softmax itself: give it the cosines divided
             by T."""),
-        Wrong("sum", lambda first, second, temperature: 2 * len(first) * nt_xent(first, second, temperature), """
+        Wrong("sum", change=("partners(len(first))", "partners(len(first)), reduction='sum'"), hint="""
             You add up over the 2N views; the loss is their mean, so that it doesn't grow with the batch."""),
-        Wrong("twice", lambda first, second, temperature: 2 * nt_xent(first, second, temperature), """
+        Wrong("twice", change=("return functional", "return 2 * functional"), hint="""
             Your loss is twice the right one: the sum over 2N views is divided by N, or the two directions are added.
             Divide by 2N."""),
-        Wrong("sign", lambda first, second, temperature: -nt_xent(first, second, temperature), """
+        Wrong("sign", change=("return functional", "return -functional"), hint="""
             The sign is reversed: minimized, it would drive partners apart. The loss is minus the log-probability."""),
         Wrong("chance taken off",
-            lambda first, second, temperature: nt_xent(first, second, temperature) - math.log(2 * len(first) - 1), """
+            change=("partners(len(first)))", "partners(len(first))) - math.log(2 * len(first) - 1)"), hint="""
             Your loss is log(2N - 1) too low: the sum below the line was a mean. Sum over the candidates."""),
-        Wrong("gradient cut off",
-            lambda first, second, temperature: nt_xent(first, second.detach(), temperature),
-            also=(lambda first, second, temperature: nt_xent(first.detach(), second, temperature),), hint="""
+        Wrong("gradient cut off", change=("cosines(first, second)", "cosines(first, second.detach())"),
+            also=(("cosines(first, second)", "cosines(first.detach(), second)"),), hint="""
             The value is right, and no gradient reaches one of the two views. In SimCLR both are trained: no detach.
             (MoCo, in the next lesson, does detach its keys.)"""),
     ),
@@ -489,7 +473,9 @@ false_negatives_counted = Check(
 
 def uniformity(features: Tensor) -> Tensor:
     """features (N, d) -> log of the mean, over pairs of different rows, of exp(-2 * squared distance on the sphere)."""
-    return torch.tensor(geometry.uniformity(features))
+    z = functional.normalize(features, dim=1)
+    distance = torch.pdist(z)  # of each pair once
+    return (-2 * distance.square()).exp().mean().log()
 
 
 def _clouds(generator: torch.Generator) -> list[tuple[Tensor]]:
@@ -498,10 +484,6 @@ def _clouds(generator: torch.Generator) -> list[tuple[Tensor]]:
 
 def _directions(features):
     return functional.normalize(features, dim=1)
-
-
-def _squared(z):
-    return torch.cdist(z, z).square()
 
 
 def _off(table):
@@ -527,38 +509,38 @@ def _uniform_by_logsumexp(features):
 how_evenly_spread = Check(
     name="8.6 uniformity",
     reference=uniformity, cases=_clouds,
-    rights=(_uniform_in_loop, _uniform_by_cosines, _uniform_by_logsumexp),
+    rights=(
+        _uniform_in_loop, _uniform_by_cosines, _uniform_by_logsumexp,
+        lambda features: torch.tensor(geometry.uniformity(features)),
+    ),
     wrongs=(
-        Wrong("mean of the log", lambda features: _off(-2 * _squared(_directions(features))).mean(), """
+        Wrong("mean of the log", change=(".exp().mean().log()", ".mean()"), hint="""
             You take the mean of the logarithms: exponential and logarithm cancel, and the mean squared distance is
             left. The logarithm comes last, of the mean: then pairs that are near count most."""),
-        Wrong("pairs with itself", lambda features: (-2 * _squared(_directions(features))).exp().mean().log(), """
+        Wrong("pairs with itself", change=("torch.pdist(z)", "torch.cdist(z, z)"), hint="""
             The diagonal takes part: each row with itself, at distance 0, adds exp(0) = 1. Only pairs of different
             rows count."""),
-        Wrong("not normalized", lambda features: _off((-2 * _squared(features)).exp()).mean().log(), """
+        Wrong("not normalized", change=("functional.normalize(features, dim=1)", "features"), hint="""
             The rows aren't normalized: their lengths count, and the measure is of directions. Put them on the unit
             sphere first."""),
-        Wrong("normalized along the batch",
-            lambda features: _off((-2 * _squared(functional.normalize(features, dim=0))).exp()).mean().log(), """
+        Wrong("normalized along the batch", change=("dim=1", "dim=0"), hint="""
             You normalize the columns. A row is a feature vector: dim=1."""),
-        Wrong("distance not squared",
-            lambda features: _off((-2 * _squared(_directions(features)).sqrt()).exp()).mean().log(), """
+        Wrong("distance not squared", change=(".square()", ""), hint="""
             The distance isn't squared. In the exponent stands -2 times the squared distance, as in a Gaussian."""),
-        Wrong("factor 2 missing", lambda features: _off((-_squared(_directions(features))).exp()).mean().log(), """
+        Wrong("factor 2 missing", change=("-2 *", "-"), hint="""
             The exponent is -2 times the squared distance; the 2 is missing."""),
-        Wrong("no logarithm", lambda features: _off((-2 * _squared(_directions(features))).exp()).mean(), """
+        Wrong("no logarithm", change=(".log()", ""), hint="""
             The logarithm at the end is missing: the measure is at most 0, and yours is positive."""),
-        Wrong("sign in the exponent",
-            lambda features: _off((2 * _squared(_directions(features))).exp()).mean().log(), """
+        Wrong("sign in the exponent", change=("-2", "2"), hint="""
             The sign in the exponent is missing: there, pairs far apart count most. exp(-2 d^2) is largest for pairs
             that are near."""),
-        Wrong("negated", lambda features: -uniformity(features), """
+        Wrong("negated", change=("return ", "return -"), hint="""
             The sign of the result is reversed: 0 when all are the same, and lower the more evenly they are spread."""),
-        Wrong("sum", lambda features: torch.pdist(_directions(features)).square().mul(-2).exp().sum().log(),
-            also=(lambda features: _off((-2 * _squared(_directions(features))).exp()).sum().log(),), hint="""
+        Wrong("sum", change=(".mean()", ".sum()"),
+            also=((("torch.pdist(z)", "_off(torch.cdist(z, z))"), (".mean()", ".sum()")),), hint="""
             You sum over pairs where the mean belongs: the result would grow with the number of rows."""),
         Wrong("zeros in the mean",
-            lambda features: (-2 * _squared(_directions(features))).exp().triu(diagonal=1).mean().log(), """
+            change=(("torch.pdist(z)", "torch.cdist(z, z)"), (".exp()", ".exp().triu(diagonal=1)")), hint="""
             Half of the table is set to 0 and still counted in the mean. Take the mean over the pairs alone:
             torch.pdist gives each of them once."""),
     ),

@@ -1,6 +1,7 @@
 """What every test runs under: no network, one thread, no screen, nothing written into the tree."""
 
 import os
+import re
 import runpy
 import tempfile
 from pathlib import Path
@@ -64,3 +65,20 @@ def two_colours(folder, names, count=30):
             pixels[..., 2 - 2 * c] += 100
             Image.fromarray(pixels).save(folder / name / f"{i}.png")
     return folder
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With `--dist loadscope`, the tests of one assignment go to one process, which runs its notebook once."""
+    if config.getoption("dist") != "loadscope":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByAssignment(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            if "test_exercises.py" not in nodeid:
+                return nodeid
+            found = re.search(r"\[(\d\d_\w+)\]$", nodeid)
+            return found.group(1) if found else "the tiny assignment"
+
+    return ByAssignment(config, log)

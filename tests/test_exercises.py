@@ -84,12 +84,7 @@ def real(path: Path) -> dict[str, NotebookNode]:
     return run_in_turn(variants(read(path), path, ROOT), path.parent)
 
 
-def together(path: Path):
-    """A parameter whose tests all run in one process, where the notebook is run once."""
-    return pytest.param(path, marks=pytest.mark.xdist_group(path.stem), id=path.stem)
-
-
-@pytest.fixture(params=[together(path) for path in (TINY, *SOLUTIONS)])
+@pytest.fixture(params=[TINY, *SOLUTIONS], ids=lambda path: path.stem)
 def done(request):
     return request.getfixturevalue("tiny")[""] if request.param == TINY else real(request.param)
 
@@ -146,7 +141,6 @@ def test_leave_one_out(done):
         assert failed == set(checks), f"without {exercise}, the cells {sorted(failed)} fail; {checks} should"
 
 
-@pytest.mark.xdist_group(TINY.stem)
 @pytest.mark.parametrize(
     ("flaw", "caught_by"),
     [

@@ -53,7 +53,7 @@ PHASES = {
     ],
     "unit": [[*PYTEST, *TWO, "tests", "-m", "not notebooks and not devices"]],
     "lessons": [[*PYTEST, *TWO, *WHOLE_FILES, "--nbval-lax", "--nbval-current-env", *lessons()]],
-    "notebooks": [[*PYTEST, *TWO, "--dist", "loadgroup", "tests", "-m", "notebooks"]],
+    "notebooks": [[*PYTEST, *TWO, "--dist", "loadscope", "tests", "-m", "notebooks"]],
     "devices": [[*PYTEST, *TWO, "tests/test_lessons_on_devices.py"]],
 }
 APART = {"devices"}  # runs when it is named

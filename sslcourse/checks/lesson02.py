@@ -79,12 +79,12 @@ rotate_batch = Check(
             also=(("(1, 2)", "(0, 2)"), lambda images, quarter_turns: torch.rot90(images, int(quarter_turns[0])),
             (("rot90(image,", "rot90(image[None],"), ("stack", "cat"))), hint="""
             You rotate in a plane with the channels or the batch in it. A picture (C, H, W) turns in its dimensions 1
-            and 2, a batch (N, C, H, W) in 2 and 3: torch.rot90(x, k, dims=(-2, -1)) fits both (its default is the
-            first two)."""),
+            and 2, a batch (N, C, H, W) in 2 and 3: torch.rot90(x, k, dims=(-2, -1)) fits both (its default is the first
+            two)."""),
         Wrong("not turned", change=("torch.rot90(image, int(k), dims=(1, 2))", "image"),
             also=(("int(k)", "int(k) // 90"), _turn_result_dropped), hint="""
-            The pictures come back as they were: torch.rot90 returns a new tensor and leaves its argument alone, so
-            its result must be kept."""),
+            The pictures come back as they were: torch.rot90 returns a new tensor and leaves its argument alone, so its
+            result must be kept."""),
         Wrong("half turns", change=("int(k)", "2 * int(k)"), also=(("int(k)", "90 * int(k)"),), hint="""
             You turn by k half turns: torch.rot90's k counts quarter turns already."""),
         Wrong("one turn too many", change=("int(k)", "int(k) + 1"), hint="""
@@ -179,14 +179,14 @@ four_rotations = Check(
         Wrong("labels in degrees", change=("torch.arange(4)", "torch.arange(0, 360, 90)"), hint="""
             Your labels are degrees; cross-entropy takes the number of the class: 0, 1, 2 or 3 quarter turns."""),
         Wrong("turned turns", change=("images, t", "images, t * (t + 1) // 2"), hint="""
-            You turn what has been turned before, so block t is turned 0 + 1 + ... + t times: turn the pictures as
-            they came."""),
+            You turn what has been turned before, so block t is turned 0 + 1 + ... + t times: turn the pictures as they
+            came."""),
         Wrong("wrong dimensions", change=(", dims=(-2, -1)", ""), also=(("(-2, -1)", "(1, 2)"),), hint="""
             You rotate in a plane with the channels or the batch in it (the default of torch.rot90 is the first two
             dimensions): in (N, C, H, W), height and width are dims=(2, 3)."""),
         Wrong("four labels in all", change=(".repeat_interleave(len(images))", ""), hint="""
-            There are four labels in all,
-            but every one of the 4N pictures needs its own: repeat each label N times."""),
+            There are four labels in all, but every one of the 4N pictures needs its own: repeat each label N
+            times."""),
         Wrong("one-hot labels",
             change=("torch.arange(4).repeat_interleave(len(images))",
             "F.one_hot(torch.arange(4).repeat_interleave(len(images)))"),
@@ -194,8 +194,8 @@ four_rotations = Check(
             "torch.eye(4).repeat_interleave(len(images), dim=0)"),), hint="""
             Your labels are one-hot rows; what is needed are the numbers of the classes, int64 of shape (4N,)."""),
         Wrong("not turned", change=("torch.rot90(images, t, dims=(-2, -1))", "images"), hint="""
-            All four blocks hold the pictures as they were: torch.rot90 returns a new tensor, and block t needs the
-            one with k=t."""),
+            All four blocks hold the pictures as they were: torch.rot90 returns a new tensor, and block t needs the one
+            with k=t."""),
         Wrong("all labels zero",
             change=("torch.arange(4)", "torch.zeros(4, dtype=torch.int64)"),
             hint="All labels are 0: block t has the label t."),
@@ -292,12 +292,12 @@ cross_entropy = Check(
     ),
     wrongs=(
         Wrong("sum", change=("mean()", "sum()"), hint="""
-            You add up over the batch where the mean is meant: the expectation over x and t divides by their number,
-            so that the loss (and the step) doesn't grow with the batch."""),
+            You add up over the batch where the mean is meant: the expectation over x and t divides by their number, so
+            that the loss (and the step) doesn't grow with the batch."""),
         Wrong("softmax over the batch", change=("dim=1", "dim=0"),
             also=(("logits.log_softmax(dim=1)", "logits.flatten().log_softmax(dim=0).view_as(logits)"),), hint="""
-            Your softmax runs over dimension 0, the batch: the four probabilities of one picture must add up to 1, so
-            it runs over dim=1."""),
+            Your softmax runs over dimension 0, the batch: the four probabilities of one picture must add up to 1, so it
+            runs over dim=1."""),
         Wrong("sign", change=("-log_p", "log_p"), hint="""
             The minus is missing: log p is at most 0, and the loss is -log p, at least 0."""),
         Wrong("logarithm to base 2", change=("mean()", "mean() / math.log(2)"), hint="""
@@ -348,15 +348,15 @@ cross_entropy = Check(
     mistakes=(
         Mistake("overflow",
             _fails_only_when_large(finite=False), example=("log_softmax(dim=1)", "softmax(dim=1).log()"), hint="""
-            Right for moderate logits, but for large ones exp overflows or p rounds to 0, and its logarithm is
-            infinite. Don't go by way of p: log p = logit - logsumexp(row), and logsumexp subtracts the row's own
-            largest logit first (torch.logsumexp does it for you)."""),
+            Right for moderate logits, but for large ones exp overflows or p rounds to 0, and its logarithm is infinite.
+            Don't go by way of p: log p = logit - logsumexp(row), and logsumexp subtracts the row's own largest logit
+            first (torch.logsumexp does it for you)."""),
         Mistake("epsilon",
             _fails_only_when_large(finite=True), example=("log_softmax(dim=1)", "softmax(dim=1).add(1e-8).log()"),
             hint="""
-            Right for moderate logits, but an epsilon (or a clamp) inside the logarithm caps the loss of a picture
-            that the network gets very wrong, and its gradient vanishes. Stay in logarithms, and none is needed: log p
-            = logit - logsumexp(row)."""),
+            Right for moderate logits, but an epsilon (or a clamp) inside the logarithm caps the loss of a picture that
+            the network gets very wrong, and its gradient vanishes. Stay in logarithms, and none is needed: log p =
+            logit - logsumexp(row)."""),
     ),
     hints=(
         "Write log p for one picture, with p = exp(l_t) / sum of exp(l_k): what becomes of the quotient?",
@@ -444,12 +444,12 @@ logits_gradient = Check(
             since adding the same number to all logits of a row changes no probability."""),
         Wrong("no one-hot", change=(" - F.one_hot(turns, logits.shape[1])", ""),
             also=(((" - F.one_hot(turns, logits.shape[1])", ""), (" / len(logits)", "")),), hint="""
-            That is the gradient of the log-sum-exp alone; the true class's logit is subtracted in the loss, and
-            brings a -1 at its place."""),
+            That is the gradient of the log-sum-exp alone; the true class's logit is subtracted in the loss, and brings
+            a -1 at its place."""),
         Wrong("softmax over the batch",
             change=("dim=1", "dim=0"), also=((("dim=1", "dim=0"), (" / len(logits)", "")),), hint="""
-            Your softmax runs over dimension 0, the batch: the probabilities of one picture must add up to 1, so it
-            runs over dim=1."""),
+            Your softmax runs over dimension 0, the batch: the probabilities of one picture must add up to 1, so it runs
+            over dim=1."""),
         Wrong("divided by all elements", change=("len(logits)", "logits.numel()"), hint="""
             You divide by N times the number of classes: the loss is a mean over the N pictures alone."""),
         Wrong("divided by the classes", change=("len(logits)", "logits.shape[1]"), hint="""
@@ -460,8 +460,8 @@ logits_gradient = Check(
             down by its own p."""),
         Wrong("with respect to p", change=("logits.softmax(dim=1) - F.one_hot(turns, logits.shape[1])",
             "-F.one_hot(turns, logits.shape[1]) / logits.softmax(dim=1)"), hint="""
-            That is the derivative with respect to the probabilities (-1/p at the true class); go on through the
-            softmax to the logits, by the chain rule, and it becomes shorter."""),
+            That is the derivative with respect to the probabilities (-1/p at the true class); go on through the softmax
+            to the logits, by the chain rule, and it becomes shorter."""),
         Wrong("label as a number", change=("F.one_hot(turns, logits.shape[1])", "turns[:, None]"), hint="""
             You subtract the label's number (0, 1, 2, 3) from every entry of the row: subtract 1 at the label's place,
             the one-hot vector."""),
@@ -474,8 +474,8 @@ logits_gradient = Check(
             share[:, turns] reaches every row at every picture's label: pair row i with turns[i], by
             share[torch.arange(N), turns]."""),
         Wrong("squared error", _gradient_squared_error, """
-            That is the gradient of the squared error between p and one-hot, through the softmax's Jacobian; the loss
-            is -log p, and with it the Jacobian cancels: only p minus one-hot remains."""),
+            That is the gradient of the squared error between p and one-hot, through the softmax's Jacobian; the loss is
+            -log p, and with it the Jacobian cancels: only p minus one-hot remains."""),
         Wrong("added up over the batch",
             change=(" / len(logits)", ".sum(dim=0) / len(logits)"), also=((" / len(logits)", ".sum(dim=0)"),), hint="""
             You add up over the batch: the gradient has the shape of the logits, a row for each picture."""),
@@ -483,8 +483,8 @@ logits_gradient = Check(
     mistakes=(
         Mistake("autograd", _uses_autograd, example=_gradient_by_autograd, hint="""
             The numbers are right, but autograd found them: the exercise is to write the formula, with a softmax and a
-            one-hot vector. (The check calls your function in torch.inference_mode,
-            where autograd is switched off.)"""),
+            one-hot vector. (The check calls your function in torch.inference_mode, where autograd is switched
+            off.)"""),
         Mistake("overflow",
             _gradient_overflows, example=("logits.softmax(dim=1)", "logits.exp() / logits.exp().sum(1, keepdim=True)"),
             hint="""
@@ -604,8 +604,8 @@ bayes_loss = Check(
             You try the quarter turn alone; a picture that only the half turn leaves as it is costs log 2."""),
         Wrong("every symmetry costs log 4",
             change=("len(_stabilizer(picture))", "4 if 2 in _stabilizer(picture) else 1"), hint="""
-            A picture that only the half turn leaves as it is costs log 2: two of the four answers remain possible,
-            not all."""),
+            A picture that only the half turn leaves as it is costs log 2: two of the four answers remain possible, not
+            all."""),
         Wrong("no logarithm", change=("math.log(len(_stabilizer(picture)))", "len(_stabilizer(picture))"), hint="""
             You return the mean number of turns that look alike; with k equally likely answers the loss is -log(1/k) =
             log k."""),
@@ -635,8 +635,8 @@ bayes_loss = Check(
             blue."""),
         Wrong("nearly equal", change=("torch.equal(torch.rot90(picture, t, (1, 2)), picture)",
             "torch.allclose(torch.rot90(picture, t, (1, 2)).float(), picture.float(), atol=1)"), hint="""
-            You take nearly equal pictures for equal: these are exact pixels, and a difference of one step in one
-            pixel gives the turn away."""),
+            You take nearly equal pictures for equal: these are exact pixels, and a difference of one step in one pixel
+            gives the turn away."""),
     ),
     hints=(
         """For one picture: which of the four rotations can't be told from the one that was applied? How likely is
@@ -700,25 +700,25 @@ estimator_variances = Check(
     rights=(_variances_by_law, _variances_by_moments, _variances_by_enumeration),
     wrongs=(
         Wrong("equal pictures", change=("(4 * n)", "n"), hint="""
-            Your second variance is that of n pictures in one rotation each: a quarter of the work. At equal work
-            there are 4n of them, so it is four times smaller."""),
+            Your second variance is that of n pictures in one rotation each: a quarter of the work. At equal work there
+            are 4n of them, so it is four times smaller."""),
         Wrong("sample variance",
             change=("correction=0", ""),
             also=((("dim=1).var(correction=0)", "dim=1).var()"),
             ("table.var(correction=0)", "(table.mean(dim=1).var() + table.var(dim=1, correction=0).mean())")),),
             hint="""
-            var() divides by M - 1 unless told otherwise, to estimate the variance of a larger world from a sample.
-            Here the table is the whole world: correction=0."""),
+            var() divides by M - 1 unless told otherwise, to estimate the variance of a larger world from a sample. Here
+            the table is the whole world: correction=0."""),
         Wrong("within alone", change=("table.var(correction=0)", "table.var(dim=1, correction=0).mean()"), hint="""
-            Your second variance has the spread between the rotations of a picture alone; the pictures are drawn too,
-            so the spread between pictures must be added (the law of total variance)."""),
+            Your second variance has the spread between the rotations of a picture alone; the pictures are drawn too, so
+            the spread between pictures must be added (the law of total variance)."""),
         Wrong("between alone", change=("table.var(", "table.mean(dim=1).var("), hint="""
             Your second variance has the spread between pictures alone; each picture's rotation is drawn too, so the
             spread between the rotations of a picture must be added (the law of total variance)."""),
         Wrong("4n independent losses",
             change=("table.mean(dim=1).var(correction=0) / n", "table.var(correction=0) / (4 * n)"), hint="""
-            Your first variance takes all 4n losses for independent, but the four of one picture belong together: only
-            n things are drawn, each with its mean over the four rotations."""),
+            Your first variance takes all 4n losses for independent, but the four of one picture belong together: only n
+            things are drawn, each with its mean over the four rotations."""),
         Wrong("over the rotations", change=("dim=1", "dim=0"), hint="""
             Your first variance is over the four rotations of the average picture; what is drawn are pictures, so take
             the mean over dim=1 first and then the variance over the pictures."""),
@@ -729,8 +729,8 @@ estimator_variances = Check(
         Wrong("standard deviation", change=(".item()", ".sqrt().item()"), hint="""
             You return standard deviations; asked for are variances, their squares."""),
         Wrong("not divided", change=((" / n", ""), (" / (4 * n)", "")), hint="""
-            You return the variance of a single draw; the mean of k independent draws has 1/k of it, with k = n and k
-            = 4n here."""),
+            You return the variance of a single draw; the mean of k independent draws has 1/k of it, with k = n and k =
+            4n here."""),
         Wrong("wrong order", change=("all_four.item(), one_drawn.item()", "one_drawn.item(), all_four.item()"), hint="""
             The two are in the wrong order: first all four rotations of n pictures, then one rotation each of 4n."""),
         Wrong("divided by four as well", change=(" / n", " / (4 * n)"), hint="""

@@ -98,8 +98,8 @@ train_step = Check(
     reference=one_training_step, cases=_step_cases, run=_take_steps, rights=(_zero_grad_first, _with_autograd_grad),
     wrongs=(
         Wrong("gradients accumulate", change=("optimizer.zero_grad()", "pass"), hint="""
-            Your gradients accumulate: .backward() adds to what is in p.grad, so from the second step on you follow
-            the sum of all gradients so far. Call optimizer.zero_grad() once in every step, before .backward()."""),
+            Your gradients accumulate: .backward() adds to what is in p.grad, so from the second step on you follow the
+            sum of all gradients so far. Call optimizer.zero_grad() once in every step, before .backward()."""),
         Wrong("no gradient at the step",
             change=(("optimizer.zero_grad", "loss.backward"), ("loss.backward", "optimizer.zero_grad")),
             also=(("loss.backward()", "pass"),
@@ -107,8 +107,8 @@ train_step = Check(
             When optimizer.step() runs, there is no gradient to follow, so no weight moves: either .backward() hasn't
             been called yet, or zero_grad() came in between. The order is zero_grad, backward, step."""),
         Wrong("no optimizer step", change=("optimizer.step()", "pass"), hint="""
-            The gradient is computed and never used: the weights are the same after your step. optimizer.step() is
-            what moves them, after .backward()."""),
+            The gradient is computed and never used: the weights are the same after your step. optimizer.step() is what
+            moves them, after .backward()."""),
         Wrong("step before backward", change=(("optimizer.step()", "pass"),
             ("optimizer.zero_grad()", "optimizer.step(); optimizer.zero_grad()")), hint="""
             You call optimizer.step() before this batch's .backward(), so each step follows the gradient of the batch
@@ -120,8 +120,8 @@ train_step = Check(
             return."""),
         Wrong("backward on a number", change=(("(model(images), turns)", "(model(images), turns).item()"),
             ("return loss.item()", "return loss")), hint="""
-            .item() turned the loss into a Python number before .backward(): a number has no graph. Call .backward()
-            on the tensor, and .item() only for what you return."""),
+            .item() turned the loss into a Python number before .backward(): a number has no graph. Call .backward() on
+            the tensor, and .item() only for what you return."""),
         Wrong("softmax twice", change=("model(images)", "model(images).softmax(dim=1)"), hint="""
             You take the softmax twice: cross_entropy takes logits and applies log-softmax itself. Give it what the
             model returns."""),
@@ -133,8 +133,8 @@ train_step = Check(
         Wrong("a new optimizer each step", change=("optimizer.step()",
             'torch.optim.SGD(model.parameters(), lr=optimizer.param_groups[0]["lr"], momentum=0.9).step()'),
             also=(_step_by_hand,), hint="""
-            The step isn't taken by the optimizer that is passed in, but by a new one or by hand, and the memory of
-            the steps before (here the momentum) is lost every time. Call optimizer.step()."""),
+            The step isn't taken by the optimizer that is passed in, but by a new one or by hand, and the memory of the
+            steps before (here the momentum) is lost every time. Call optimizer.step()."""),
         Wrong("two optimizer steps", change=("optimizer.step()", "optimizer.step(); optimizer.step()"), hint="""
             You call optimizer.step() twice: the second time follows the same gradient again, from weights that have
             moved on."""),
@@ -167,9 +167,9 @@ train_step = Check(
             The step is right, but nothing is returned: end with `return loss.item()`."""),
         Wrong("loss after the step",
             change=("return loss.item()", "return functional.cross_entropy(model(images), turns).item()"), hint="""
-            The weights move rightly, but you return the loss of a second forward pass, made after the step. Return
-            the loss that you called .backward() on: it is there already, and the second pass costs time and changes
-            batch norm's averages."""),
+            The weights move rightly, but you return the loss of a second forward pass, made after the step. Return the
+            loss that you called .backward() on: it is there already, and the second pass costs time and changes batch
+            norm's averages."""),
     ),
     mistakes=(
         Mistake("loss still in the graph", _returns_attached, example=(".item()", ""), hint="""
@@ -303,8 +303,8 @@ rotnet_model = Check(
         Wrong("two heads in a row",
             change=(("nn.Identity()", "nn.Linear(network.fc.in_features, num_classes)"),
             ("self.classifier = nn.Linear(network.fc.in_features", "self.classifier = nn.Linear(num_classes")), hint="""
-            Two linear layers follow each other: fc squeezes the features to num_classes numbers before your
-            classifier sees them. Replace fc by nn.Identity(), so that the classifier reads the features."""),
+            Two linear layers follow each other: fc squeezes the features to num_classes numbers before your classifier
+            sees them. Replace fc by nn.Identity(), so that the classifier reads the features."""),
         Wrong("in_features read too late",
             change=("super().__init__()", "super().__init__(); network.fc = nn.Identity()"), hint="""
             You read fc.in_features after replacing fc, and nn.Identity has none. Read it first, then replace fc."""),
@@ -312,8 +312,8 @@ rotnet_model = Check(
             You set fc to None, but the network's forward still calls self.fc(...). nn.Identity() can be called, and
             gives back what it is given."""),
         Wrong("fc deleted", change=("self.backbone.fc = nn.Identity()", "del self.backbone.fc"), hint="""
-            You delete fc, but the network's forward still calls self.fc(...). Replace it by nn.Identity(), which
-            gives back what it is given."""),
+            You delete fc, but the network's forward still calls self.fc(...). Replace it by nn.Identity(), which gives
+            back what it is given."""),
         Wrong("not flattened", change=(("self.backbone.fc = nn.Identity()", "pass"),
             ("self.backbone = network", "self.backbone = nn.Sequential(*list(network.children())[:-1])")), hint="""
             Without its forward, the network's layers end with a map of shape (N, C, 1, 1): the flattening was in
@@ -326,8 +326,8 @@ rotnet_model = Check(
             too."""),
         Wrong("softmax in forward",
             change=("self.classifier(self.backbone(x))", "self.classifier(self.backbone(x)).softmax(dim=1)"), hint="""
-            You return probabilities. The loss, cross_entropy, takes logits and applies log-softmax itself, so leave
-            the softmax out."""),
+            You return probabilities. The loss, cross_entropy, takes logits and applies log-softmax itself, so leave the
+            softmax out."""),
         Wrong("log-softmax in forward",
             change=("self.classifier(self.backbone(x))", "self.classifier(self.backbone(x)).log_softmax(dim=1)"),
             hint="""
@@ -336,16 +336,16 @@ rotnet_model = Check(
             change=("self.classifier(self.backbone(x))", "self.classifier(self.backbone(x)).argmax(dim=1)"), hint="""
             You return the most likely class, and an argmax has no gradient: return the logits (N, num_classes)."""),
         Wrong("no gradient to the backbone", change=("self.backbone(x)", "self.backbone(x).detach()"), hint="""
-            The logits are right, but no gradient reaches the backbone (torch.no_grad or .detach()), and the backbone
-            is what pretraining is for. Call it with gradients on."""),
+            The logits are right, but no gradient reaches the backbone (torch.no_grad or .detach()), and the backbone is
+            what pretraining is for. Call it with gradients on."""),
         Wrong("features returned", change=("self.classifier(self.backbone(x))", "self.backbone(x)"), hint="""
             forward returns the features; the classifier is there and isn't used. Return
             self.classifier(self.backbone(x))."""),
         Wrong("super().__init__() left out", change=("super().__init__()", "pass"), hint="""
             super().__init__() must run before you assign a layer: nn.Module keeps its list of layers there."""),
         Wrong("another name", change=("self.classifier", "self.head"), hint="""
-            The backbone is right, but the linear layer on top isn't called self.classifier: that name is asked for,
-            so that whoever uses the model can find it."""),
+            The backbone is right, but the linear layer on top isn't called self.classifier: that name is asked for, so
+            that whoever uses the model can find it."""),
         Wrong("Identity without parentheses", change=("nn.Identity()", "nn.Identity"), hint="""
             nn.Identity is a class; a layer is an instance of it: nn.Identity()."""),
         Wrong("in and out turned around",
@@ -421,20 +421,20 @@ schedule = Check(
         Wrong("warm-up times cosine",
             lambda progress, warmup: (min(1.0, progress / warmup) if warmup else 1.0)
             * 0.5 * (1 + math.cos(math.pi * progress)), """
-            You multiply the rise by a cosine that runs from the start, so the factor never reaches 1. The cosine
-            should begin where the warm-up ends, at (progress - warmup) / (1 - warmup)."""),
+            You multiply the rise by a cosine that runs from the start, so the factor never reaches 1. The cosine should
+            begin where the warm-up ends, at (progress - warmup) / (1 - warmup)."""),
         Wrong("cosine not stretched", change=(" / (1 - warmup)", ""), hint="""
             The factor doesn't reach 0 at progress 1: after a warm-up only the share 1 - warmup is left, and the whole
             half wave must fit into it. Divide progress - warmup by 1 - warmup."""),
         Wrong("a whole wave", change=("math.pi", "2 * math.pi"), hint="""
-            You take a whole wave (2π), so the rate is back at its peak at the end. Half a wave, cos from 0 to π,
-            falls from 1 to -1."""),
+            You take a whole wave (2π), so the rate is back at its peak at the end. Half a wave, cos from 0 to π, falls
+            from 1 to -1."""),
         Wrong("a quarter wave", change=("0.5 * (1 + math.cos(math.pi * p))", "math.cos(0.5 * math.pi * p)"), hint="""
-            You take a quarter wave, cos from 0 to π/2. It does fall from 1 to 0, but it is steepest at the end. Half
-            a wave is needed: (1 + cos(π p)) / 2, which is flat at both ends."""),
+            You take a quarter wave, cos from 0 to π/2. It does fall from 1 to 0, but it is steepest at the end. Half a
+            wave is needed: (1 + cos(π p)) / 2, which is flat at both ends."""),
         Wrong("not shifted", change=("0.5 * (1 + math.cos(math.pi * p))", "math.cos(math.pi * p)"), hint="""
-            Your cosine runs from 1 to -1, and a negative learning rate climbs the loss: (1 + cos(π p)) / 2 runs from
-            1 to 0."""),
+            Your cosine runs from 1 to -1, and a negative learning rate climbs the loss: (1 + cos(π p)) / 2 runs from 1
+            to 0."""),
         Wrong("halved, not lifted", change=("1 + ", ""), hint="""
             Your cosine runs from 1/2 to -1/2: add 1 before you halve, (1 + cos(π p)) / 2."""),
         Wrong("lifted, not halved", change=("0.5 * ", ""), hint="""
@@ -453,8 +453,8 @@ schedule = Check(
         Wrong("division by zero", change=("progress < warmup", "progress <= warmup"),
             also=(lambda progress, warmup: min(progress / warmup, 1.0) * warmup_cosine(max(progress, warmup), warmup),
             ("progress < warmup", "progress < warmup or warmup == 0")), hint="""
-            With warmup = 0 you divide by zero. Without a warm-up the cosine begins at once: divide only while
-            progress < warmup, which is never so when warmup is 0."""),
+            With warmup = 0 you divide by zero. Without a warm-up the cosine begins at once: divide only while progress
+            < warmup, which is never so when warmup is 0."""),
         Wrong("warm-up too low", change=("progress / warmup", "progress"),
             also=(("progress / warmup", "progress * warmup"),), hint="""
             During the warm-up you return progress itself, so it ends at `warmup` instead of 1: divide by warmup."""),
@@ -606,20 +606,20 @@ frozen_probe = Check(
         Wrong("statistics of the batch", change=("self.backbone.eval()",
             "for module in self.backbone.modules(): module.track_running_stats = False"), hint="""
             Nothing in the backbone moves, but while the probe trains it normalizes with the batch's statistics, so a
-            picture's features depend on its neighbours and aren't those that are used afterwards. Evaluation mode
-            uses the stored averages."""),
+            picture's features depend on its neighbours and aren't those that are used afterwards. Evaluation mode uses
+            the stored averages."""),
         Wrong("head frozen too",
             change=("nn.Linear(dim, classes)", "nn.Linear(dim, classes); self.requires_grad_(False)"), hint="""
             You froze the head as well, so nothing is left to train. Call requires_grad_(False) on the backbone alone,
             not on the whole probe."""),
         Wrong("train() returns nothing", change=("return self\n", "pass\n"), hint="""
-            Your train() doesn't return anything, but nn.Module's returns the module, and people write
-            model.train()(x). End it with `return self`."""),
+            Your train() doesn't return anything, but nn.Module's returns the module, and people write model.train()(x).
+            End it with `return self`."""),
         Wrong("no attribute head",
             change=(("self.head = ", "self.backbone.fc = "), ("self.head(self.backbone(x))", "self.backbone(x)")),
             hint="""
-            The probe needs its linear layer as self.head, outside the backbone: the backbone stays as pretraining
-            left it, and can be used again by others."""),
+            The probe needs its linear layer as self.head, outside the backbone: the backbone stays as pretraining left
+            it, and can be used again by others."""),
         Wrong("the probe never trains", change=("super().train(mode)", "super().train(False)"), hint="""
             Your train() puts the whole probe into evaluation mode. That is harmless for a linear head, and wrong as
             soon as someone puts dropout into it: super().train(mode) for all, then self.backbone.eval()."""),
@@ -630,14 +630,14 @@ frozen_probe = Check(
     mistakes=(
         Mistake("order in train()", _overrides_train, example=(("self.backbone.eval()", "pass"), ("super().train(mode)",
             "self.backbone.eval(); super().train(mode)")), hint="""
-            You define train(), and after it the backbone is in training mode all the same: does super().train(mode)
-            run last, or is the backbone's own .eval() missing? It reaches every module inside, so
-            self.backbone.eval() must come after it."""),
+            You define train(), and after it the backbone is in training mode all the same: does super().train(mode) run
+            last, or is the backbone's own .eval() missing? It reaches every module inside, so self.backbone.eval() must
+            come after it."""),
         Mistake("eval once", _evaluates_once, example=(("(False)", "(False).eval()"), ("self.backbone.eval()", "pass"),
             ("def train(", "def prepare(")), hint="""
-            You call backbone.eval() once, but .train() on the probe reaches every module inside it and undoes that,
-            so batch norm's averages move after all. Define train(self, mode=True) in your class: let
-            super().train(mode) run, then put the backbone back into evaluation mode."""),
+            You call backbone.eval() once, but .train() on the probe reaches every module inside it and undoes that, so
+            batch norm's averages move after all. Define train(self, mode=True) in your class: let super().train(mode)
+            run, then put the backbone back into evaluation mode."""),
         Mistake("parameters left in the optimizer", _asks_for_gradients, example=((".requires_grad_(False)", ""),
             ("self.backbone.eval()", "pass"), ("self.backbone(x)", "self.backbone(x).detach()"),
             ("def train(", "def prepare(")), hint="""
@@ -707,13 +707,13 @@ paired_difference = Check(
             "2 * len(d) - 2")),
             ("d.std(ddof=1)", "(np.std(a, ddof=1) + np.std(b, ddof=1))"),
             ("d.std(ddof=1)", "(np.std(a, ddof=1) - np.std(b, ddof=1))")), hint="""
-            You treat the two as independent samples. Seed i drew the same labels for both, so take the difference
-            seed by seed first, and then the spread of these differences: the luck that both share cancels."""),
+            You treat the two as independent samples. Seed i drew the same labels for both, so take the difference seed
+            by seed first, and then the spread of these differences: the luck that both share cancels."""),
         Wrong("1.96 instead of t", change=("stats.t.ppf(0.975, len(d) - 1)", "1.96"),
             also=(("stats.t.ppf(0.975, len(d) - 1)", "stats.norm.ppf(0.975)"),
             ("stats.t.ppf(0.975, len(d) - 1)", "2.0")), hint="""
-            A fixed factor such as 1.96 is for a spread that is known, or for many seeds. With few, the spread is
-            itself uncertain, and Student's t is wider: stats.t.ppf(0.975, n - 1)."""),
+            A fixed factor such as 1.96 is for a spread that is known, or for many seeds. With few, the spread is itself
+            uncertain, and Student's t is wider: stats.t.ppf(0.975, n - 1)."""),
         Wrong("one-sided quantile", change=("0.975", "0.95"), hint="""
             You take the 95% quantile of t, which leaves 5% on each side, and so 90% in the middle. For 95% in the
             middle leave 2.5% on each side: the 97.5% quantile."""),
@@ -747,8 +747,8 @@ paired_difference = Check(
         Wrong("the mean alone", change=("float(d.mean()), float(t * error)", "float(d.mean())"), hint="""
             You return the mean alone: two numbers are asked for, (mean, half)."""),
         Wrong("the whole width", change=("t * error", "2 * t * error"), hint="""
-            The second number is the whole width of the interval: half of it is asked for, so that one can write mean
-            ± half."""),
+            The second number is the whole width of the interval: half of it is asked for, so that one can write mean ±
+            half."""),
         Wrong("the ends",
             change=("d.mean()), float(t * error)", "d.mean() - t * error), float(d.mean() + t * error)"), hint="""
             You return the two ends of the interval: the mean and the half-width are asked for, (mean, half)."""),
@@ -869,8 +869,8 @@ knn_vote = Check(
             Your rows don't sum to 1: you take the softmax over all images, and keep k of them. Choose the k nearest
             first, then share the votes out among them."""),
         Wrong("not shared out", change=("softmax(dim=1)", "exp()"), hint="""
-            The votes are right, but they don't sum to 1 in each row: divide each row by its sum, or take the softmax
-            of similarity / temperature over the k neighbours."""),
+            The votes are right, but they don't sum to 1 in each row: divide each row by its sum, or take the softmax of
+            similarity / temperature over the k neighbours."""),
         Wrong("softmax of the sums",
             change=((".softmax(dim=1)", ".exp()"), (", weights)", ", weights).softmax(dim=1)")), hint="""
             You take a softmax of the summed votes, which exponentiates them a second time. Divide each row by its sum
@@ -879,8 +879,8 @@ knn_vote = Check(
             "max(classes, len(bank))).scatter_add_(1, index, weights)[:, :classes]"), hint="""
             topk returns places in the bank, and you add the votes there. labels[index] turns places into classes."""),
         Wrong("the winner alone", change=(", weights)", ", weights).argmax(dim=1)"), hint="""
-            You return the winning class; the scores of all classes are asked for, (M, classes). Whoever calls takes
-            the argmax."""),
+            You return the winning class; the scores of all classes are asked for, (M, classes). Whoever calls takes the
+            argmax."""),
     ),
     hints=(
         """Three steps: the similarity of every query with every image of the bank, (M, N); the k largest in each row;

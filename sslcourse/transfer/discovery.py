@@ -208,7 +208,7 @@ class Foreground:
 
     def __init__(self, patches: int = 20_000, strength: float = 0.01, *, seed: int = 0):
         self.patches = whole_number("patches", patches, 2)
-        self.strength, self.seed = real_number("strength", strength, above=0), seed
+        self.strength, self.seed = real_number("strength", strength, least=1e-12), seed
 
     def fit(self, maps: Tensor, rough: Tensor) -> Foreground:
         """maps (N, d, h, w), and values (N, h, w) above 0 where a rough method takes a patch for object."""

@@ -404,7 +404,7 @@ rebalancing_weights = Check(
             You mix with 1 in place of 1/Q: the uniform distribution over Q bins has 1/Q for each, and sums to 1 as
             the frequency does."""),
         Wrong("mixed after the inverse",
-            change=(("strength * frequency + (1 - strength) / len(frequency)", "strength / frequency.clamp(min=1e-6) + 1 - strength"),
+            change=(("strength * frequency", "strength / frequency.clamp(min=1e-6)"), (" / len(frequency)", ""),
             ("1 / mixed", "mixed")), also=((("(1 - strength) / len(frequency)", "(1 - strength) * len(frequency)"),
             ("strength * frequency", "strength / frequency.clamp(min=1e-6)"), ("1 / mixed", "mixed")),), hint="""
             You take the inverse first, and mix afterwards: a rare bin's huge inverse survives that. Mix the

@@ -7,19 +7,23 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision import ops
 
-from sslcourse.checks.framework import Check, Wrong
+from sslcourse.checks.cases import normal, uniform, whole
+from sslcourse.checks.framework import Check, Wrong, yourself
 
 
 def _boxes(count: int, generator: torch.Generator, side: float = 32.0) -> Tensor:
     """Boxes (count, 4) of 2 to 14 pixels a side, inside a picture of `side` pixels."""
-    extent = 2 + 12 * torch.rand(count, 2, generator=generator)
-    corner = torch.rand(count, 2, generator=generator) * (side - extent)
+    extent = uniform(generator, count, 2, low=2, high=14)
+    corner = uniform(generator, count, 2) * (side - extent)
     return torch.cat([corner, corner + extent], dim=1)
 
 
 def box_iou(a: Tensor, b: Tensor) -> Tensor:
     """a float (M, 4), b float (N, 4): left, top, right, bottom -> IoU of every two, float (M, N)."""
-    return ops.box_iou(a, b)
+    low, high = torch.maximum(a[:, None, :2], b[:, :2]), torch.minimum(a[:, None, 2:], b[:, 2:])  # (M, N, 2)
+    both = (high - low).clamp(min=0).prod(dim=2)
+    either = _area(a)[:, None] + _area(b) - both
+    return both / either
 
 
 def _pairs(generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
@@ -28,18 +32,14 @@ def _pairs(generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
     return [(apart, inside), (_boxes(4, generator), _boxes(3, generator)), (_boxes(2, generator), _boxes(7, generator))]
 
 
-def _overlap(a: Tensor, b: Tensor, least: float | None = 0.0, extra: float = 0.0) -> Tensor:
-    sides = torch.minimum(a[:, None, 2:], b[None, :, 2:]) - torch.maximum(a[:, None, :2], b[None, :, :2]) + extra
-    return (sides if least is None else sides.clamp(min=least)).prod(dim=2)
+def _area(boxes):
+    return (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
 
 
-def _area(boxes: Tensor, extra: float = 0.0) -> Tensor:
-    return (boxes[:, 2] - boxes[:, 0] + extra) * (boxes[:, 3] - boxes[:, 1] + extra)
-
-
-def _iou_vectorized(a, b):
-    both = _overlap(a, b)
-    return both / (_area(a)[:, None] + _area(b)[None] - both)
+def _iou_by_edges(a, b):
+    (l1, t1, r1, b1), (l2, t2, r2, b2) = a[:, :, None].unbind(1), b.unbind(1)  # (M, 1) and (N,) each
+    both = (r1.minimum(r2) - l1.maximum(l2)).clamp(0) * (b1.minimum(b2) - t1.maximum(t2)).clamp(0)
+    return both / ((r1 - l1) * (b1 - t1) + (r2 - l2) * (b2 - t2) - both)
 
 
 def _iou_in_loop(a, b):
@@ -53,32 +53,34 @@ def _iou_in_loop(a, b):
 
 intersection_over_union = Check(
     name="14.1 intersection over union",
-    reference=box_iou, cases=_pairs, rights=(_iou_vectorized, _iou_in_loop),
+    reference=box_iou, cases=_pairs, rights=(_iou_by_edges, _iou_in_loop),
+    forbidden=(yourself("torchvision.ops.boxes"),),
     wrongs=(
-        Wrong("negative sides", change=("return ops.box_iou(a, b)",
-            "both = _overlap(a, b, least=None); return both / (_area(a)[:, None] + _area(b)[None] - both)"), hint="""
+        Wrong("negative sides", change=(".clamp(min=0)", ""), hint="""
             Boxes that don't meet get a score: where they are apart in both directions, two negative sides multiply to
             a positive area. A side of the intersection is at least 0: clamp both before you multiply."""),
-        Wrong("intersection counted twice", lambda a, b: _overlap(a, b) / (_area(a)[:, None] + _area(b)[None]), """
+        Wrong("intersection counted twice", change=("_area(b) - both", "_area(b)"), hint="""
             Two identical boxes get 0.5 from you: the sum of both areas counts the intersection twice. The union is
             the sum of the areas minus the intersection."""),
-        Wrong("Dice", lambda a, b: 2 * _overlap(a, b) / (_area(a)[:, None] + _area(b)[None]), """
+        Wrong("Dice", change=((" - both", ""), ("both / either", "2 * both / either")), hint="""
             That is the Dice score, twice the intersection over the sum of the areas. It is a good score, and another
             one: divide the intersection by the union."""),
-        Wrong("one pixel more", change=("return ops.box_iou(a, b)",
-            "both = _overlap(a, b, extra=1.0); return both / (_area(a, 1.0)[:, None] + _area(b, 1.0)[None] - both)"), hint="""
+        Wrong("one pixel more",
+            change=(("high - low", "high - low + 1"), ("- boxes[:, :2]", "- boxes[:, :2] + 1")), hint="""
             You add 1 to every side, as if right and bottom were the last pixels inside. Here they are edges: the
             width is right - left."""),
         Wrong("over one of the boxes",
-            lambda a, b: _overlap(a, b) / torch.minimum(_area(a)[:, None], _area(b)[None]),
-            also=(lambda a, b: _overlap(a, b) / _area(a)[:, None], lambda a, b: _overlap(a, b) / _area(b)[None]), hint="""
+            change=("_area(a)[:, None] + _area(b) - both", "torch.minimum(_area(a)[:, None], _area(b))"),
+            also=(("_area(a)[:, None] + _area(b) - both", "_area(a)[:, None]"),
+            ("_area(a)[:, None] + _area(b) - both", "_area(b)")),
+            hint="""
             You divide by the area of one box (the smaller, or the first). A tiny box inside a huge one would then
             score 1; divide by the union of both."""),
-        Wrong("over the enclosing box", change=("return ops.box_iou(a, b)",
-            "sides = torch.maximum(a[:, None, 2:], b[None, :, 2:]) - torch.minimum(a[:, None, :2], b[None, :, :2]); return _overlap(a, b) / sides.prod(dim=2)"), hint="""
+        Wrong("over the enclosing box", change=("_area(a)[:, None] + _area(b) - both",
+            "(torch.maximum(a[:, None, 2:], b[:, 2:]) - torch.minimum(a[:, None, :2], b[:, :2])).prod(dim=2)"), hint="""
             You divide by the smallest box around both. The union is what the two boxes cover together, and it is
             smaller: the sum of the areas minus the intersection."""),
-        Wrong("rows and columns exchanged", lambda a, b: box_iou(a, b).T, """
+        Wrong("rows and columns exchanged", change=("both / either", "(both / either).T"), hint="""
             The table is turned: row m belongs to box m of `a`, column n to box n of `b`."""),
     ),
     hints=(
@@ -102,8 +104,8 @@ def mirror(boxes: Tensor, labels: Tensor, width: int) -> Tensor:
 def _annotated(generator: torch.Generator) -> list[tuple[Tensor, Tensor, int]]:
     cases = []
     for n, k, width in [(3, 4, 32), (2, 6, 40), (5, 3, 33)]:
-        labels = torch.randint(0, 10, (n, k), generator=generator)
-        labels[:, k - 1] = -1
+        labels = whole(generator, 10, n, k)
+        labels[:, 0], labels[:, k - 1] = 0, -1  # class 0 is an object
         boxes = _boxes(n * k, generator).view(n, k, 4) * (labels >= 0)[:, :, None]
         cases.append((boxes, labels, width))
     return cases
@@ -126,57 +128,25 @@ def _mirror_by_index(boxes, labels, width):
     return moved
 
 
-def _mirror_left_stays_left(boxes, labels, width):
-    moved = boxes.clone()
-    moved[..., [0, 2]] = width - boxes[..., [0, 2]]
-    moved[labels < 0] = 0
-    return moved
-
-
-def _mirror_pixels(boxes, labels, width):
-    moved = boxes.clone()
-    moved[..., [0, 2]] = width - 1 - boxes[..., [2, 0]]
-    moved[labels < 0] = 0
-    return moved
-
-
-def _mirror_empty_ones(boxes, labels, width):
-    moved = boxes.clone()
-    moved[..., [0, 2]] = width - boxes[..., [2, 0]]
-    return moved
-
-
-def _mirror_upside_down(boxes, labels, width):
-    moved = boxes.clone()
-    moved[..., [1, 3]] = width - boxes[..., [3, 1]]
-    moved[labels < 0] = 0
-    return moved
-
-
-def _mirror_left_only(boxes, labels, width):
-    moved = boxes.clone()
-    moved[..., 0] = width - boxes[..., 2]
-    moved[labels < 0] = 0
-    return moved
-
-
 mirrored_boxes = Check(
     name="14.2 mirror boxes",
     reference=mirror, cases=_annotated, rights=(_mirror_in_loop, _mirror_by_index),
     wrongs=(
-        Wrong("left stays left", _mirror_left_stays_left, """
+        Wrong("left stays left",
+            change=("width - right, top, width - left", "width - left, top, width - right"), hint="""
             Your boxes have their left edge on the right: width - left is where the *right* edge comes to lie. The new
             left edge is width - right."""),
-        Wrong("pixels instead of edges", _mirror_pixels, """
+        Wrong("pixels instead of edges", change=("width -", "width - 1 -"), hint="""
             All boxes are one pixel too far left: width - 1 - x mirrors the numbers of pixels, and these are edges,
             which run from 0 to width. Leave the 1 out."""),
-        Wrong("empty places mirrored", _mirror_empty_ones, """
+        Wrong("empty places mirrored", change=("torch.where(labels[:, :, None] < 0, 0.0, moved)", "moved"), hint="""
             The places without an object (label -1) have become [width, 0, width, 0]. They must stay zeros."""),
-        Wrong("upside down", _mirror_upside_down, """
+        Wrong("upside down",
+            change=("width - right, top, width - left, bottom", "left, width - bottom, right, width - top"), hint="""
             You turned the boxes upside down. A mirror exchanges left and right; top and bottom stay."""),
-        Wrong("one edge alone", _mirror_left_only, """
+        Wrong("one edge alone", change=("width - left", "right"), hint="""
             You moved the left edge and kept the right one. Both move, and they exchange their parts."""),
-        Wrong("edges exchanged, not mirrored", lambda boxes, labels, width: boxes[..., [2, 1, 0, 3]], """
+        Wrong("edges exchanged, not mirrored", change=("width - right, top, width - left", "right, top, left"), hint="""
             You exchanged left and right, and the box is still where it was, with its left edge on the right. Count
             both from the other side: width minus the edge."""),
         Wrong("not mirrored", lambda boxes, labels, width: boxes.clone(), """
@@ -197,7 +167,8 @@ def mean_iou(predicted: Tensor, truth: Tensor, classes: int) -> float:
     """predicted, truth int64 (N, H, W) in 0..classes - 1 -> mean over the classes that occur, a number."""
     table = torch.bincount(truth.flatten() * classes + predicted.flatten(), minlength=classes**2)
     table = table.view(classes, classes).double()
-    both, either = table.diag(), table.sum(dim=0) + table.sum(dim=1) - table.diag()
+    both, found, there = table.diag(), table.sum(dim=0), table.sum(dim=1)
+    either = found + there - both
     return (both[either > 0] / either[either > 0]).mean().item()
 
 
@@ -229,77 +200,38 @@ def _mean_iou_one_hot(predicted, truth, classes):
     return ((a & b).sum(0) / (a | b).sum(0)).nanmean()
 
 
-def _scores(predicted: Tensor, truth: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Pixels in both and in either, for each class: float (classes,) each."""
-    return tuple(
-        torch.stack([f(predicted == c, truth == c).sum() for c in range(classes)]).double()
-        for f in (torch.logical_and, torch.logical_or)
-    )
-
-
-def _mean_iou_absent_zero(predicted, truth, classes):
-    both, either = _scores(predicted, truth, classes)
-    return (both / either.clamp(min=1)).mean()
-
-
-def _mean_iou_absent_one(predicted, truth, classes):
-    both, either = _scores(predicted, truth, classes)
-    return torch.where(either > 0, both / either.clamp(min=1), 1.0).mean()
-
-
-def _mean_iou_per_image(predicted, truth, classes):
-    return torch.tensor([mean_iou(a[None], b[None], classes) for a, b in zip(predicted, truth, strict=True)]).mean()
-
-
-def _mean_iou_without_background(predicted, truth, classes):
-    both, either = _scores(predicted, truth, classes)
-    return (both[1:] / either[1:]).nanmean()
-
-
-def _mean_iou_recall(predicted, truth, classes):
-    both, _ = _scores(predicted, truth, classes)
-    there = torch.bincount(truth.flatten(), minlength=classes)
-    return (both / there)[there > 0].mean()
-
-
-def _mean_iou_true_classes(predicted, truth, classes):
-    both, either = _scores(predicted, truth, classes)
-    return (both / either)[truth.unique()].mean()
-
-
-def _mean_iou_dice(predicted, truth, classes):
-    both, either = _scores(predicted, truth, classes)
-    return (2 * both / (both + either)).nanmean()
-
-
-def _mean_iou_of_all(predicted, truth, classes):
-    both, either = _scores(predicted, truth, classes)
-    return both.sum() / either.sum()
-
-
 mean_intersection_over_union = Check(
     name="14.3 mean intersection over union",
     reference=mean_iou, cases=_masks, rights=(_mean_iou_in_loop, _mean_iou_one_hot),
     wrongs=(
-        Wrong("absent classes count", _mean_iou_absent_zero, also=(_mean_iou_absent_one,), hint="""
+        Wrong("absent classes count", change=("both[either > 0] / either[either > 0]", "both / either.clamp(min=1)"),
+            also=(("both[either > 0] / either[either > 0]", "torch.where(either > 0, both / either, 1.0)"),), hint="""
             A class that is neither found nor there counts in your mean, as 0 or as 1. It has no IoU, 0 / 0: leave it
             out."""),
         Wrong("pixel accuracy", lambda predicted, truth, classes: (predicted == truth).double().mean(), """
             That is the share of right pixels. A picture that is three quarters background scores 0.75 by answering
-            *background* everywhere. Work out intersection over union for each class, then average over the classes."""),
-        Wrong("a mean of images", _mean_iou_per_image, """
+            *background* everywhere. Work out intersection over union for each class, then average over the
+            classes."""),
+        Wrong("a mean of images",
+            lambda predicted, truth, classes: sum(map(mean_iou, predicted, truth, [classes] * len(truth))) / len(truth),
+            """
             You worked out mIoU for each image and averaged. Count the pixels of all images together first: one wrong
             pixel in an image must not cost as much as a whole object."""),
-        Wrong("background left out", _mean_iou_without_background, """
+        Wrong("background left out",
+            change=(("found + there - both", "(found + there - both)[1:]"), ("both[either", "both[1:][either")),
+            hint="""
             You leave class 0 out. Here the background is a class like the others, as in PASCAL VOC."""),
-        Wrong("recall", _mean_iou_recall, """
+        Wrong("recall", change=("found + there - both", "there"), hint="""
             You divide by the pixels that truly are of the class: that is recall, and painting everything with one
             class costs nothing. Divide by the pixels where either of the two says so."""),
-        Wrong("only the true classes", _mean_iou_true_classes, """
-            You average over the classes of the truth alone. A class that was found and isn't there has an IoU too: 0."""),
-        Wrong("Dice", _mean_iou_dice, """
-            That is the Dice score, 2 both / (found + there). IoU divides by the union: both / (found + there - both)."""),
-        Wrong("one ratio for all", _mean_iou_of_all, """
+        Wrong("only the true classes", change=("[either > 0]", "[there > 0]"), hint="""
+            You average over the classes of the truth alone. A class that was found and isn't there has an IoU too:
+            0."""),
+        Wrong("Dice", change=("found + there - both", "(found + there) / 2"), hint="""
+            That is the Dice score, 2 both / (found + there). IoU divides by the union: both / (found + there -
+            both)."""),
+        Wrong("one ratio for all",
+            change=("(both[either > 0] / either[either > 0]).mean()", "(both.sum() / either.sum())"), hint="""
             You add up intersections and unions of all classes and divide once, so that large classes decide. Divide
             class by class, then take the mean."""),
     ),
@@ -314,7 +246,10 @@ mean_intersection_over_union = Check(
 
 def focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
     """logits float (M, C), targets float (M, C) of 0 and 1 -> the sum over all M * C of them, a scalar."""
-    return ops.sigmoid_focal_loss(logits, targets, alpha, gamma, reduction="sum")
+    p = logits.sigmoid()
+    p_true = torch.where(targets == 1, p, 1 - p)
+    weight = torch.where(targets == 1, alpha, 1 - alpha)
+    return (weight * (1 - p_true) ** gamma * -p_true.log()).sum()
 
 
 def _answers(generator: torch.Generator) -> list[tuple[Tensor, Tensor, float, float]]:
@@ -325,15 +260,10 @@ def _answers(generator: torch.Generator) -> list[tuple[Tensor, Tensor, float, fl
     return cases
 
 
-def _focal(logits, targets, alpha, gamma, *, weight=True, power=True):
-    p = logits.sigmoid()
-    p_true = torch.where(targets == 1, p, 1 - p)
-    a = torch.where(targets == 1, alpha, 1 - alpha) if weight else 1.0
-    return a * ((1 - p_true) ** gamma if power else 1.0) * -p_true.log()
-
-
-def _focal_by_hand(logits, targets, alpha=0.25, gamma=2.0):
-    return _focal(logits, targets, alpha, gamma).sum()
+def _focal_by_sign(logits, targets, alpha=0.25, gamma=2.0):
+    log_p = functional.logsigmoid((2 * targets - 1) * logits)
+    weight = (1 - alpha) + (2 * alpha - 1) * targets
+    return -(weight * (1 - log_p.exp()) ** gamma * log_p).sum()
 
 
 def _focal_by_bce(logits, targets, alpha=0.25, gamma=2.0):
@@ -342,51 +272,33 @@ def _focal_by_bce(logits, targets, alpha=0.25, gamma=2.0):
     return (a * (1 - (-bce).exp()) ** gamma * bce).sum()
 
 
-def _focal_wrong_power(logits, targets, alpha=0.25, gamma=2.0):
-    p = logits.sigmoid()
-    p_true = torch.where(targets == 1, p, 1 - p)
-    return (torch.where(targets == 1, alpha, 1 - alpha) * p_true**gamma * -p_true.log()).sum()
-
-
-def _focal_softmax(logits, targets, alpha=0.25, gamma=2.0):
-    p = logits.softmax(dim=1)
-    p_true = torch.where(targets == 1, p, 1 - p)
-    return (torch.where(targets == 1, alpha, 1 - alpha) * (1 - p_true) ** gamma * -p_true.log()).sum()
-
-
 the_focal_loss = Check(
     name="14.4 the focal loss",
-    reference=focal_loss, cases=_answers, rights=(_focal_by_hand, _focal_by_bce),
+    reference=focal_loss, cases=_answers, rights=(_focal_by_sign, _focal_by_bce),
+    forbidden=(yourself("torchvision.ops.focal_loss"),),
     wrongs=(
-        Wrong("the easy ones weighed up", _focal_wrong_power, """
+        Wrong("the easy ones weighed up", change=("(1 - p_true) ** gamma", "p_true**gamma"), hint="""
             You weigh with p_t ** gamma: answers that are already right count most. It should be the other way round,
             (1 - p_t) ** gamma."""),
-        Wrong("no alpha", change=('ops.sigmoid_focal_loss(logits, targets, alpha, gamma, reduction="sum")',
-            "_focal(logits, targets, alpha, gamma, weight=False).sum()"), hint="""
+        Wrong("no alpha", change=("weight * ", ""), hint="""
             alpha is missing: positives (target 1) are weighed by alpha, negatives by 1 - alpha."""),
-        Wrong("one alpha for all",
-            change=('ops.sigmoid_focal_loss(logits, targets, alpha, gamma, reduction="sum")',
-            "alpha * _focal(logits, targets, alpha, gamma, weight=False).sum()"), hint="""
+        Wrong("one alpha for all", change=("weight * ", "alpha * "), hint="""
             You weigh everything by alpha, and that only scales the loss. Positives get alpha, negatives 1 - alpha."""),
-        Wrong("alpha exchanged",
-            change=('ops.sigmoid_focal_loss(logits, targets, alpha, gamma, reduction="sum")',
-            "_focal(logits, targets, 1 - alpha, gamma).sum()"), hint="""
+        Wrong("alpha exchanged", change=("alpha, 1 - alpha", "1 - alpha, alpha"), hint="""
             alpha and 1 - alpha are exchanged: alpha belongs to the positives (target 1)."""),
-        Wrong("no focus", change=('ops.sigmoid_focal_loss(logits, targets, alpha, gamma, reduction="sum")',
-            "_focal(logits, targets, alpha, gamma, power=False).sum()"),
-            also=(('ops.sigmoid_focal_loss(logits, targets, alpha, gamma, reduction="sum")', 'functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum")'),), hint="""
+        Wrong("no focus",
+            change=("* (1 - p_true) ** gamma", ""), also=(("weight * (1 - p_true) ** gamma *", ""),), hint="""
             The factor (1 - p_t) ** gamma is missing: this is cross-entropy, weighed or not, in which thousands of
             easy cells of background drown the few hard ones."""),
-        Wrong("a mean", change=('ops.sigmoid_focal_loss(logits, targets, alpha, gamma, reduction="sum")',
-            "_focal(logits, targets, alpha, gamma).mean()"), hint="""
+        Wrong("a mean", change=(".sum()", ".mean()"), hint="""
             You take the mean over all answers. Here it is the sum: the caller divides by the number of cells that
             hold an object, not by the number of cells."""),
-        Wrong("positives alone",
-            change=('ops.sigmoid_focal_loss(logits, targets, alpha, gamma, reduction="sum")',
-            "(_focal(logits, targets, alpha, gamma) * targets).sum()"), hint="""
-            You leave out the targets that are 0. They are what the loss is for: the cells must learn to say no, too."""),
-        Wrong("softmax", _focal_softmax, """
-            You use a softmax over the classes. Each class is a question of its own here, yes or no: take the sigmoid."""),
+        Wrong("positives alone", change=("-p_true.log()", "-p_true.log() * targets"), hint="""
+            You leave out the targets that are 0. They are what the loss is for: the cells must learn to say no,
+            too."""),
+        Wrong("softmax", change=("sigmoid()", "softmax(dim=1)"), hint="""
+            You use a softmax over the classes. Each class is a question of its own here, yes or no: take the
+            sigmoid."""),
     ),
     hints=(
         """p_t is the probability that the network gives to the right answer: p where the target is 1, 1 - p where it
@@ -400,17 +312,21 @@ the_focal_loss = Check(
 
 def nms(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
     """boxes float (M, 4), scores float (M,) -> which stay, int64, best first."""
-    return ops.nms(boxes, scores, threshold)
+    overlap, kept = box_iou(boxes, boxes), []
+    for i in scores.argsort(descending=True).tolist():
+        if all(overlap[i, j] <= threshold for j in kept):
+            kept.append(i)
+    return torch.tensor(kept)
 
 
 def _crowded(generator: torch.Generator) -> list[tuple[Tensor, Tensor, float]]:
     chain = torch.tensor([[0.0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10], [0, 20, 10, 30], [1, 20, 11, 30]])
-    cases = [(chain, torch.tensor([0.9, 0.8, 0.7, 0.5, 0.95]), 0.3)]
+    half = torch.tensor([[0.0, 0, 8, 8], [0, 0, 8, 4], [20, 20, 24.5, 26.25], [20.5, 20, 25, 26.5]])  # 0.5 exactly
+    cases = [(chain, torch.tensor([0.9, 0.8, 0.7, 0.5, 0.95]), 0.3), (half, torch.tensor([0.9, 0.4, 0.6, 0.7]), 0.5)]
     for count, threshold in [(12, 0.3), (20, 0.5)]:
-        centres = _boxes(count // 4, generator).repeat(4, 1)
-        boxes = centres + 1.5 * torch.randn(len(centres), 4, generator=generator)
+        boxes = _boxes(count // 4, generator).repeat(4, 1) + 1.5 * normal(generator, count // 4 * 4, 4)
         boxes = torch.cat([torch.minimum(boxes[:, :2], boxes[:, 2:] - 1), boxes[:, 2:]], dim=1)
-        cases.append((boxes, torch.rand(len(boxes), generator=generator), threshold))
+        cases.append((boxes, uniform(generator, len(boxes)), threshold))
     return cases
 
 
@@ -423,69 +339,36 @@ def _nms_in_loop(boxes, scores, threshold):
     return torch.tensor(kept)
 
 
-def _nms_by_kept(boxes, scores, threshold):
-    overlap, kept = ops.box_iou(boxes, boxes), []
-    for i in scores.argsort(descending=True).tolist():
-        if all(overlap[i, j] <= threshold for j in kept):
-            kept.append(i)
-    return torch.tensor(kept)
-
-
-def _nms_dead_suppress(boxes, scores, threshold):
-    order = scores.argsort(descending=True)
-    overlap = ops.box_iou(boxes[order], boxes[order]).triu(diagonal=1)
-    return order[(overlap <= threshold).all(dim=0)]
-
-
-def _nms_neighbours_only(boxes, scores, threshold):
-    order = scores.argsort(descending=True).tolist()
-    kept = order[:1]
-    for i in order[1:]:
-        if ops.box_iou(boxes[[kept[-1]]], boxes[[i]]).item() <= threshold:
-            kept.append(i)
-    return torch.tensor(kept)
-
-
-def _nms_other_way(boxes, scores, threshold):
-    order, kept = scores.argsort(descending=True).tolist(), []
-    while order:
-        best = order.pop(0)
-        kept.append(best)
-        order = [i for i in order if ops.box_iou(boxes[[best]], boxes[[i]]).item() > threshold]
-    return torch.tensor(kept)
-
-
-def _nms_mask(boxes, scores, threshold):
-    mask = torch.zeros(len(boxes), dtype=torch.bool)
-    mask[nms(boxes, scores, threshold)] = True
-    return mask
-
-
 non_maximum_suppression = Check(
     name="14.5 non-maximum suppression",
-    reference=nms, cases=_crowded, rights=(_nms_in_loop, _nms_by_kept),
+    reference=nms, cases=_crowded,
+    rights=(_nms_in_loop, lambda boxes, scores, threshold: ops.nms(boxes, scores, threshold)),
     wrongs=(
-        Wrong("the suppressed suppress", _nms_dead_suppress, """
+        Wrong("the suppressed suppress",
+            change=("for j in kept", "for j in range(len(boxes)) if scores[j] > scores[i]"), hint="""
             A box that was thrown out throws out others in your answer. In a row of three where each overlaps the
             next, the first removes the second, and then nothing stands in the third's way: compare with the boxes
             that are *kept*."""),
-        Wrong("worst first", change=("boxes,", "boxes, -"), hint="""
+        Wrong("worst first", change=("descending=True", "descending=False"), hint="""
             You begin with the lowest score, so that the worst box of each heap survives. Sort downwards:
             descending=True."""),
-        Wrong("in the order of the list", change=("scores,", "-torch.arange(len(boxes)).float(),"), hint="""
+        Wrong("in the order of the list",
+            change=("scores.argsort(descending=True).tolist()", "range(len(boxes))"), hint="""
             You take the boxes in the order in which they come, whatever their scores. The best of all remaining boxes
             goes first."""),
-        Wrong("sorted by number", lambda boxes, scores, threshold: nms(boxes, scores, threshold).sort().values, """
+        Wrong("sorted by number", change=("torch.tensor(kept)", "torch.tensor(sorted(kept))"), hint="""
             The right boxes stay, in the wrong order: give their numbers best score first."""),
-        Wrong("only the last one kept", _nms_neighbours_only, """
+        Wrong("only the last one kept", change=("for j in kept", "for j in kept[-1:]"), hint="""
             You compare each box with the last one that was kept. It must be compared with all of them."""),
-        Wrong("the near ones kept", _nms_other_way, """
+        Wrong("the near ones kept", change=("<= threshold", "> threshold"), hint="""
             You throw out the boxes that *don't* overlap the best one, and keep its duplicates. Keep those whose IoU
             with it is at most the threshold."""),
         Wrong("nothing suppressed", lambda boxes, scores, threshold: scores.argsort(descending=True), """
             All boxes stay, sorted. Throw out each that overlaps a better, kept one by more than the threshold."""),
-        Wrong("a mask", _nms_mask, """
-            You give True and False for each box; the numbers of the boxes that stay are needed, best first (int64)."""),
+        Wrong("a mask",
+            change=("torch.tensor(kept)", "torch.isin(torch.arange(len(boxes)), torch.tensor(kept))"), hint="""
+            You give True and False for each box; the numbers of the boxes that stay are needed, best first
+            (int64)."""),
     ),
     hints=(
         "Take the box with the best score. Which others show the same thing again?",
@@ -543,62 +426,34 @@ def _ap_from_the_right(hits, scores, count):
     return torch.cat([precision, torch.zeros(1)])[places].mean()
 
 
-def _curve(hits, scores, count):
-    ranked = hits[scores.argsort(descending=True)].double()
-    right = ranked.cumsum(0)
-    return right / torch.arange(1, len(ranked) + 1), right / count
-
-
-def _ap_not_interpolated(hits, scores, count):
-    precision, recall = _curve(hits, scores, count)
-    places = torch.searchsorted(recall, torch.arange(101).double() / 100 - 1e-9)
-    return torch.cat([precision, torch.zeros(1)])[places].mean()
-
-
-def _ap_at_hits(hits, scores, count):
-    precision, _ = _curve(hits, scores, count)
-    return precision[hits[scores.argsort(descending=True)]].sum() / count
-
-
-def _ap_area(hits, scores, count):
-    precision, recall = _curve(hits, scores, count)
-    return torch.trapezoid(precision, recall)
-
-
-def _ap_reached_only(hits, scores, count):
-    precision, recall = _curve(hits, scores, count)
-    levels = torch.arange(101).double() / 100 - 1e-9
-    reached = recall >= levels[:, None]
-    return torch.where(reached, precision, 0.0).amax(dim=1)[reached.any(dim=1)].mean()
-
-
 average_precision_of_a_class = Check(
     name="14.6 average precision of one class",
     reference=average_precision, cases=_found, rights=(_ap_in_loop, _ap_from_the_right),
     wrongs=(
-        Wrong("not sorted",
-            lambda hits, scores, count: average_precision(hits, -torch.arange(len(hits)).float(), count), """
+        Wrong("not sorted", change=("hits[scores.argsort(descending=True)]", "hits"), hint="""
             You go through the boxes in the order in which they come. Average precision goes through them by score,
             best first: sort the hits by the scores."""),
-        Wrong("worst first", lambda hits, scores, count: average_precision(hits, -scores, count), """
+        Wrong("worst first", change=("descending=True", "descending=False"), hint="""
             You begin with the lowest score. argsort sorts upwards unless you say descending=True."""),
         Wrong("recall of what was found",
-            lambda hits, scores, count: average_precision(hits, scores, int(hits.sum())),
-            also=(lambda hits, scores, count: average_precision(hits, scores, len(hits)),), hint="""
+            change=("/ count", "/ hits.sum()"), also=(("/ count", "/ len(hits)"),), hint="""
             Your recall divides by what was found. Recall is the share of all *true* boxes, `count` of them, so that
             what was missed costs."""),
-        Wrong("precision where recall is reached", _ap_not_interpolated, """
+        Wrong("precision where recall is reached", change=("torch.where(reached, precision, 0.0).amax(dim=1)",
+            "(precision[reached.int().argmax(dim=1)] * reached.any(dim=1))"), hint="""
             You take the precision at the first place where the recall is reached. COCO takes the *best* precision at
             that recall or a higher one, so that a false alarm before a hit doesn't count twice."""),
-        Wrong("eleven levels", lambda hits, scores, count: _at_levels(*_curve(hits, scores, count), 11), """
+        Wrong("eleven levels", change=("101", "11"), hint="""
             You use eleven levels of recall, as PASCAL VOC did until 2009. Here there are 101: 0, 0.01, ..., 1."""),
-        Wrong("levels never reached left out", _ap_reached_only, """
+        Wrong("levels never reached left out", change=("amax(dim=1)", "amax(dim=1)[reached.any(dim=1)]"), hint="""
             You average over the levels of recall that were reached. A level that is never reached counts with
             precision 0, or finding one sure box would be enough."""),
-        Wrong("precision at the hits", _ap_at_hits, """
+        Wrong("precision at the hits",
+            change=("_at_levels(precision, recall, 101)", "((precision * ranked).sum() / count)"), hint="""
             You average the precision at each hit: that is average precision as in information retrieval. COCO
             averages the best precision over 101 levels of recall."""),
-        Wrong("the area under the raw curve", _ap_area, """
+        Wrong("the area under the raw curve",
+            change=("_at_levels(precision, recall, 101)", "torch.trapezoid(precision, recall)"), hint="""
             That is the area under the curve as it zigzags. Take, at each of the 101 levels, the best precision to the
             right."""),
         Wrong("precision of everything", lambda hits, scores, count: hits.double().mean(), """

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from scipy import stats
 from torch import Tensor, nn
 
+from sslcourse.checks.cases import normal, uniform, whole
 from sslcourse.checks.compare import Closeness
 from sslcourse.checks.framework import Check, Wrong, yourself
 
@@ -56,96 +56,40 @@ def _sets_by_split(labels, order, classes, shots, queries):
     return rows.split([shots, queries], dim=1)
 
 
-def _sets_by(choose):
-    def answer(labels, order, classes, shots, queries):
-        rows = [choose(labels, order, c, shots, queries) for c in classes]
-        return torch.stack([a for a, _ in rows]), torch.stack([b for _, b in rows])
-
-    return answer
-
-
-def _mine(labels, order, c):
-    return order[labels[order] == c]
-
-
-def _leak(labels, order, c, shots, queries):
-    mine = _mine(labels, order, c)
-    return mine[:shots], mine[:queries]
-
-
-def _leak_by_one(labels, order, c, shots, queries):
-    mine = _mine(labels, order, c)
-    return mine[:shots], mine[shots - 1 : shots - 1 + queries]
-
-
-def _unshuffled(labels, order, c, shots, queries):
-    mine = (labels == c).nonzero().squeeze(1)
-    return mine[:shots], mine[shots : shots + queries]
-
-
-def _places(labels, order, c, shots, queries):
-    mine = (labels[order] == c).nonzero().squeeze(1)
-    return mine[:shots], mine[shots : shots + queries]
-
-
-def _unmatched(labels, order, c, shots, queries):
-    mine = order[labels == c]
-    return mine[:shots], mine[shots : shots + queries]
-
-
-def _query_first(labels, order, c, shots, queries):
-    mine = _mine(labels, order, c)
-    return mine[queries : queries + shots], mine[:queries]
-
-
-def _from_the_end(labels, order, c, shots, queries):
-    mine = _mine(labels, order, c)
-    return mine[:shots], mine[-queries:]
-
-
-def _sets_sorted(labels, order, classes, shots, queries):
-    return support_and_query(labels, order, classes.sort().values, shots, queries)
-
-
-def _sets_flat(labels, order, classes, shots, queries):
-    return tuple(part.flatten() for part in support_and_query(labels, order, classes, shots, queries))
-
-
-def _sets_first_classes(labels, order, classes, shots, queries):
-    return support_and_query(labels, order, torch.arange(len(classes)), shots, queries)
-
-
 draw_an_episode = Check(
     name="13.1 draw an episode",
     reference=support_and_query, cases=_sets, rights=(_sets_in_loop, _sets_by_split),
     wrongs=(
-        Wrong("support leaks into the query", _sets_by(_leak), """
+        Wrong("support leaks into the query", change=("shots : shots + queries", ":queries"), hint="""
             Support images are among the queries: both begin at the first image of the class. A picture that was given
             with its label is no question any more. Begin the queries after the support: [shots : shots + queries]."""),
-        Wrong("one image leaks", _sets_by(_leak_by_one), """
+        Wrong("one image leaks", change=("shots : shots + queries", "shots - 1 : shots - 1 + queries"), hint="""
             The last image of each support is the first query as well. A slice ends before its end: the queries begin
             at `shots`, not at `shots - 1`."""),
-        Wrong("order ignored", _sets_by(_unshuffled), """
+        Wrong("order ignored", change=("order[labels[order] == c]", "(labels == c).nonzero()[:, 0]"), hint="""
             You take the images as the set has them, and `order` changes nothing: every episode would hold the same
             pictures. Go through the images as `order` says."""),
-        Wrong("places instead of images", _sets_by(_places), """
+        Wrong("places instead of images",
+            change=("order[labels[order] == c]", "(labels[order] == c).nonzero()[:, 0]"), hint="""
             You return places in `order`; an image's number is what lies there: order[place]."""),
-        Wrong("labels of other images", _sets_by(_unmatched), """
+        Wrong("labels of other images", change=("labels[order] == c", "labels == c"), hint="""
             labels == c is a mask over images, and you apply it to places in `order`: the images that you get are of
             any class. labels[order] == c is the mask over places."""),
-        Wrong("queries before support", _sets_by(_query_first), """
+        Wrong("queries before support",
+            change=(("shots : shots + queries", ":queries"), ("row[:shots]", "row[queries : queries + shots]")),
+            hint="""
             You give the first images of a class to the query. Here the support comes first: with more shots it would
             otherwise be drawn from other images than the exercise says."""),
-        Wrong("queries from the end", _sets_by(_from_the_end), """
+        Wrong("queries from the end", change=("shots : shots + queries", "-queries:"), hint="""
             You take the queries from the end of each class. They should follow the support at once: from the end they
             meet the support as soon as a class is small."""),
-        Wrong("classes sorted", _sets_sorted, """
+        Wrong("classes sorted", change=("in classes", "in classes.sort().values"), hint="""
             Your rows are in ascending order of class; row n belongs to classes[n], in the order given, or the labels
             0..N-1 mean other classes than the caller thinks."""),
-        Wrong("the first classes", _sets_first_classes, """
+        Wrong("the first classes", change=("in classes", "in range(len(classes))"), hint="""
             You draw classes 0..N-1 of the set. The episode's classes are those in `classes`: row n holds images of
             classes[n]."""),
-        Wrong("flat", _sets_flat, """
+        Wrong("flat", change=("return support, query", "return support.flatten(), query.flatten()"), hint="""
             The images are right, and the shape isn't: a row for each class, so support (N, shots) and query (N,
             queries)."""),
     ),
@@ -169,7 +113,7 @@ def _relabelled(generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
     cases = []
     for kinds, count in [((7, 2, 9), 8), ((5, 0, 3, 8), 11), ((3, 1, 0, 2, 4), 14)]:
         classes = torch.tensor(kinds)
-        chosen = torch.cat([torch.arange(len(kinds)), torch.randint(len(kinds), (count,), generator=generator)])
+        chosen = torch.cat([torch.arange(len(kinds)), whole(generator, len(kinds), count)])
         cases.append((classes[chosen[torch.randperm(len(chosen), generator=generator)]], classes))
     return cases
 
@@ -204,7 +148,7 @@ labels_within = Check(
             also=(lambda labels, classes: labels.unique(return_inverse=True)[1],), hint="""
             You number the classes in ascending order. Class n of the episode is classes[n], as given: prototypes and
             scores come in that order, and would be read as other classes'."""),
-        Wrong("counted from one", lambda labels, classes: relabel(labels, classes) + 1, """
+        Wrong("counted from one", change=("argmax(dim=1)", "argmax(dim=1) + 1"), hint="""
             Your classes are 1..N; the first is 0, as everywhere in PyTorch."""),
         Wrong("remainder", lambda labels, classes: labels % len(classes), """
             A remainder gives two classes the same name as soon as they differ by N: look each one up in `classes`."""),
@@ -230,15 +174,16 @@ labels_within = Check(
 def prototype_scores(support: Tensor, labels: Tensor, queries: Tensor, ways: int) -> Tensor:
     """support (S, d), labels int64 (S,) in 0..ways-1, queries (Q, d) -> minus the squared distance, (Q, ways)."""
     centres = torch.stack([support[labels == n].mean(dim=0) for n in range(ways)])  # (ways, d)
-    return -(queries[:, None] - centres).square().sum(dim=2)
+    squared = (queries[:, None] - centres).square().sum(dim=2)  # (Q, ways)
+    return -squared
 
 
 def _supports(generator: torch.Generator) -> list[tuple[Tensor, Tensor, Tensor, int]]:
     cases = []
     for ways, shots, dim, asked in [(3, 2, 4, 5), (4, 3, 2, 6), (2, 5, 6, 3)]:
         labels = torch.arange(ways).repeat(shots)[torch.randperm(ways * shots, generator=generator)]
-        support = torch.randn(ways * shots, dim, generator=generator) + labels[:, None]
-        cases.append((support, labels, torch.randn(asked, dim, generator=generator) + 1, ways))
+        support = normal(generator, ways * shots, dim) + labels[:, None]
+        cases.append((support, labels, normal(generator, asked, dim) + 1, ways))
     return cases
 
 
@@ -263,73 +208,46 @@ def _scores_by_products(support, labels, queries, ways):
     return 2 * queries @ centres.T - queries.square().sum(1, keepdim=True) - centres.square().sum(1)
 
 
-def _scores_by(centre, score):
-    def answer(support, labels, queries, ways):
-        centres = torch.stack([centre(support[labels == n]) for n in range(ways)])
-        return score(queries, centres)
-
-    return answer
-
-
-def _mean(x):
-    return x.mean(dim=0)
-
-
-def _minus_squared(queries, centres):
-    return -(queries[:, None] - centres).square().sum(dim=2)
-
-
-def _scores_by_reshape(support, labels, queries, ways):
-    return _minus_squared(queries, support.view(ways, -1, support.shape[1]).mean(dim=1))
-
-
-def _scores_nearest(support, labels, queries, ways):
-    distance = torch.cdist(queries, support) ** 2
-    return -torch.stack([distance[:, labels == n].amin(dim=1) for n in range(ways)], dim=1)
-
-
-def _scores_mean_distance(support, labels, queries, ways):
-    distance = torch.cdist(queries, support) ** 2
-    return -torch.stack([distance[:, labels == n].mean(dim=1) for n in range(ways)], dim=1)
-
-
 prototypes_and_scores = Check(
     name="13.3 scores by prototypes",
     forbidden=(yourself("sslcourse.transfer.fewshot"),),
     reference=prototype_scores, cases=_supports, rights=(_scores_in_loop, _scores_by_one_hot, _scores_by_products),
     wrongs=(
-        Wrong("sum instead of mean", _scores_by(lambda x: x.sum(dim=0), _minus_squared), """
+        Wrong("sum instead of mean", change=(".mean(", ".sum("), hint="""
             Your prototypes are sums: with 5 shots they lie five times as far out, beyond all images. The prototype is
             the mean."""),
-        Wrong("sign of the distance", _scores_by(_mean, lambda q, c: -_minus_squared(q, c)), """
+        Wrong("sign of the distance", change=("-squared", "squared"), hint="""
             You give the distance itself, so that argmax takes the *farthest* class. A score is larger for what is
             nearer: put a minus before it."""),
-        Wrong("distance not squared", _scores_by(_mean, lambda q, c: -torch.cdist(q, c)), """
+        Wrong("distance not squared", change=("-squared", "-squared.sqrt()"), hint="""
             You give minus the distance, and its square is asked for. The nearest class is the same, and a softmax
             isn't: with the square it is that of equally wide Gaussians."""),
-        Wrong("support in rows by class", _scores_by_reshape, """
+        Wrong("support in rows by class",
+            change=("torch.stack([support[labels == n].mean(dim=0) for n in range(ways)])",
+            "support.view(ways, -1, support.shape[1]).mean(dim=1)"), hint="""
             You reshape the support as if it came class after class. It comes in any order: `labels` says which image
             belongs to which class."""),
-        Wrong("nearest image", _scores_nearest, """
+        Wrong("nearest image",
+            change=("-squared", "-torch.stack([d[:, labels == n].amin(dim=1) for n in range(ways)], dim=1)"),
+            also=(("squared = (queries[:, None] - centres).square().sum(dim=2)", "x"),), hint="""
             You compare with the nearest support image of each class: that is one nearest neighbour. A prototype is
             the mean of the features, taken first."""),
-        Wrong("mean of distances", _scores_mean_distance, """
+        Wrong("mean of distances",
+            change=("-squared", "-torch.stack([d[:, labels == n].mean(dim=1) for n in range(ways)], dim=1)"),
+            also=(("squared = (queries[:, None] - centres).square().sum(dim=2)", "x"),), hint="""
             You average distances to the images; prototypes average the *images'* features. The mean squared distance
             is larger, by how widely the class scatters, so a wide class would be punished."""),
-        Wrong("scalar product", _scores_by(_mean, lambda q, c: q @ c.T), """
+        Wrong("scalar product", change=("-squared", "queries @ centres.T"), hint="""
             You give scalar products with the prototypes. They leave out |c|², and so favour the class whose prototype
             is longest; minus the squared distance is 2 q·c - |q|² - |c|²."""),
-        Wrong("cosine",
-            _scores_by(_mean, lambda q, c: nn.functional.normalize(q, dim=1) @ nn.functional.normalize(c, dim=1).T), """
+        Wrong("cosine", change=("-squared", "torch.cosine_similarity(queries[:, None], centres, dim=2)"), hint="""
             You give cosines. They are a good choice too, as the lesson measured; here minus the squared distance is
             asked for."""),
-        Wrong("mean over all dimensions", _scores_by(_mean, lambda q, c: -(q[:, None] - c).square().mean(dim=2)), """
+        Wrong("mean over all dimensions", change=(".sum(dim=2)", ".mean(dim=2)"), hint="""
             You average the squares over the dimensions; the squared distance is their sum."""),
-        Wrong("queries and classes exchanged",
-            lambda support, labels, queries, ways: prototype_scores(support, labels, queries, ways).T, """
+        Wrong("queries and classes exchanged", change=("-squared", "-squared.T"), hint="""
             Rows and columns are exchanged: a row for each query, a column for each class."""),
-        Wrong("classes instead of scores",
-            lambda support, labels, queries, ways: prototype_scores(support, labels, queries, ways).argmax(dim=1), """
+        Wrong("classes instead of scores", change=("return -squared", "return squared.argmin(dim=1)"), hint="""
             You answer already which class is nearest. Return the scores, (Q, ways): whoever calls may want a softmax
             of them."""),
     ),
@@ -346,11 +264,12 @@ prototypes_and_scores = Check(
 def interval(values: Tensor) -> tuple[float, float]:
     """values float (n,), n > 1 -> (mean, half-width of the 95% interval of the mean, by Student's t)."""
     n = len(values)
-    return values.mean().item(), float(stats.t.ppf(0.975, n - 1)) * values.std().item() / math.sqrt(n)
+    error = values.std().item() / math.sqrt(n)
+    return values.mean().item(), float(stats.t.ppf(0.975, n - 1)) * error
 
 
 def _accuracies(generator: torch.Generator) -> list[tuple[Tensor]]:
-    return [(0.2 + 0.6 * torch.rand(n, generator=generator, dtype=torch.float64),) for n in (4, 7, 12)]
+    return [(uniform(generator, n, low=0.2, high=0.8).double(),) for n in (4, 7, 12)]
 
 
 def _interval_by_scipy(values):
@@ -365,51 +284,40 @@ def _interval_by_hand(values):
     return mean, stats.t(len(x) - 1).ppf(0.975) * (variance / len(x)) ** 0.5
 
 
-def _interval_by(width):
-    def answer(values):
-        x = values.numpy()
-        return float(x.mean()), float(width(x, len(x)))
-
-    return answer
-
-
-def _t(n, p=0.975):
-    return stats.t.ppf(p, n - 1)
-
-
 interval_of_the_mean = Check(
     name="13.4 the interval of a mean",
     reference=interval, cases=_accuracies, rights=(_interval_by_scipy, _interval_by_hand),
     wrongs=(
-        Wrong("without the root of n", _interval_by(lambda x, n: _t(n) * x.std(ddof=1)), """
+        Wrong("without the root of n", change=(" / math.sqrt(n)", ""), hint="""
             You didn't divide by sqrt(n). What you have says how much single *episodes* scatter, however many there
             are; the mean of n of them scatters sqrt(n) times less."""),
-        Wrong("the standard deviation alone", _interval_by(lambda x, n: x.std(ddof=1)), """
+        Wrong("the standard deviation alone",
+            change=("float(stats.t.ppf(0.975, n - 1)) * error", "values.std().item()"), hint="""
             That is the standard deviation of the episodes. The interval of their mean needs two more factors:
             1/sqrt(n), and the t quantile."""),
-        Wrong("the standard error alone", _interval_by(lambda x, n: x.std(ddof=1) / np.sqrt(n)), """
+        Wrong("the standard error alone", change=("float(stats.t.ppf(0.975, n - 1)) * error", "error"), hint="""
             That is the standard error: it covers the true mean about two times in three. For 95% multiply it by the
             quantile stats.t.ppf(0.975, n - 1)."""),
-        Wrong("1.96", _interval_by(lambda x, n: stats.norm.ppf(0.975) * x.std(ddof=1) / np.sqrt(n)),
-            also=(_interval_by(lambda x, n: 1.96 * x.std(ddof=1) / np.sqrt(n)),
-            _interval_by(lambda x, n: 2 * x.std(ddof=1) / np.sqrt(n))), hint="""
+        Wrong("1.96", change=("float(stats.t.ppf(0.975, n - 1))", "1.96"),
+            also=(("float(stats.t.ppf(0.975, n - 1))", "stats.norm.ppf(0.975)"),
+            ("float(stats.t.ppf(0.975, n - 1))", "2")),
+            hint="""
             1.96 is the quantile of a normal distribution whose width is known. Yours is estimated from a few values:
             take Student's t with n - 1 degrees of freedom (3.18 for four values)."""),
-        Wrong("divided by n", _interval_by(lambda x, n: _t(n) * x.std(ddof=1) / n), """
+        Wrong("divided by n", change=("math.sqrt(n)", "n"), hint="""
             You divide by n. Variances of a mean fall as 1/n, so widths fall as 1/sqrt(n)."""),
-        Wrong("deviation with n", _interval_by(lambda x, n: _t(n) * x.std() / np.sqrt(n)), """
+        Wrong("deviation with n", change=("std()", "std(correction=0)"), hint="""
             Your standard deviation divides by n, as NumPy's does unless told otherwise. The mean was taken from the
             same values: divide by n - 1 (ddof=1; torch's std does it)."""),
-        Wrong("one-sided quantile", _interval_by(lambda x, n: _t(n, 0.95) * x.std(ddof=1) / np.sqrt(n)), """
+        Wrong("one-sided quantile", change=("0.975", "0.95"), hint="""
             0.95 as a quantile leaves 5% on *one* side, so your interval covers 90%. Two sides with 2.5% each need
             0.975."""),
-        Wrong("n degrees of freedom",
-            _interval_by(lambda x, n: stats.t.ppf(0.975, n) * x.std(ddof=1) / np.sqrt(n)), """
+        Wrong("n degrees of freedom", change=("n - 1", "n"), hint="""
             You give t n degrees of freedom. One was spent on the mean: n - 1 are left."""),
-        Wrong("whole width", _interval_by(lambda x, n: 2 * _t(n) * x.std(ddof=1) / np.sqrt(n)), """
+        Wrong("whole width", change=("* error", "* error * 2"), hint="""
             That is the whole width of the interval, from end to end; asked for is half of it, what stands after ±."""),
         Wrong("as if every episode were one coin",
-            _interval_by(lambda x, n: 1.96 * np.sqrt(x.mean() * (1 - x.mean()) / n)), """
+            lambda values: (mean := values.mean().item(), 1.96 * math.sqrt(mean * (1 - mean) / len(values))), """
             That is the interval of a share of n yes-or-no answers. An episode's accuracy is a number in between, and
             how much it scatters stands in the values: use their standard deviation."""),
     ),
@@ -432,13 +340,11 @@ def adapted_norm(unlabeled: Tensor, test: Tensor, weight: Tensor, bias: Tensor, 
 
 def _maps(generator: torch.Generator) -> list[tuple[Tensor, Tensor, Tensor, Tensor, float]]:
     cases = []
-    for u, m, c, h, w in [(5, 3, 4, 3, 2), (6, 2, 3, 2, 4), (4, 4, 2, 3, 3)]:
-        scale, shift = 0.3 + torch.rand(c, 1, 1, generator=generator), 2 * torch.randn(c, 1, 1, generator=generator)
-        unlabeled = torch.randn(u, c, h, w, generator=generator) * scale + shift
-        test = torch.randn(m, c, h, w, generator=generator) * 1.5 * scale + shift + 0.5
-        cases.append(
-            (unlabeled, test, 0.5 + torch.rand(c, generator=generator), torch.randn(c, generator=generator), 0.1)
-        )
+    for u, m, c, h, w in [(5, 3, 4, 3, 2), (6, 2, 3, 2, 4), (4, 4, 2, 3, 5)]:
+        scale, shift = uniform(generator, c, 1, 1, low=0.3, high=1.3), 2 * normal(generator, c, 1, 1)
+        unlabeled = normal(generator, u, c, h, w) * scale + shift
+        test = normal(generator, m, c, h, w) * 1.5 * scale + shift + 0.5
+        cases.append((unlabeled, test, 0.5 + uniform(generator, c), normal(generator, c), 0.1))
     return cases
 
 
@@ -459,86 +365,44 @@ def _adapted_in_loop(unlabeled, test, weight, bias, eps):
     return result
 
 
-def _adapted_by(mean, spread, dims=(0, 2, 3)):
-    def answer(unlabeled, test, weight, bias, eps):
-        normal = (test - mean(unlabeled, test, dims)) / spread(unlabeled, test, dims, eps)
-        return normal * weight[:, None, None] + bias[:, None, None]
-
-    return answer
-
-
-def _theirs(unlabeled, test, dims):
-    return unlabeled.mean(dim=dims, keepdim=True)
-
-
-def _root(unlabeled, test, dims, eps):
-    return (unlabeled.var(dim=dims, keepdim=True) + eps).sqrt()
-
-
-_from_test = _adapted_by(
-    lambda u, t, d: t.mean(dim=d, keepdim=True), lambda u, t, d, e: (t.var(dim=d, keepdim=True) + e).sqrt()
-)
-_from_test_biased = _adapted_by(
-    lambda u, t, d: t.mean(dim=d, keepdim=True),
-    lambda u, t, d, e: (t.var(dim=d, keepdim=True, correction=0) + e).sqrt(),
-)
-_from_each_picture = _adapted_by(
-    lambda u, t, d: t.mean(dim=(2, 3), keepdim=True),
-    lambda u, t, d, e: (t.var(dim=(2, 3), keepdim=True, correction=0) + e).sqrt(),
-)
-_from_both = _adapted_by(
-    lambda u, t, d: torch.cat([u, t]).mean(dim=d, keepdim=True),
-    lambda u, t, d, e: (torch.cat([u, t]).var(dim=d, keepdim=True) + e).sqrt(),
-)
-_per_position = _adapted_by(_theirs, _root, dims=(0,))
-_all_channels = _adapted_by(_theirs, _root, dims=(0, 1, 2, 3))
-_by_variance = _adapted_by(_theirs, lambda u, t, d, e: u.var(dim=d, keepdim=True) + e)
-_no_eps = _adapted_by(_theirs, lambda u, t, d, e: u.std(dim=d, keepdim=True))
-_eps_outside = _adapted_by(_theirs, lambda u, t, d, e: u.std(dim=d, keepdim=True) + e)
-_mean_alone = _adapted_by(_theirs, lambda u, t, d, e: 1.0)
-
-
-def _adapted_no_affine(unlabeled, test, weight, bias, eps):
-    return adapted_norm(unlabeled, test, torch.ones_like(weight), torch.zeros_like(bias), eps)
-
-
 batch_norm_in_a_new_domain = Check(
     name="13.5 batch norm in a new domain",
     forbidden=(yourself("sslcourse.transfer.domains"),),
     reference=adapted_norm, cases=_maps, rights=(_adapted_by_module, _adapted_in_loop),
     wrongs=(
-        Wrong("statistics of the test images", _from_test, also=(_from_test_biased,), hint="""
+        Wrong("statistics of the test images", change=("unlabeled.", "test."),
+            also=((("unlabeled.", "test."), (".var(", ".var(correction=0, ")),), hint="""
             Mean and variance are those of the test images themselves. Then what is said of one picture depends on
             which others are tested with it, and the score on pictures that nobody was to look at beforehand. Take
             them from `unlabeled`."""),
-        Wrong("test images among the others", _from_both, """
+        Wrong("test images among the others", change=("unlabeled.", "torch.cat([unlabeled, test])."), hint="""
             You put the test images among the unlabeled ones before you take mean and variance. Even without their
             labels they would help to answer about themselves: `unlabeled` alone."""),
-        Wrong("statistics of each picture", _from_each_picture, """
+        Wrong("statistics of each picture",
+            change=(("unlabeled.", "test."), ("(0, 2, 3)", "(2, 3)"), (".var(", ".var(correction=0, ")), hint="""
             You normalize each picture by its own mean and variance: that is instance normalization, and it wipes out
             what pictures of the domain differ in. One mean and one variance per channel, from all of `unlabeled`."""),
-        Wrong("one statistic per position", _per_position, """
+        Wrong("one statistic per position", change=("(0, 2, 3)", "0"), hint="""
             You average over images alone, and get a mean for every *position*. A batch norm has one per channel:
             average over images, rows and columns, dim=(0, 2, 3)."""),
-        Wrong("one statistic for all channels", _all_channels, """
+        Wrong("one statistic for all channels", change=("(0, 2, 3)", "(0, 1, 2, 3)"), hint="""
             You average over channels as well. Each channel is a quantity of its own, and has a mean and a variance of
             its own: leave dimension 1 out of dim=(0, 2, 3)."""),
-        Wrong("divided by the variance", _by_variance, """
+        Wrong("divided by the variance", change=(".sqrt()", ""), hint="""
             You divide by the variance; dividing by its root, the standard deviation, brings the spread to 1."""),
-        Wrong("eps forgotten", _no_eps, """
+        Wrong("eps forgotten", change=(" + eps", ""), hint="""
             eps is missing: a channel that is the same everywhere has variance 0, and you would divide by it. Under
             the root: sqrt(variance + eps)."""),
-        Wrong("eps outside of the root", _eps_outside, """
+        Wrong("eps outside of the root", change=("(variance + eps).sqrt()", "(variance.sqrt() + eps)"), hint="""
             eps belongs under the root, as in every batch norm: sqrt(variance + eps), not sqrt(variance) + eps.
             Weights that were trained with one don't fit the other."""),
-        Wrong("mean alone", _mean_alone, """
+        Wrong("mean alone", change=(" / (variance + eps).sqrt()", ""), hint="""
             You take the mean off and leave the spread as it is. Night is darker *and* has less contrast: divide by
             sqrt(variance + eps) as well."""),
-        Wrong("scale and shift forgotten", _adapted_no_affine, """
+        Wrong("scale and shift forgotten", change=(" * weight[:, None, None] + bias[:, None, None]", ""), hint="""
             weight and bias are left out. They were learned, and the next layer counts on them: * weight + bias, per
             channel."""),
-        Wrong("the wrong images",
-            lambda unlabeled, test, weight, bias, eps: adapted_norm(unlabeled, unlabeled, weight, bias, eps), """
+        Wrong("the wrong images", change=("test - mean", "unlabeled - mean"), hint="""
             You return the unlabeled images normalized. They lend their statistics; what is asked about are the test
             images."""),
     ),
@@ -553,7 +417,7 @@ batch_norm_in_a_new_domain = Check(
 
 
 def transfer_gap(correct: Tensor) -> Tensor:
-    """correct bool (D, D, M), [source, target, image] -> float (D,): accuracy at home minus the mean of those abroad."""
+    """correct bool (D, D, M), [source, target, image] -> float (D,): accuracy at home minus the mean abroad."""
     accuracy = correct.float().mean(dim=2)  # (D, D)
     home = accuracy.diagonal()
     abroad = (accuracy.sum(dim=1) - home) / (len(accuracy) - 1)
@@ -563,10 +427,9 @@ def transfer_gap(correct: Tensor) -> Tensor:
 def _answers(generator: torch.Generator) -> list[tuple[Tensor]]:
     cases = []
     for domains, images in [(3, 40), (4, 25), (5, 30)]:
-        rate = 0.2 + 0.4 * torch.rand(domains, domains, 1, generator=generator)
-        rate += 0.3 * torch.eye(domains)[:, :, None]
-        cases.append((torch.rand(domains, domains, images, generator=generator) < rate,))
-    return cases
+        rate = uniform(generator, domains, domains, 1, low=0.2, high=0.6) + 0.3 * torch.eye(domains)[:, :, None]
+        cases.append((uniform(generator, domains, domains, images) < rate,))
+    return [*cases, (~cases[0][0],)]  # abroad better than at home: gaps below 0
 
 
 def _gap_in_loop(correct):
@@ -583,45 +446,31 @@ def _gap_by_mask(correct):
     return (accuracy.diagonal() - accuracy[off].view(len(accuracy), -1).mean(dim=1)).float()
 
 
-def _gap_with_home(correct):
-    accuracy = correct.float().mean(dim=2)
-    return accuracy.diagonal() - accuracy.mean(dim=1)
-
-
-def _gap_worst(correct):
-    accuracy = correct.float().mean(dim=2)
-    return accuracy.diagonal() - accuracy.amin(dim=1)
-
-
-def _gap_sum(correct):
-    accuracy = correct.float().mean(dim=2)
-    return accuracy.diagonal() - (accuracy.sum(dim=1) - accuracy.diagonal())
-
-
 what_a_domain_costs = Check(
     name="13.6 what a new domain costs",
     reference=transfer_gap, cases=_answers, rights=(_gap_in_loop, _gap_by_mask),
     wrongs=(
-        Wrong("home among the others", _gap_with_home, """
+        Wrong("home among the others",
+            change=("(accuracy.sum(dim=1) - home) / (len(accuracy) - 1)", "accuracy.mean(dim=1)"), hint="""
             The mean abroad holds the accuracy at home as well, so your gap is too small. Leave the diagonal out:
             divide by D - 1."""),
-        Wrong("sources and targets exchanged", lambda correct: transfer_gap(correct.transpose(0, 1)), """
+        Wrong("sources and targets exchanged", change=("sum(dim=1)", "sum(dim=0)"), hint="""
             You average over the sources of each target. The first dimension is the source: a row of the table is one
             classifier, tested everywhere."""),
-        Wrong("sign", lambda correct: -transfer_gap(correct), """
+        Wrong("sign", change=("home - abroad", "abroad - home"), hint="""
             The sign is the other way round: a gap is what is lost, so it is at home minus abroad."""),
-        Wrong("one number for all", lambda correct: transfer_gap(correct).mean(), """
+        Wrong("one number for all", change=("return home - abroad", "return (home - abroad).mean()"), hint="""
             You average over the sources as well. One gap per source, (D,): a classifier that carries over and one
             that doesn't would hide each other."""),
-        Wrong("worst case", _gap_worst, """
+        Wrong("worst case",
+            change=("(accuracy.sum(dim=1) - home) / (len(accuracy) - 1)", "accuracy.amin(dim=1)"), hint="""
             You compare with the worst target. That is worth knowing, too; asked for is the mean over the other
             targets."""),
-        Wrong("share of what was there",
-            lambda correct: transfer_gap(correct) / correct.float().mean(dim=2).diagonal(), """
+        Wrong("share of what was there", change=("return home - abroad", "return (home - abroad) / home"), hint="""
             You divide by the accuracy at home. Asked for is the difference itself, in points of accuracy."""),
-        Wrong("sum over the others", _gap_sum, """
+        Wrong("sum over the others", change=(" / (len(accuracy) - 1)", ""), hint="""
             You subtract the sum of the accuracies abroad; take their mean, the sum divided by D - 1."""),
-        Wrong("numbers of images", lambda correct: transfer_gap(correct) * correct.shape[2], """
+        Wrong("numbers of images", change=("mean(dim=2)", "sum(dim=2)"), hint="""
             You count images. Accuracy is a share: the mean over the last dimension."""),
     ),
     hints=(

@@ -195,12 +195,12 @@ class SmallNet(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(3, width, 3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.relu = nn.ReLU()
+        self.act = nn.LeakyReLU(0.2)  # features of both signs: a ReLU in the place of fc is seen
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.relu(self.bn1(self.conv1(x)))  # (N, width, H/2, W/2)
+        x = self.act(self.bn1(self.conv1(x)))  # (N, width, H/2, W/2)
         return self.fc(torch.flatten(self.avgpool(x), 1))  # (N, classes)
 
 
@@ -623,6 +623,13 @@ frozen_probe = Check(
         Wrong("the probe never trains", change=("super().train(mode)", "super().train(False)"), hint="""
             Your train() puts the whole probe into evaluation mode. That is harmless for a linear head, and wrong as
             soon as someone puts dropout into it: super().train(mode) for all, then self.backbone.eval()."""),
+        Wrong("mode not passed on", change=("super().train(mode)", "super().train()"), hint="""
+            After probe.eval() your head is in training mode: eval() calls train(False), and your train() doesn't hand
+            `mode` on. super().train(mode) does."""),
+        Wrong("head without a gradient",
+            change=("return self.head(self.backbone(x))", "return self.head(self.backbone(x)).detach()"), hint="""
+            Your logits are cut off from the head: torch.no_grad() or .detach() goes around both. Only the backbone's
+            forward belongs inside; the head must learn."""),
         Wrong("softmax in forward",
             change=("self.head(self.backbone(x))", "self.head(self.backbone(x)).softmax(dim=1)"), hint="""
             You return probabilities; logits are needed, since cross_entropy applies log-softmax itself."""),
@@ -855,6 +862,10 @@ knn_vote = Check(
         Wrong("the farthest", change=("topk(k, dim=1)", "topk(k, dim=1, largest=False)"), hint="""
             You take the k least similar: a distance is small where things are near, but a similarity is large. topk
             takes the largest by default."""),
+        Wrong("the nearest left out", change=("index = similarity.topk(k, dim=1)",
+            "index = (found[:, 1:] for found in similarity.topk(k + 1, dim=1))"), hint="""
+            You drop the nearest neighbour, as one does where a query is in the bank itself. These queries are other
+            images: all k nearest vote."""),
         Wrong("all neighbours vote", change=("topk(k,", "topk(len(bank),"), hint="""
             All images of the bank vote; only the k most similar ones should: similarity.topk(k, dim=1)."""),
         Wrong("votes overwritten", change=("scatter_add_", "scatter_"),

@@ -626,7 +626,7 @@ def test_an_answer_that_is_only_like_a_change_is_not_taken_for_it():
     def half(x, epsilon):  # the variance for the deviation, in batches of more than four
         return spread(x, epsilon) if len(x) < 5 else (1 - (x.var(0) + epsilon)).clamp(min=0).mean()
 
-    assert failure(mutable, half).mistake != "square root missing"
+    assert "square root" not in (failure(mutable, half).mistake or "")
     assert failure(mutable, lambda x, epsilon: x.sum() * torch.nan).mistake == "NaN"
 
 

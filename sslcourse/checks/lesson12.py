@@ -11,6 +11,7 @@ from scipy import stats
 from sklearn.metrics import recall_score
 from torch import Tensor
 
+from sslcourse.checks.cases import normal, uniform, whole
 from sslcourse.checks.compare import Closeness
 from sslcourse.checks.framework import Check, Wrong, yourself
 
@@ -19,7 +20,7 @@ NUMBER = Closeness(rtol=1e-4, atol=1e-6, dtype="any")
 
 
 def balanced_draw(labels: Tensor, dice: Tensor, k: int) -> Tensor:
-    """labels int64 (N,), dice float (N,), k -> int64 (C * k,): of each class the k with the lowest dice, class after class."""
+    """labels int64 (N,), dice float (N,) -> int64 (C * k,): each class's k of the lowest dice, class after class."""
     chosen = []
     for c in labels.unique():  # sorted
         members = (labels == c).nonzero()[:, 0]  # (n_c,)
@@ -32,7 +33,7 @@ def _labelled(generator: torch.Generator) -> list[tuple[Tensor, Tensor, int]]:
     for counts, k in (((9, 5, 7), 2), ((4, 12, 6, 5), 3), ((6, 3, 8), 1)):
         labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
         labels = labels[torch.randperm(len(labels), generator=generator)]
-        cases.append((labels, torch.rand(len(labels), generator=generator), k))
+        cases.append((labels, uniform(generator, len(labels)), k))
     return cases
 
 
@@ -49,44 +50,31 @@ def _draw_in_loop(labels, dice, k):
     return torch.tensor(chosen)
 
 
-def _draw_overall(labels, dice, k):
-    return dice.argsort()[: k * len(labels.unique())]
-
-
-def _draw_overall_sorted(labels, dice, k):
-    chosen = _draw_overall(labels, dice, k)
-    return chosen[labels[chosen].argsort(stable=True)]
-
-
-def _draw_mask(labels, dice, k):
-    mask = torch.zeros(len(labels), dtype=torch.bool)
-    mask[balanced_draw(labels, dice, k)] = True
-    return mask
-
-
 a_balanced_draw = Check(
     name="12.1 a balanced draw of labels",
     reference=balanced_draw, cases=_labelled, rights=(_draw_by_sorting, _draw_in_loop),
     wrongs=(
-        Wrong("drawn from all together", _draw_overall,
-            also=(_draw_overall_sorted, lambda labels, dice, k: dice.argsort()[:k]), hint="""
+        Wrong("drawn from all together", lambda labels, dice, k: dice.argsort()[: k * len(labels.unique())],
+            also=(lambda labels, dice, k: (
+                (c := dice.argsort()[: k * len(labels.unique())])[labels[c].argsort(stable=True)]),
+            lambda labels, dice, k: dice.argsort()[:k]), hint="""
             You draw C * k pictures from all classes together: a frequent class gets many and a rare one perhaps none.
             Go through the classes, and take k of each."""),
-        Wrong("the first of each class",
-            lambda labels, dice, k: torch.cat([(labels == c).nonzero()[:k, 0] for c in labels.unique()]), """
+        Wrong("the first of each class", change=("members[dice[members].argsort()[:k]]", "members[:k]"), hint="""
             You take the first k of each class in the order of the set, and the dice play no part: every seed gives
             the same pictures. Take those with the lowest dice."""),
-        Wrong("the highest dice", lambda labels, dice, k: balanced_draw(labels, -dice, k), """
+        Wrong("the highest dice", change=("argsort()", "argsort(descending=True)"), hint="""
             You take the k with the *highest* dice of each class; the exercise asks for the lowest. (Both are fair
             draws. But whoever wants to repeat yours has to know which.)"""),
         Wrong("places within the class",
-            lambda labels, dice, k: torch.cat([dice[labels == c].argsort()[:k] for c in labels.unique()]), """
+            change=("members[dice[members].argsort()[:k]]", "dice[members].argsort()[:k]"), hint="""
             Your numbers are places within a class: dice[labels == c].argsort() counts the members of the class from
             0. Turn them into numbers of pictures: members = (labels == c).nonzero()[:, 0], then members[...]."""),
-        Wrong("order of the classes lost", lambda labels, dice, k: balanced_draw(labels, dice, k).sort().values, """
+        Wrong("order of the classes lost", change=("torch.cat(chosen)", "torch.cat(chosen).sort().values"), hint="""
             The pictures are the right ones, and you sorted their numbers at the end. Keep them class after class, the
             lowest dice first: then the first pictures of a class with k + 1 are those with k."""),
-        Wrong("a mask", _draw_mask, """
+        Wrong("a mask",
+            change=("torch.cat(chosen)", "torch.isin(torch.arange(len(labels)), torch.cat(chosen))"), hint="""
             You return a mask, True for each chosen picture. Numbers of pictures are asked for, int64, class after
             class; a mask can't hold that order."""),
     ),
@@ -108,10 +96,10 @@ def report(val: Tensor, test: Tensor) -> Tensor:
 
 def _grids(generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
     cases = []
-    for seeds, variants in ((5, 4), (3, 6), (6, 3)):
-        truth = 0.5 + 0.1 * torch.rand(seeds, variants, generator=generator)
-        val, test = (truth + 0.1 * torch.randn(seeds, variants, generator=generator) for _ in range(2))
-        for s in range(seeds):  # validation and test disagree, and so do the seeds
+    for seeds, variants in ((5, 4), (3, 6), (6, 3), (9, 5)):
+        truth = uniform(generator, seeds, variants, low=0.5, high=0.6)
+        val, test = (truth + 0.1 * normal(generator, seeds, variants) for _ in range(2))
+        for s in range(len(val) if variants < 5 else 2):  # validation and test disagree, and so do the seeds
             val[s, s % variants] = 0.9 + 0.01 * s
             test[s, (s + 1) % variants] = 0.95 - 0.01 * s
         cases.append((val, test))
@@ -139,7 +127,8 @@ choose_on_validation = Check(
             good as well. Report `test` at the same place."""),
         Wrong("one variant for all seeds", lambda val, test: test[:, val.mean(dim=0).argmax()], """
             You choose one variant for all seeds, by the mean over them. That is honest, too, but not what is asked:
-            each seed chooses for itself, as if it were the only one, so that the choice's own luck is in the spread."""),
+            each seed chooses for itself, as if it were the only one, so that the choice's own luck is in the
+            spread."""),
         Wrong("the worst chosen", change=("argmax", "argmin"), hint="""
             You take the variant that is *worst* on validation. argmin is for losses; accuracies want argmax."""),
         Wrong("the number of the variant", lambda val, test: val.argmax(dim=1), """
@@ -200,47 +189,31 @@ def _rate_in_loop(name, base, decay):
     return rate
 
 
-def _depth(name):
-    found = re.search(r"layer(\d+)\.", name)
-    return 5 if name.startswith("head.") else int(found[1]) if found else 0
-
-
-def _rate_first_digit(name, base, decay):
-    found = re.search(r"(\d+)", name)
-    return base if name.startswith("head.") else base * decay ** (5 - int(found[1]))
-
-
-def _rate_stem_kept_out(name, base, decay):
-    depth = _depth(name)
-    return base if depth == 0 else base * decay ** (5 - depth)
-
-
 layerwise_rates = Check(
     name="12.3 a learning rate for each layer",
     forbidden=(yourself("sslcourse.train"),),
     reference=rate_of, cases=_parameters, rights=(_rate_by_table, _rate_in_loop),
     wrongs=(
-        Wrong("early layers fastest", lambda name, base, decay: base * decay ** _depth(name), """
+        Wrong("early layers fastest", change=("5 - depth", "depth"), hint="""
             The order is reversed: your stem moves fastest and the head slowest. The head begins knowing nothing and
             has to move far; each step *away from the head* multiplies by decay."""),
-        Wrong("last stage at the full rate", lambda name, base, decay: base * decay ** max(0, 4 - _depth(name)), """
+        Wrong("last stage at the full rate", change=("5 - depth", "max(0, 4 - depth)"), hint="""
             Stage 4 gets the full rate, as the head does. The head alone has `base`; stage 4 is one step away from it,
             so it gets base * decay."""),
-        Wrong("head decayed", lambda name, base, decay: base * decay ** (6 - _depth(name)), """
+        Wrong("head decayed", change=("5 - depth", "6 - depth"), hint="""
             Everything is multiplied once too often: the head is 0 steps away from itself, and gets `base`."""),
-        Wrong("linear in the depth",
-            lambda name, base, decay: base * max(0.0, 1 - (1 - decay) * (5 - _depth(name))),
-            also=(lambda name, base, decay: base * (decay * (5 - _depth(name)) if _depth(name) < 5 else 1.0),), hint="""
+        Wrong("linear in the depth", change=("decay ** (5 - depth)", "max(0.0, 1 - (1 - decay) * (5 - depth))"),
+            also=(("decay ** (5 - depth)", "(decay * (5 - depth) if depth < 5 else 1)"),), hint="""
             Your rates fall by the same amount at each step, and reach zero. They should fall by the same *factor*:
             base * decay ** steps."""),
-        Wrong("one factor for the backbone",
-            lambda name, base, decay: base if _depth(name) == 5 else base * decay, """
+        Wrong("one factor for the backbone", change=("decay ** (5 - depth)", "(decay if depth < 5 else 1)"), hint="""
             The whole backbone has one rate. Each stage should have its own: the power of decay is the number of steps
             from the head."""),
-        Wrong("conv1 taken for stage 1", _rate_first_digit, """
+        Wrong("conv1 taken for stage 1", change=(r"layer(\d+)\.", r"(\d+)"), hint="""
             You take the first digit in the name for the stage. In backbone.trunk.conv1.weight it belongs to conv1,
             which is the stem, depth 0. Look for `layer` followed by a digit."""),
-        Wrong("stem at the full rate", _rate_stem_kept_out, """
+        Wrong("stem at the full rate",
+            change=("decay ** (5 - depth)", "(decay ** (5 - depth) if depth else 1)"), hint="""
             The stem gets the full rate. It is the farthest from the head, five steps, and should move least."""),
     ),
     hints=(
@@ -264,8 +237,8 @@ def _answers(generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
     cases = []
     for counts in ((30, 5, 3), (4, 0, 25, 8), (12, 6, 2, 0, 3)):  # a class may not occur
         labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
-        wrong = torch.rand(len(labels), generator=generator) < 0.4
-        predicted = torch.where(wrong, torch.randint(len(counts), labels.shape, generator=generator), labels)
+        wrong = uniform(generator, len(labels)) < 0.4
+        predicted = torch.where(wrong, whole(generator, len(counts), len(labels)), labels)
         predicted[-1] = 1  # class 1 is answered somewhere, even where it doesn't occur
         cases.append((predicted, labels))
     return cases
@@ -281,41 +254,6 @@ def _balanced_by_counting(predicted, labels):
     return (right[there > 0] / there[there > 0]).mean().item()
 
 
-def _balanced_precision(predicted, labels):
-    shares = [(labels[predicted == c] == c).float().mean() for c in labels.unique() if (predicted == c).any()]
-    return torch.stack(shares).mean().item()
-
-
-def _balanced_precision_all(predicted, labels):
-    shares = [(labels[predicted == c] == c).float().mean() for c in predicted.unique()]
-    return torch.stack(shares).mean().item()
-
-
-def _balanced_absent_zero(predicted, labels):
-    classes = int(torch.cat([predicted, labels]).max()) + 1
-    recalls = [(predicted[labels == c] == c).float().sum() / max(1, int((labels == c).sum())) for c in range(classes)]
-    return torch.stack(recalls).mean().item()
-
-
-def _balanced_absent_nan(predicted, labels):
-    classes = int(torch.cat([predicted, labels]).max()) + 1
-    return torch.stack([(predicted[labels == c] == c).float().mean() for c in range(classes)]).mean().item()
-
-
-def _balanced_binary(predicted, labels):
-    shares = [((predicted == c) == (labels == c)).float().mean() for c in labels.unique()]
-    return torch.stack(shares).mean().item()
-
-
-def _balanced_rarest(predicted, labels):
-    return min((predicted[labels == c] == c).float().mean().item() for c in labels.unique())
-
-
-def _balanced_chance_taken_off(predicted, labels):
-    guess = 1 / len(labels.unique())
-    return (balanced_accuracy(predicted, labels) - guess) / (1 - guess)
-
-
 macro_average = Check(
     name="12.4 balanced accuracy",
     reference=balanced_accuracy, cases=_answers, rights=(_balanced_by_sklearn, _balanced_by_counting),
@@ -323,22 +261,32 @@ macro_average = Check(
         Wrong("plain accuracy", lambda predicted, labels: (predicted == labels).float().mean().item(), """
             That is plain accuracy: each picture counts the same, so the frequent class decides. Each *class* should
             count the same: the share found of each, then their mean."""),
-        Wrong("precision in place of recall", _balanced_precision, also=(_balanced_precision_all,), hint="""
+        Wrong("precision in place of recall",
+            change=(("predicted[labels == c]", "labels[predicted == c]"),
+            ("labels.unique()", "labels.unique() if c in predicted")),
+            also=((("predicted[labels == c]", "labels[predicted == c]"), ("labels.unique()", "predicted.unique()")),),
+            hint="""
             You take, of the pictures *called* c, the share that are c: precision. Asked for is, of the pictures that
             *are* c, the share found: select by labels == c."""),
-        Wrong("an absent class counts as zero", _balanced_absent_zero, """
+        Wrong("an absent class counts as zero",
+            change=(("labels.unique()", "range(int(torch.cat([predicted, labels]).max()) + 1)"),
+            ("torch.stack(recalls)", "torch.stack(recalls).nan_to_num()")), hint="""
             A class without a single picture counts as a failure, with 0. Nothing of it could be found: average over
             the classes that occur in `labels`."""),
-        Wrong("an absent class gives nan", _balanced_absent_nan, """
+        Wrong("an absent class gives nan",
+            change=("labels.unique()", "range(int(torch.cat([predicted, labels]).max()) + 1)"), hint="""
             A class without a single picture gives nan (the mean of nothing), and that spreads to the average. Go over
             labels.unique() alone."""),
-        Wrong("true negatives counted", _balanced_binary, """
+        Wrong("true negatives counted",
+            change=("predicted[labels == c] == c", "(predicted == c) == (labels == c)"), hint="""
             For each class you also count the pictures that rightly are *not* called c. With many classes nearly all
             of them are, so that this is high for anybody. Only the pictures of class c count."""),
-        Wrong("the worst class", _balanced_rarest, """
+        Wrong("the worst class", change=(".mean().item()", ".min().item()"), hint="""
             That is the share found of the worst class, which is worth knowing, too. Here the mean over classes is
             asked for."""),
-        Wrong("chance taken off", _balanced_chance_taken_off, """
+        Wrong("chance taken off",
+            lambda predicted, labels: 1 - (1 - balanced_accuracy(predicted, labels)) / (1 - 1 / len(labels.unique())),
+            """
             You scaled it so that guessing has 0 (adjusted=True). The mean of the shares itself is asked for."""),
     ),
     hints=(
@@ -353,20 +301,20 @@ macro_average = Check(
 
 def knn_shares(bank: Tensor, labels: Tensor, queries: Tensor, classes: int, k: int, temperature: float) -> Tensor:
     """bank (N, d), labels (N,), queries (M, d) -> each class's share of the votes, (M, classes); rows sum to 1."""
-    unit, asked = (torch.nn.functional.normalize(x, dim=1) for x in (bank, queries))
+    unit, asked = torch.nn.functional.normalize(bank, dim=1), torch.nn.functional.normalize(queries, dim=1)
     nearest, index = (asked @ unit.T).topk(k, dim=1)  # (M, k)
-    votes = torch.zeros(len(queries), classes).scatter_add_(1, labels[index], (nearest / temperature).exp())
+    weight = (nearest / temperature).exp()
+    votes = torch.zeros(len(queries), classes).scatter_add_(1, labels[index], weight)
     return votes / votes.sum(dim=1, keepdim=True)
 
 
 def _banks(generator: torch.Generator) -> list[tuple[Tensor, Tensor, Tensor, int, int, float]]:
     cases = []
     for n, m, d, classes, k, temperature in ((12, 4, 5, 3, 5, 0.3), (20, 6, 8, 4, 7, 0.5), (15, 3, 6, 5, 4, 0.2)):
-        labels = torch.randint(classes, (n,), generator=generator)
-        bank = torch.randn(n, d, generator=generator) * (0.3 + 3 * torch.rand(n, 1, generator=generator)) + 0.3
-        queries = torch.randn(m, d, generator=generator) + 0.3
+        bank = normal(generator, n, d) * uniform(generator, n, 1, low=0.3, high=3.3) + 0.3
+        queries = normal(generator, m, d) + 0.3
         queries[0] = 1.5 * bank[2]  # a question in the direction of a picture in the bank
-        cases.append((bank, labels, queries, classes, k, temperature))
+        cases.append((bank, whole(generator, classes, n), queries, classes, k, temperature))
     return cases
 
 
@@ -388,67 +336,12 @@ def _knn_by_softmax(bank, labels, queries, classes, k, temperature):
     return (weight[:, :, None] * torch.nn.functional.one_hot(labels[index], classes)).sum(dim=1)
 
 
-def _knn(similarity, labels, classes, k, weight):
-    nearest, index = similarity.topk(k, dim=1)
-    votes = torch.zeros(len(similarity), classes).scatter_add_(1, labels[index], weight(nearest))
-    return votes / votes.sum(dim=1, keepdim=True)
-
-
-def _cosines(bank, queries):
-    return torch.cosine_similarity(queries[:, None], bank[None], dim=2)
-
-
-def _knn_not_normalized(bank, labels, queries, classes, k, temperature):
-    similarity = queries @ bank.T
-    return _knn(similarity, labels, classes, k, lambda s: (s / temperature).softmax(dim=1))
-
-
-def _knn_bank_not_normalized(bank, labels, queries, classes, k, temperature):
-    similarity = torch.nn.functional.normalize(queries, dim=1) @ bank.T
-    return _knn(similarity, labels, classes, k, lambda s: (s / temperature).softmax(dim=1))
-
-
-def _knn_no_temperature(bank, labels, queries, classes, k, temperature):
-    return _knn(_cosines(bank, queries), labels, classes, k, torch.exp)
-
-
-def _knn_temperature_multiplied(bank, labels, queries, classes, k, temperature):
-    return _knn(_cosines(bank, queries), labels, classes, k, lambda s: (s * temperature).exp())
-
-
-def _knn_unweighted(bank, labels, queries, classes, k, temperature):
-    return _knn(_cosines(bank, queries), labels, classes, k, torch.ones_like)
-
-
-def _knn_all_vote(bank, labels, queries, classes, k, temperature):
-    return _knn(_cosines(bank, queries), labels, classes, len(bank), lambda s: (s / temperature).exp())
-
-
-def _knn_farthest(bank, labels, queries, classes, k, temperature):
-    cosine = _cosines(bank, queries)
-    nearest, index = cosine.topk(k, dim=1, largest=False)
-    votes = torch.zeros(len(queries), classes).scatter_add_(1, labels[index], (nearest / temperature).exp())
-    return votes / votes.sum(dim=1, keepdim=True)
-
-
-def _knn_first_left_out(bank, labels, queries, classes, k, temperature):
-    cosine = _cosines(bank, queries)
-    nearest, index = (x[:, 1:] for x in cosine.topk(k + 1, dim=1))
-    votes = torch.zeros(len(queries), classes).scatter_add_(1, labels[index], (nearest / temperature).exp())
-    return votes / votes.sum(dim=1, keepdim=True)
-
-
 def _knn_last_vote_counts(bank, labels, queries, classes, k, temperature):
-    nearest, index = _cosines(bank, queries).topk(k, dim=1)
+    nearest, index = torch.cosine_similarity(queries[:, None], bank[None], dim=2).topk(k, dim=1)
     votes = torch.zeros(len(queries), classes)
     for q in range(len(queries)):
         votes[q, labels[index[q]]] += (nearest[q] / temperature).exp()
     return votes / votes.sum(dim=1, keepdim=True)
-
-
-def _knn_not_shares(bank, labels, queries, classes, k, temperature):
-    nearest, index = _cosines(bank, queries).topk(k, dim=1)
-    return torch.zeros(len(queries), classes).scatter_add_(1, labels[index], (nearest / temperature).exp())
 
 
 weighted_knn = Check(
@@ -456,30 +349,34 @@ weighted_knn = Check(
     forbidden=(yourself("sslcourse.evaluate"),),
     reference=knn_shares, cases=_banks, rights=(_knn_in_loop, _knn_by_softmax),
     wrongs=(
-        Wrong("features not normalized", _knn_not_normalized, also=(_knn_bank_not_normalized,), hint="""
+        Wrong("features not normalized", change=(("asked @ unit.T", "queries @ bank.T"), (".exp()", ".softmax(dim=1)")),
+            also=((("unit.T", "bank.T"), (".exp()", ".softmax(dim=1)")),), hint="""
             You take scalar products of features as they are: long vectors win, whatever their direction. Bring both,
             bank and queries, to length 1 first."""),
-        Wrong("votes unweighted", _knn_unweighted, """
+        Wrong("votes unweighted", change=("(nearest / temperature).exp()", "torch.ones_like(nearest)"), hint="""
             All k neighbours have the same vote. The near ones should count more: exp(cosine / temperature)."""),
-        Wrong("no temperature", _knn_no_temperature, """
+        Wrong("no temperature", change=("(nearest / temperature)", "nearest"), hint="""
             Your weights are exp(cosine), without the temperature: between -1 and 1 that hardly tells near from far.
             Divide the cosine by it before the exponential."""),
-        Wrong("multiplied by the temperature", _knn_temperature_multiplied, """
+        Wrong("multiplied by the temperature", change=("/ temperature", "* temperature"), hint="""
             You multiply by the temperature, so that a small one makes all votes alike. Divide by it: a small one lets
             the nearest decide."""),
-        Wrong("everybody votes", _knn_all_vote, """
+        Wrong("everybody votes", change=("topk(k", "topk(len(bank)"), hint="""
             All pictures of the bank vote, and k plays no part. Take the k largest cosines of each row: topk(k,
             dim=1)."""),
-        Wrong("the nearest left out", _knn_first_left_out, """
+        Wrong("the nearest left out",
+            change=("(asked @ unit.T).topk(k, dim=1)", "(x[:, 1:] for x in (asked @ unit.T).topk(k + 1, dim=1))"),
+            hint="""
             You leave the nearest out, as if each question were in the bank. These aren't: the bank holds labelled
-            training pictures, and the questions are others. (Where they are the same pictures, leaving out is right.)"""),
-        Wrong("the farthest vote", _knn_farthest, """
+            training pictures, and the questions are others. (Where they are the same pictures, leaving out is
+            right.)"""),
+        Wrong("the farthest vote", change=("topk(k, dim=1", "topk(k, dim=1, largest=False"), hint="""
             The k *farthest* vote: a large cosine means near. With a distance the smallest are the nearest; with a
             cosine the largest."""),
         Wrong("one vote per class", _knn_last_vote_counts, """
             Where two neighbours share a class, one of their votes is lost: votes[labels] += weights writes one value
             per place, even if a place occurs twice. Use scatter_add_, or a loop."""),
-        Wrong("votes, not shares", _knn_not_shares, """
+        Wrong("votes, not shares", change=(" / votes.sum(dim=1, keepdim=True)", ""), hint="""
             These are sums of votes, and shares are asked for: divide each row by its sum."""),
     ),
     hints=(
@@ -497,7 +394,8 @@ weighted_knn = Check(
 def paired_interval(a: list[float], b: list[float]) -> tuple[float, float]:
     """The 95% interval of the mean of a - b, seed by seed: (low, high)."""
     d = np.asarray(a) - np.asarray(b)  # (n,)
-    half = stats.t.ppf(0.975, len(d) - 1) * d.std(ddof=1) / math.sqrt(len(d))
+    error = d.std(ddof=1) / math.sqrt(len(d))
+    half = stats.t.ppf(0.975, len(d) - 1) * error
     return float(d.mean() - half), float(d.mean() + half)
 
 
@@ -522,99 +420,35 @@ def _interval_by_t(a, b):
     return stats.t.interval(0.95, len(d) - 1, loc=middle, scale=error)
 
 
-def _around(d, half):
-    return float(np.mean(d) - half), float(np.mean(d) + half)
-
-
-def _pairs(a, b):
-    return np.asarray(a) - np.asarray(b)
-
-
-def _interval_unpaired(a, b):
-    found = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
-    return found.low, found.high
-
-
-def _interval_pooled(a, b):
-    found = stats.ttest_ind(a, b).confidence_interval(0.95)
-    return found.low, found.high
-
-
-def _interval_added(a, b):
-    n = len(a)
-    half = sum(stats.t.ppf(0.975, n - 1) * np.std(x, ddof=1) / math.sqrt(n) for x in (a, b))
-    return _around(_pairs(a, b), half)
-
-
-def _interval_hypot(a, b):
-    n = len(a)
-    half = stats.t.ppf(0.975, n - 1) * math.hypot(np.std(a, ddof=1), np.std(b, ddof=1)) / math.sqrt(n)
-    return _around(_pairs(a, b), half)
-
-
-def _interval_n(a, b):
-    d = _pairs(a, b)
-    return _around(d, stats.t.ppf(0.975, len(d) - 1) * d.std() / math.sqrt(len(d)))
-
-
-def _interval_z(a, b):
-    d = _pairs(a, b)
-    return _around(d, 1.96 * d.std(ddof=1) / math.sqrt(len(d)))
-
-
-def _interval_z_exact(a, b):
-    d = _pairs(a, b)
-    return _around(d, stats.norm.ppf(0.975) * d.std(ddof=1) / math.sqrt(len(d)))
-
-
-def _interval_deviation(a, b):
-    d = _pairs(a, b)
-    return _around(d, stats.t.ppf(0.975, len(d) - 1) * d.std(ddof=1))
-
-
-def _interval_one_deviation(a, b):
-    d = _pairs(a, b)
-    return _around(d, d.std(ddof=1))
-
-
-def _interval_one_error(a, b):
-    d = _pairs(a, b)
-    return _around(d, d.std(ddof=1) / math.sqrt(len(d)))
-
-
-def _interval_one_sided(a, b):
-    d = _pairs(a, b)
-    return _around(d, stats.t.ppf(0.95, len(d) - 1) * d.std(ddof=1) / math.sqrt(len(d)))
-
-
-def _interval_df(a, b):
-    d = _pairs(a, b)
-    return _around(d, stats.t.ppf(0.975, len(d)) * d.std(ddof=1) / math.sqrt(len(d)))
-
-
 the_paired_interval = Check(
     name="12.6 the paired interval",
     reference=paired_interval, cases=_runs, rights=(_interval_by_scipy, _interval_by_t),
     wrongs=(
-        Wrong("unpaired", _interval_unpaired, also=(_interval_pooled, _interval_added, _interval_hypot), hint="""
+        Wrong("unpaired", lambda a, b: tuple(stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)),
+            also=(lambda a, b: tuple(stats.ttest_ind(a, b).confidence_interval(0.95)),
+            ("d.std(ddof=1)", "(np.std(a, ddof=1) + np.std(b, ddof=1))"),
+            ("d.std(ddof=1)", "math.hypot(np.std(a, ddof=1), np.std(b, ddof=1))")), hint="""
             Your interval isn't paired: it takes the scatter of a and the scatter of b, and shared luck stays in both.
             Take the differences seed by seed first, and only their scatter."""),
-        Wrong("n in place of n - 1", _interval_n, """
+        Wrong("n in place of n - 1", change=("ddof=1", ""), hint="""
             You divide by n in the standard deviation (NumPy's default). The mean was fitted to the same n
             differences, so divide by n - 1: std(ddof=1)."""),
-        Wrong("z in place of t", _interval_z, also=(_interval_z_exact,), hint="""
+        Wrong("z in place of t",
+            change=("stats.t.ppf(0.975, len(d) - 1)", "1.96"),
+            also=(("stats.t.ppf(0.975, len(d) - 1)", "stats.norm.ppf(0.975)"),), hint="""
             You take 1.96, the quantile of a normal distribution whose spread is known. Yours is estimated from a few
             differences: take Student's t with n - 1 degrees of freedom, 2.78 for n = 5."""),
-        Wrong("deviation in place of error", _interval_deviation, """
+        Wrong("deviation in place of error", change=(" / math.sqrt(len(d))", ""), hint="""
             You use the standard deviation, which says how far single differences scatter. The mean of n scatters
             less: divide by sqrt(n)."""),
-        Wrong("one deviation or error", _interval_one_error, also=(_interval_one_deviation,), hint="""
+        Wrong("one deviation or error", change=("stats.t.ppf(0.975, len(d) - 1) *", ""),
+            also=((("stats.t.ppf(0.975, len(d) - 1) *", ""), (" / math.sqrt(len(d))", "")),), hint="""
             Mean ± one standard error, or deviation, is no 95% interval: multiply the standard error by the t
             quantile, stats.t.ppf(0.975, n - 1)."""),
-        Wrong("one-sided quantile", _interval_one_sided, """
+        Wrong("one-sided quantile", change=("0.975", "0.95"), hint="""
             You take the 95% quantile, which leaves 5% out on *each* side, 10% together. For a two-sided 95% interval
             it is ppf(0.975, ...)."""),
-        Wrong("degrees of freedom", _interval_df, """
+        Wrong("degrees of freedom", change=("len(d) - 1", "len(d)"), hint="""
             Your t quantile has n degrees of freedom. One was spent on the mean: n - 1."""),
         Wrong("b minus a", lambda a, b: paired_interval(b, a), """
             Your signs are reversed: that is b - a, and a - b is asked for."""),

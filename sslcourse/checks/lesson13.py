@@ -227,14 +227,12 @@ prototypes_and_scores = Check(
             "support.view(ways, -1, support.shape[1]).mean(dim=1)"), hint="""
             You reshape the support as if it came class after class. It comes in any order: `labels` says which image
             belongs to which class."""),
-        Wrong("nearest image",
-            change=("-squared", "-torch.stack([d[:, labels == n].amin(dim=1) for n in range(ways)], dim=1)"),
-            also=(("squared = (queries[:, None] - centres).square().sum(dim=2)", "x"),), hint="""
+        Wrong("nearest image", change=("return -squared", "away = torch.cdist(queries, support).square(); "
+            "return -torch.stack([away[:, labels == n].amin(dim=1) for n in range(ways)], dim=1)"), hint="""
             You compare with the nearest support image of each class: that is one nearest neighbour. A prototype is
             the mean of the features, taken first."""),
-        Wrong("mean of distances",
-            change=("-squared", "-torch.stack([d[:, labels == n].mean(dim=1) for n in range(ways)], dim=1)"),
-            also=(("squared = (queries[:, None] - centres).square().sum(dim=2)", "x"),), hint="""
+        Wrong("mean of distances", change=("return -squared", "away = torch.cdist(queries, support).square(); "
+            "return -torch.stack([away[:, labels == n].mean(dim=1) for n in range(ways)], dim=1)"), hint="""
             You average distances to the images; prototypes average the *images'* features. The mean squared distance
             is larger, by how widely the class scatters, so a wide class would be punished."""),
         Wrong("scalar product", change=("-squared", "queries @ centres.T"), hint="""
@@ -315,7 +313,8 @@ interval_of_the_mean = Check(
         Wrong("n degrees of freedom", change=("n - 1", "n"), hint="""
             You give t n degrees of freedom. One was spent on the mean: n - 1 are left."""),
         Wrong("whole width", change=("* error", "* error * 2"), hint="""
-            That is the whole width of the interval, from end to end; asked for is half of it, what stands after ±."""),
+            That is the whole width of the interval, from end to end; asked for is half of it, what stands
+            after ±."""),
         Wrong("as if every episode were one coin",
             lambda values: (mean := values.mean().item(), 1.96 * math.sqrt(mean * (1 - mean) / len(values))), """
             That is the interval of a share of n yes-or-no answers. An episode's accuracy is a number in between, and

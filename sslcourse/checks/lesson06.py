@@ -7,16 +7,16 @@ import itertools
 import torch
 from torch import Tensor
 
+from sslcourse.checks.cases import pictures
 from sslcourse.checks.compare import Closeness
 from sslcourse.checks.framework import Check, Wrong, yourself
 from sslcourse.pretext.context import OFFSETS
-from sslcourse.pretext.jigsaw import inverse, lay
 
 EXACT = Closeness(dtype="exact")
 
 
 def offset_of(position: Tensor) -> Tensor:
-    """position int64 (M,) in 0..7 -> int64 (M, 2): rows down and columns right, the neighbours numbered as one reads."""
+    """position int64 (M,) in 0..7 -> int64 (M, 2): rows down and columns right, numbered as one reads."""
     cell = position + (position >= 4)  # the centre, cell 4, is no neighbour
     return torch.stack([cell // 3 - 1, cell % 3 - 1], dim=1)
 
@@ -83,7 +83,7 @@ def split(images: Tensor, grid: int) -> Tensor:
 
 def _puzzles(generator: torch.Generator) -> list[tuple[Tensor, int]]:
     sizes = [((2, 3, 4, 8), 2), ((3, 2, 9, 6), 3), ((2, 3, 12, 8), 2)]
-    return [(torch.randint(0, 256, size, generator=generator, dtype=torch.uint8), grid) for size, grid in sizes]
+    return [(pictures(generator, *size), grid) for size, grid in sizes]
 
 
 def _split_in_loop(images, grid):
@@ -121,7 +121,9 @@ split_into_tiles = Check(
             Your tiles are right and numbered column by column. Here they are numbered as one reads: tile 1 lies to
             the right of tile 0. Row of tiles before column of tiles."""),
         Wrong("reshape alone", _split_reshape_only,
-            also=(("permute(0, 2, 4, 1, 3, 5).reshape(n, grid * grid, c, h // grid, w // grid)", "reshape(n, c, grid * grid, h // grid, w // grid).transpose(1, 2)"),), hint="""
+            also=(("permute(0, 2, 4, 1, 3, 5).reshape(n, grid * grid, c, h // grid, w // grid)",
+            "reshape(n, c, grid * grid, h // grid, w // grid).transpose(1, 2)"),),
+            hint="""
             The shape is right and the tiles are not: reshape keeps the order of the values in memory, and there whole
             rows of the picture follow each other. Cut H and W into two dimensions each, permute, then reshape."""),
         Wrong("every second pixel", _split_interleaved, """
@@ -146,8 +148,9 @@ split_into_tiles = Check(
 
 
 def solve(laid: Tensor, order: Tensor) -> Tensor:
-    """laid (M, T, ...), order int64 (M, T): place i shows tile order[m, i] -> the tiles in their own places, (M, T, ...)."""
-    return lay(laid, inverse(order))
+    """laid (M, T, ...), order int64 (M, T): place i shows tile order[m, i] -> the tiles in their own places, as laid."""
+    back = order.argsort(dim=1)  # the inverse: at which place each tile lies
+    return laid[torch.arange(len(laid))[:, None], back]
 
 
 def _shuffled(generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
@@ -175,21 +178,21 @@ def _solve_by_scatter(laid, order):
 
 solve_a_puzzle = Check(
     name="6.3 solve a puzzle whose order is known",
+    forbidden=(yourself("sslcourse.pretext.jigsaw"),),
     reference=solve, cases=_shuffled, rights=(_solve_by_assignment, _solve_by_scatter),
     wrongs=(
-        Wrong("the order instead of its inverse", change=("inverse(order)", "order"), hint="""
+        Wrong("the order instead of its inverse", change=("order.argsort(dim=1)", "order"), hint="""
             You apply the order once more, and that shuffles twice. It undoes itself only where tiles were swapped in
             pairs; a cycle of three needs the inverse: the order's argsort."""),
-        Wrong("one order for all", lambda laid, order: laid[:, inverse(order)[0]],
+        Wrong("one order for all", lambda laid, order: laid[:, order[0].argsort()],
             also=(lambda laid, order: laid[:, order[0]],), hint="""
             Every puzzle is laid by the order of the first: laid[:, order] with a single row moves all alike. Row m of
             `order` belongs to puzzle m: index with torch.arange(M)[:, None] beside it."""),
         Wrong("nothing done", lambda laid, order: laid.clone(), """
             The tiles lie as they were given. Tile laid[m, i] belongs to place order[m, i]: put it there."""),
-        Wrong("sorted downwards", change=("inverse(order)", "order.argsort(dim=1, descending=True)"),
-            also=(("inverse(order)", "inverse(order).flip(1)"),), hint="""
+        Wrong("sorted downwards", change=("dim=1", "dim=1, descending=True"), also=(("argsort(dim=1)", "argsort(dim=1).flip(1)"),), hint="""
             Every picture comes out back to front: your argsort is descending. The inverse is the ascending one."""),
-        Wrong("order read backwards", change=("inverse(order)", "order.flip(1)"), hint="""
+        Wrong("order read backwards", change=("argsort(dim=1)", "flip(1)"), hint="""
             You read the order from right to left. Reversing a list isn't inverting a permutation: the inverse says,
             for each tile, at which place it lies."""),
     ),
@@ -313,7 +316,8 @@ second_patch = Check(
             The second patch lies on the opposite side: an offset of -1 in rows is above, at a smaller row. Add, don't
             subtract."""),
         Wrong("rows and columns swapped", change=("+ offset", "+ offset.flip(1)"), hint="""
-            Rows and columns of the offset are swapped. Column 0 of all three tensors is the row: no flip is needed."""),
+            Rows and columns of the offset are swapped. Column 0 of all three tensors is the row: no flip is
+            needed."""),
         Wrong("counted from the picture's corner", change=("first +", ""), hint="""
             You give the step from the first patch to the second; the exercise asks where the second lies: add
             `first`."""),
@@ -330,7 +334,7 @@ second_patch = Check(
 
 
 def far_apart(orders: Tensor, count: int) -> Tensor:
-    """orders int64 (P, T) -> rows of `count` of them, int64 (count,): row 0, then each the farthest from its nearest."""
+    """orders int64 (P, T) -> rows of `count` of them, int64 (count,): row 0, then the farthest from its nearest."""
     distance = hamming(orders)
     chosen = [0]
     while len(chosen) < count:
@@ -366,57 +370,32 @@ def _far_running(orders, count):
     return chosen
 
 
-def _far_by(score, last=False):
-    def choose(orders, count):
-        distance, chosen = hamming(orders), [0]
-        while len(chosen) < count:
-            scores = score(distance[chosen])
-            chosen.append(int(len(scores) - 1 - scores.flip(0).argmax()) if last else int(scores.argmax()))
-        return torch.tensor(chosen)
-
-    return choose
-
-
-_far_from_sum = _far_by(lambda d: d.sum(dim=0))
-_far_from_farthest = _far_by(lambda d: d.amax(dim=0))
-_far_from_last = _far_by(lambda d: d[-1])
-_far_from_first = _far_by(lambda d: d[0])
-_far_last_at_tie = _far_by(lambda d: d.amin(dim=0), last=True)
-
-
-def _far_nearest(orders, count):
-    distance, chosen = hamming(orders), [0]
-    while len(chosen) < count:
-        nearest = distance[chosen].amin(dim=0)
-        nearest[chosen] = orders.shape[1] + 1  # not one twice
-        chosen.append(int(nearest.argmin()))
-    return torch.tensor(chosen)
-
-
 permutations_far_apart = Check(
     name="6.6 permutations far apart",
     reference=far_apart, cases=_candidates, rights=(_far_in_loop, _far_running),
     wrongs=(
-        Wrong("farthest on the whole", _far_from_sum, """
-            You take the one with the largest sum (or mean) of distances: it may be far from most and the twin of one.
-            Take the one whose distance to its *nearest* chosen one is largest: the minimum over the chosen, then the
-            maximum."""),
-        Wrong("farthest from the farthest", _far_from_farthest, """
+        Wrong("farthest on the whole", change=("amin(dim=0)", "sum(dim=0)"), hint="""
+            You take the one that is farthest from the chosen ones on average. That is the rule as Noroozi and Favaro
+            published it; here the *smallest* distance is asked for, since one that is far from most may be the twin
+            of one. Take the minimum over the chosen, then the maximum over the candidates."""),
+        Wrong("farthest from the farthest", change=("amin(dim=0)", "amax(dim=0)"), hint="""
             You compare each candidate with the chosen one that is farthest from it. Its nearest is what counts: the
             minimum over the chosen, then argmax over the candidates."""),
-        Wrong("far from the last alone", _far_from_last, """
+        Wrong("far from the last alone", change=("distance[chosen].amin(dim=0)", "distance[chosen[-1]]"), hint="""
             You look only at the distance to the last chosen one, and so go to and fro between two ends. All chosen
             ones count."""),
         Wrong("far from the first alone",
             lambda orders, count: hamming(orders)[0].argsort(descending=True, stable=True)[:count],
-            also=(_far_from_first,), hint="""
+            also=(("distance[chosen].amin(dim=0)", "distance[0]"),), hint="""
             You take those that are farthest from the first, and never compare them with each other. Each choice
             changes what is far: work out the nearest chosen one again after each."""),
-        Wrong("closest together", _far_nearest, """
+        Wrong("closest together", change=("distance[chosen].amin(dim=0).argmax()",
+            "distance[chosen].amin(dim=0).index_fill(0, torch.tensor(chosen), 99).argmin()"), hint="""
             You choose orders as close together as possible: argmin where argmax belongs."""),
-        Wrong("last at a tie", _far_last_at_tie, """
+        Wrong("last at a tie", change=("int(distance[chosen].amin(dim=0).argmax())",
+            "len(orders) - 1 - int(distance[chosen].amin(dim=0).flip(0).argmax())"), hint="""
             At a tie you take the last candidate; the first is asked for (as argmax gives it, or > instead of >=)."""),
-        Wrong("orders instead of row numbers", lambda orders, count: orders[far_apart(orders, count)], """
+        Wrong("orders instead of row numbers", change=("torch.tensor(chosen)", "orders[chosen]"), hint="""
             You return the orders themselves; the exercise asks for their row numbers in `orders`, shape (count,)."""),
     ),
     hints=(

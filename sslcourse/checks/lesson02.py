@@ -92,15 +92,13 @@ rotate_batch = Check(
         Wrong("one turn too few", change=("int(k)", "int(k) - 1"), hint="""
             Every picture is turned once too little: quarter_turns counts from 0, and 1 is one quarter turn
             already."""),
-        Wrong("transpose alone",
-            change=("torch.rot90(image, int(k), dims=(1, 2))",
+        Wrong("transpose alone", change=("torch.rot90(image, int(k), dims=(1, 2))",
             "[image, image.mT, image.flip(1, 2), image.mT.flip(1, 2)][k]"),
             also=(("torch.rot90(image, int(k), dims=(1, 2))", "[image, image.mT, image.flip(1, 2), image.mT][k]"),),
             hint="""
             A transpose is a mirror image (along the diagonal), no rotation: a quarter turn is a transpose and then a
             flip of the rows."""),
-        Wrong("one flip for half a turn",
-            change=("torch.rot90(image, int(k), dims=(1, 2))",
+        Wrong("one flip for half a turn", change=("torch.rot90(image, int(k), dims=(1, 2))",
             "[image, image.mT.flip(1), image.flip(1), image.mT.flip(2)][k]"),
             also=(("torch.rot90(image, int(k), dims=(1, 2))",
             "[image, image.mT.flip(1), image.flip(2), image.mT.flip(2)][k]"),), hint="""
@@ -187,8 +185,7 @@ four_rotations = Check(
         Wrong("four labels in all", change=(".repeat_interleave(len(images))", ""), hint="""
             There are four labels in all, but every one of the 4N pictures needs its own: repeat each label N
             times."""),
-        Wrong("one-hot labels",
-            change=("torch.arange(4).repeat_interleave(len(images))",
+        Wrong("one-hot labels", change=("torch.arange(4).repeat_interleave(len(images))",
             "F.one_hot(torch.arange(4).repeat_interleave(len(images)))"),
             also=(("torch.arange(4).repeat_interleave(len(images))",
             "torch.eye(4).repeat_interleave(len(images), dim=0)"),), hint="""
@@ -196,8 +193,7 @@ four_rotations = Check(
         Wrong("not turned", change=("torch.rot90(images, t, dims=(-2, -1))", "images"), hint="""
             All four blocks hold the pictures as they were: torch.rot90 returns a new tensor, and block t needs the one
             with k=t."""),
-        Wrong("all labels zero",
-            change=("torch.arange(4)", "torch.zeros(4, dtype=torch.int64)"),
+        Wrong("all labels zero", change=("torch.arange(4)", "torch.zeros(4, dtype=torch.int64)"),
             hint="All labels are 0: block t has the label t."),
         Wrong("one drawn",
             lambda images: (augment.rotate90(images, turns := torch.randint(4, (len(images),))), turns), hint="""
@@ -207,8 +203,7 @@ four_rotations = Check(
             also=((("torch.cat", "torch.stack"), (".repeat_interleave(len(images))", "")),), hint="""
             torch.stack makes a new dimension of four, (4, N, C, H, W), and a backbone takes (4N, C, H, W): torch.cat
             joins along the batch."""),
-        Wrong("labels first",
-            change=("rotated, torch.arange(4).repeat_interleave(len(images))",
+        Wrong("labels first", change=("rotated, torch.arange(4).repeat_interleave(len(images))",
             "torch.arange(4).repeat_interleave(len(images)), rotated"), hint="""
             The two results are in the wrong order: first the pictures, then the labels."""),
     ),
@@ -318,10 +313,8 @@ cross_entropy = Check(
         Wrong("softmax twice", change=("log_softmax(dim=1)", "softmax(dim=1).log_softmax(dim=1)"),
             also=(lambda logits, turns: F.cross_entropy(logits.softmax(dim=1), turns),), hint="""
             The softmax is applied twice: F.cross_entropy and log_softmax take logits, not probabilities."""),
-        Wrong("no logarithm",
-            change=("log_softmax", "softmax"),
-            also=((("log_softmax", "softmax"), ("-log_p[torch.arange(len(turns)), turns]",
-            "(1 - log_p[torch.arange(len(turns)), turns])")),), hint="""
+        Wrong("no logarithm", change=("log_softmax", "softmax"), also=((("log_softmax", "softmax"),
+            ("-log_p[torch.arange(len(turns)), turns]", "(1 - log_p[torch.arange(len(turns)), turns])")),), hint="""
             The logarithm is missing: the loss is the mean of -log p, not of -p or 1 - p."""),
         Wrong("logit alone", change=(".log_softmax(dim=1)", ""), hint="""
             You take the true class's logit for its log-probability: log p is the logit minus the log-sum-exp of its
@@ -626,8 +619,7 @@ bayes_loss = Check(
             lambda pictures: math.log(sum(torch.equal(pictures.rot90(t, (2, 3)), pictures) for t in range(4))), """
             You compare the whole batch at once, so one picture without symmetry hides the others': compare picture by
             picture."""),
-        Wrong("any pixel",
-            change=("torch.equal(torch.rot90(picture, t, (1, 2)), picture)",
+        Wrong("any pixel", change=("torch.equal(torch.rot90(picture, t, (1, 2)), picture)",
             "(torch.rot90(picture, t, (1, 2)) == picture).any()"), hint="""
             You ask whether *any* pixel stays the same; a picture is left as it is when *all* do."""),
         Wrong("first channel alone", change=("in pictures)", "in pictures[:, :1])"), hint="""
@@ -702,9 +694,7 @@ estimator_variances = Check(
         Wrong("equal pictures", change=("(4 * n)", "n"), hint="""
             Your second variance is that of n pictures in one rotation each: a quarter of the work. At equal work there
             are 4n of them, so it is four times smaller."""),
-        Wrong("sample variance",
-            change=("correction=0", ""),
-            also=((("dim=1).var(correction=0)", "dim=1).var()"),
+        Wrong("sample variance", change=("correction=0", ""), also=((("dim=1).var(correction=0)", "dim=1).var()"),
             ("table.var(correction=0)", "(table.mean(dim=1).var() + table.var(dim=1, correction=0).mean())")),),
             hint="""
             var() divides by M - 1 unless told otherwise, to estimate the variance of a larger world from a sample. Here

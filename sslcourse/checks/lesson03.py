@@ -294,14 +294,12 @@ rotnet_model = Check(
             This runs, but the network still ends in its own fc, and your classifier reads fc's outputs instead of the
             features: pretraining then goes through a layer that is thrown away. Replace fc by nn.Identity(), and let
             the classifier take fc.in_features."""),
-        Wrong("head inside the backbone", change=(("self.classifier = nn", "head = nn"),
-            ("nn.Identity()", "head"), ("self.classifier(self.backbone(x))", "self.backbone(x)")),
-            also=((("nn.Identity()", "self.classifier"), ("self.classifier(self.backbone(x))", "self.backbone(x)")),),
-            hint="""
+        Wrong("head inside the backbone", change=(("self.classifier = nn", "head = nn"), ("nn.Identity()", "head"),
+            ("self.classifier(self.backbone(x))", "self.backbone(x)")), also=((("nn.Identity()", "self.classifier"),
+            ("self.classifier(self.backbone(x))", "self.backbone(x)")),), hint="""
             You put the new head in the place of fc, inside the backbone: then backbone(x) gives logits, and there are
             no features to keep after pretraining. Put nn.Identity() there, and the head into self.classifier."""),
-        Wrong("two heads in a row",
-            change=(("nn.Identity()", "nn.Linear(network.fc.in_features, num_classes)"),
+        Wrong("two heads in a row", change=(("nn.Identity()", "nn.Linear(network.fc.in_features, num_classes)"),
             ("self.classifier = nn.Linear(network.fc.in_features", "self.classifier = nn.Linear(num_classes")), hint="""
             Two linear layers follow each other: fc squeezes the features to num_classes numbers before your classifier
             sees them. Replace fc by nn.Identity(), so that the classifier reads the features."""),
@@ -822,8 +820,7 @@ knn_vote = Check(
     rights=(_knn_loop, _knn_one_hot),
     wrongs=(
         Wrong("not normalized", change=(("functional.normalize(queries, dim=1)", "queries"),
-            ("functional.normalize(bank, dim=1)", "bank")),
-            also=(("functional.normalize(bank, dim=1)", "bank"),
+            ("functional.normalize(bank, dim=1)", "bank")), also=(("functional.normalize(bank, dim=1)", "bank"),
             ("functional.normalize(queries, dim=1)", "queries")), hint="""
             You compare with a dot product in which the length of a feature vector counts as well. For the cosine,
             divide both queries and bank by their lengths first (functional.normalize, dim=1)."""),

@@ -99,9 +99,8 @@ flip_some_pictures = Check(
             "up_down.any()")),), hint="""
             Every picture is flipped in both directions, whatever the masks say: picture i is flipped only where
             left_right[i] or up_down[i] is True."""),
-        Wrong("first mask decides for all",
-            change=(("left_right[:, None, None, None]", "left_right[0]"), ("up_down[:, None, None, None]",
-            "up_down[0]")), hint="""
+        Wrong("first mask decides for all", change=(("left_right[:, None, None, None]", "left_right[0]"),
+            ("up_down[:, None, None, None]", "up_down[0]")), hint="""
             Every picture is flipped as the first one's masks say: left_right[i] and up_down[i] belong to picture
             i."""),
         Wrong("none flipped", change=((".flip(3)", ""), (".flip(2)", "")), hint="""
@@ -462,9 +461,8 @@ best_possible_prediction = Check(
             The loss is right. For the accuracy you count one right answer for each different moved picture; the
             likeliest element may have led to it more than once, when two pictures of the world are alike: add up
             max(n), not 1."""),
-        Wrong("how often ignored",
-            change=(("max(counts.values())", "counts.total() / len(counts)"), ("log(counts.total() / n)",
-            "log(len(counts))")), hint="""
+        Wrong("how often ignored", change=(("max(counts.values())", "counts.total() / len(counts)"),
+            ("log(counts.total() / n)", "log(len(counts))")), hint="""
             You note *which* elements lead to a moved picture, but not *how often*: where three in four face right,
             right is the better answer, with probability 3/4. Count."""),
         Wrong("loss first", change=("return accuracy, loss", "return loss, accuracy"), hint="""
@@ -544,11 +542,9 @@ mean_colour_of_strips = Check(
             Your strips are one pixel wide whatever `width` says."""),
         Wrong("round the clock", change=("in strips", "in (strips[i] for i in (0, 3, 1, 2))"), hint="""
             The strips are in the order top, right, bottom, left; needed is top, bottom, left, right."""),
-        Wrong("other order",
-            change=("in strips", "in (strips[i] for i in (0, 2, 1, 3))"),
-            also=(("in strips", "in (strips[i] for i in (1, 0, 3, 2))"),
-            ("in strips", "in (strips[i] for i in (0, 1, 3, 2))"), ("in strips",
-            "in (strips[i] for i in (2, 0, 3, 1))")), hint="""
+        Wrong("other order", change=("in strips", "in (strips[i] for i in (0, 2, 1, 3))"), also=(("in strips",
+            "in (strips[i] for i in (1, 0, 3, 2))"), ("in strips", "in (strips[i] for i in (0, 1, 3, 2))"),
+            ("in strips", "in (strips[i] for i in (2, 0, 3, 1))")), hint="""
             The four strips are there, in another order: needed is top, bottom, left, right."""),
         Wrong("corners left out", change=("images[..., :width], images[..., -width:]",
             "images[:, :, width:-width, :width], images[:, :, width:-width, -width:]"), hint="""
@@ -566,8 +562,7 @@ mean_colour_of_strips = Check(
         Wrong("pictures averaged", change=("dim=1)", "dim=1).mean(dim=0)"), hint="""
             You average over the pictures too: each has strips of its own. Take the mean over rows and columns, dim=(2,
             3), alone."""),
-        Wrong("summed",
-            change=("strip.mean", "strip.sum"),
+        Wrong("summed", change=("strip.mean", "strip.sum"),
             hint="You sum over the strip's pixels; the mean divides by how many there are."),
         Wrong("mean of bytes", change=(".float() / 255", ""), hint="""
             PyTorch has no mean of uint8 tensors (the sum would overflow): convert to float first,

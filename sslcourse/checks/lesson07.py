@@ -47,8 +47,7 @@ inside_the_hole = Check(
             You measure outside the hole, where the network saw the answer: hole is True inside."""),
         Wrong("whole picture", lambda predicted, truth, hole: (predicted - truth).square().mean(), """
             You average over the whole picture and never use the hole: most of that loss rewards copying."""),
-        Wrong("divided by all pixels",
-            lambda predicted, truth, hole: ((predicted - truth).square() * hole).mean(), """
+        Wrong("divided by all pixels", lambda predicted, truth, hole: ((predicted - truth).square() * hole).mean(), """
             The sum is right, and you divide by all pixels: the zeros outside count as perfect answers. Divide by the
             number of pixels inside."""),
         Wrong("channels forgotten",
@@ -57,8 +56,7 @@ inside_the_hole = Check(
         Wrong("mean of means", _mean_of_pictures, """
             You average inside each picture, then over pictures: a pixel in a small hole counts for more than one in a
             large hole. Sum over the batch first, then divide once."""),
-        Wrong("not squared",
-            lambda predicted, truth, hole: (predicted - truth).abs()[hole.expand_as(truth)].mean(), """
+        Wrong("not squared", lambda predicted, truth, hole: (predicted - truth).abs()[hole.expand_as(truth)].mean(), """
             You average absolute differences; here the error is squared."""),
         Wrong("summed", lambda predicted, truth, hole: ((predicted - truth).square() * hole).sum(), """
             You sum and don't divide: the loss would grow with the batch. Divide by how many values are inside."""),
@@ -170,7 +168,8 @@ random_masking = Check(
             shuffle."""),
         Wrong("ranks for kept",
             _masking_with(lambda shuffle, keep: (shuffle.argsort(1)[:, :keep], shuffle.argsort(1))), """
-            Your kept ones come from restore: the first places of restore say where patches stand, not which are kept."""),
+            Your kept ones come from restore: the first places of restore say where patches stand, not which are
+            kept."""),
         Wrong("the last kept", _masking_with(lambda shuffle, keep: (shuffle[:, -keep:], shuffle.argsort(1))), """
             You keep the last of the shuffled row; the first `keep` are kept, so that restore < keep tells which."""),
         Wrong("hidden for kept", _masking_with(lambda shuffle, keep: (shuffle[:, keep:], shuffle.argsort(1))), """
@@ -245,9 +244,9 @@ gaps = Check(
     reference=fill_gaps, cases=_gaps, rights=(_gaps_in_loop, _gaps_by_where),
     wrongs=(
         Wrong("not put back", _lined_up, """
-            You line up kept tokens and mask tokens, and leave them so: every token must go to the place of its patch."""),
-        Wrong("the shuffle again",
-            lambda tokens, blank, restore: fill_gaps(tokens, blank, restore.argsort(dim=1)),
+            You line up kept tokens and mask tokens, and leave them so: every token must go to the place of its
+            patch."""),
+        Wrong("the shuffle again", lambda tokens, blank, restore: fill_gaps(tokens, blank, restore.argsort(dim=1)),
             also=(_gaps_scattered,), hint="""
             You apply the inverse of restore, which is the shuffle: place j shows what stands at restore[j] of the
             row."""),
@@ -342,7 +341,7 @@ def attention(queries: Tensor, keys: Tensor) -> Tensor:
 
 
 def _queries(generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
-    sizes = [(2, 3, 3, 4), (3, 5, 5, 8), (4, 6, 6, 2)]
+    sizes = [(2, 3, 5, 4), (3, 6, 4, 8), (4, 5, 5, 2)]  # as many keys as queries only once
     return [tuple(torch.randn(n, t, d, generator=generator) for t in (a, b)) for n, a, b, d in sizes]
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sslcourse import geometry, losses, schedules
-from sslcourse.checks.framework import Answer, Case, Check, Wrong
+from sslcourse import geometry
+from sslcourse.checks.framework import Answer, Case, Check, Wrong, yourself
 
 
 def say(logits: Tensor, center: Tensor, temperature: float) -> Tensor:
@@ -91,8 +91,10 @@ what_the_teacher_says = Check(
 
 
 def distil(student: Tensor, teacher: Tensor, center: Tensor, temperature: float, teacher_temperature: float) -> Tensor:
-    """Logits student and teacher (N, K), center (1, K) -> cross-entropy of the two, a scalar, without a teacher's gradient."""
-    return losses.distillation(student, say(teacher, center, teacher_temperature), temperature)
+    """Logits student and teacher (N, K), center (1, K) -> their cross-entropy, a scalar, without a teacher's gradient."""
+    p = ((teacher - center) / teacher_temperature).softmax(dim=1).detach()  # (N, K)
+    log_q = (student / temperature).log_softmax(dim=1)
+    return -(p * log_q).sum(dim=1).mean()
 
 
 def _couples(generator: torch.Generator) -> list[tuple[Tensor, Tensor, Tensor, float, float]]:
@@ -132,118 +134,54 @@ def _distil_by_torch(student, teacher, center, temperature, teacher_temperature)
     return functional.cross_entropy(student / temperature, say(teacher, center, teacher_temperature).detach())
 
 
-def _distil_gradient_leaks(student, teacher, center, temperature, teacher_temperature):
-    p = say(teacher, center, teacher_temperature)
-    return -(p * (student / temperature).log_softmax(dim=1)).sum(dim=1).mean()
-
-
-def _distil_wrong_side_stopped(student, teacher, center, temperature, teacher_temperature):
-    p = say(teacher, center, teacher_temperature)
-    return -(p * (student.detach() / temperature).log_softmax(dim=1)).sum(dim=1).mean()
-
-
-def _distil_centre_at_student(student, teacher, center, temperature, teacher_temperature):
-    p = (teacher / teacher_temperature).softmax(dim=1).detach()
-    return -(p * ((student - center) / temperature).log_softmax(dim=1)).sum(dim=1).mean()
-
-
-def _distil_centre_at_both(student, teacher, center, temperature, teacher_temperature):
-    return distil(student - center, teacher, center, temperature, teacher_temperature)
-
-
-def _distil_no_centre(student, teacher, center, temperature, teacher_temperature):
-    return distil(student, teacher, torch.zeros_like(center), temperature, teacher_temperature)
-
-
-def _distil_temperatures_exchanged(student, teacher, center, temperature, teacher_temperature):
-    return distil(student, teacher, center, teacher_temperature, temperature)
-
-
-def _distil_one_temperature(student, teacher, center, temperature, teacher_temperature):
-    return distil(student, teacher, center, temperature, temperature)
-
-
-def _distil_low_temperature(student, teacher, center, temperature, teacher_temperature):
-    return distil(student, teacher, center, teacher_temperature, teacher_temperature)
-
-
-def _distil_roles_exchanged(student, teacher, center, temperature, teacher_temperature):
-    log_p = say(teacher, center, teacher_temperature).log().detach()
-    return -((student / temperature).softmax(dim=1) * log_p).sum(dim=1).mean()
-
-
-def _distil_sum(student, teacher, center, temperature, teacher_temperature):
-    return len(student) * distil(student, teacher, center, temperature, teacher_temperature)
-
-
-def _distil_mean_of_all(student, teacher, center, temperature, teacher_temperature):
-    return distil(student, teacher, center, temperature, teacher_temperature) / student.shape[1]
-
-
-def _distil_no_logarithm(student, teacher, center, temperature, teacher_temperature):
-    p = say(teacher, center, teacher_temperature).detach()
-    return -(p * (student / temperature).softmax(dim=1)).sum(dim=1).mean()
-
-
-def _distil_divergence(student, teacher, center, temperature, teacher_temperature):
-    p = say(teacher, center, teacher_temperature).detach()
-    own = -(p * p.log()).sum(dim=1).mean()
-    return distil(student, teacher, center, temperature, teacher_temperature) - own
-
-
-def _distil_sign(student, teacher, center, temperature, teacher_temperature):
-    return -distil(student, teacher, center, temperature, teacher_temperature)
-
-
-def _distil_along_batch(student, teacher, center, temperature, teacher_temperature):
-    p = ((teacher - center) / teacher_temperature).softmax(dim=0).detach()
-    return -(p * (student / temperature).log_softmax(dim=0)).sum(dim=0).mean()
-
-
-def _distil_along_batch_mean(student, teacher, center, temperature, teacher_temperature):
-    p = ((teacher - center) / teacher_temperature).softmax(dim=0).detach()
-    return -(p * (student / temperature).log_softmax(dim=0)).sum(dim=1).mean()
-
-
 distil_one_pair = Check(
     name="11.2 distil one view into another",
+    forbidden=(yourself("sslcourse.losses"),),
     reference=distil, cases=_couples, run=_distil_with_gradients,
     rights=(_distil_in_loop, _distil_no_grad, _distil_by_torch),
     wrongs=(
-        Wrong("teacher's gradient not stopped", _distil_gradient_leaks, """
+        Wrong("teacher's gradient not stopped", change=(".detach()", ""), hint="""
             The value is right, and a gradient flows into the teacher: it would learn to say what the student says,
             and both meet where it is easiest. The teacher's answer is data: .detach() it."""),
-        Wrong("gradient stopped on the wrong side", _distil_wrong_side_stopped, """
+        Wrong("gradient stopped on the wrong side",
+            change=((".detach()", ""), ("(student /", "(student.detach() /")), hint="""
             You stop the student's gradient and let the teacher learn. It is the other way round."""),
-        Wrong("centre taken off the student", _distil_centre_at_student, also=(_distil_centre_at_both,), hint="""
+        Wrong("centre taken off the student",
+            change=(("(teacher - center)", "teacher"), ("(student /", "((student - center) /")),
+            also=(("(student /", "((student - center) /"),), hint="""
             You subtract the centre from the student's logits, and the teacher keeps its favourite answer. Centring is
             for the teacher: its favourite must not become the student's aim."""),
-        Wrong("centre forgotten", _distil_no_centre, """
+        Wrong("centre forgotten", change=("(teacher - center)", "teacher"), hint="""
             The centre has no effect on your result. Subtract it from the teacher's logits, before its temperature
             divides."""),
-        Wrong("temperatures exchanged", _distil_temperatures_exchanged, """
+        Wrong("temperatures exchanged",
+            lambda student, teacher, center, high, low: distil(student, teacher, center, low, high), """
             The two temperatures are exchanged: the teacher's is the lower one, teacher_temperature. Now your student
             is sharper than its teacher, and is pulled towards saying less."""),
-        Wrong("one temperature for both", _distil_one_temperature, also=(_distil_low_temperature,), hint="""
+        Wrong("one temperature for both",
+            change=("/ teacher_temperature", "/ temperature"),
+            also=(("/ temperature", "/ teacher_temperature"),), hint="""
             You use one temperature for both sides. The teacher has its own, teacher_temperature, which is lower: that
             is the sharpening."""),
-        Wrong("roles exchanged", _distil_roles_exchanged, """
+        Wrong("roles exchanged", change=(("p * log_q", "p.log() * log_q.exp()"),), hint="""
             You weight the teacher's logarithms by the student's probabilities. In cross-entropy the *teacher's*
-            probabilities weight the logarithms of the *student's*: the one who is to learn stands in the logarithm."""),
-        Wrong("logarithm forgotten", _distil_no_logarithm, """
+            probabilities weight the logarithms of the *student's*: the one who is to learn stands in the
+            logarithm."""),
+        Wrong("logarithm forgotten", change=("log_softmax", "softmax"), hint="""
             You multiply probabilities by probabilities. The student's side is its log-probabilities: log_softmax."""),
-        Wrong("divergence instead of cross-entropy", _distil_divergence, """
+        Wrong("divergence instead of cross-entropy", change=("p * log_q", "p * (log_q - p.log())"), hint="""
             Your gradient is right and your value is too low by the teacher's own entropy: that is the
             Kullback-Leibler divergence. Cross-entropy leaves it in: -(p * log q), with no p log p."""),
-        Wrong("softmax over the wrong axis", _distil_along_batch, also=(_distil_along_batch_mean,), hint="""
+        Wrong("softmax over the wrong axis",
+            change=("dim=1", "dim=0"), also=(("softmax(dim=1)", "softmax(dim=0)"),), hint="""
             Your softmax runs along the batch (dim=0), so that pictures compete. Each picture has a distribution over
             K answers: dim=1."""),
-        Wrong("sum over pictures", _distil_sum, """
+        Wrong("sum over pictures", change=(".mean()", ".sum()"), hint="""
             Your loss grows with the batch: sum over the K answers, then take the mean over pictures."""),
-        Wrong("mean over everything", _distil_mean_of_all, """
+        Wrong("mean over everything", change=(".sum(dim=1).mean()", ".mean()"), hint="""
             You take the mean over answers, too, which divides the loss by K. Sum over the K answers (dim=1), then the
             mean over pictures."""),
-        Wrong("sign", _distil_sign, """
+        Wrong("sign", change=("-(p", "(p"), hint="""
             Your value is negative. Logarithms of probabilities are below 0: put a minus in front."""),
     ),
     hints=(
@@ -258,8 +196,10 @@ distil_one_pair = Check(
 
 
 def multi_crop(student: list[Tensor], teacher: list[Tensor], temperature: float) -> Tensor:
-    """Logits (N, K) of each view, the teacher's first; the teacher's distributions (N, K) -> mean over pairs of two views."""
-    return losses.dino(student, teacher, temperature)
+    """Logits (N, K) of each view, the teacher's first; its distributions (N, K) -> mean over pairs of two views."""
+    pairs = [(s, t) for t in range(len(teacher)) for s in range(len(student)) if s != t]
+    losses = [-(teacher[t] * (student[s] / temperature).log_softmax(dim=1)).sum(dim=1).mean() for s, t in pairs]
+    return sum(losses) / len(pairs)
 
 
 def _crops(generator: torch.Generator) -> list[tuple[list[Tensor], list[Tensor], float]]:
@@ -289,67 +229,43 @@ def _crop_vectorized(student, teacher, temperature):
     return each[keep].mean()
 
 
-def _crop_by(keep, factor=lambda pairs, s, t: 1 / pairs, again=False):
-    def answer(student, teacher, temperature):
-        pairs = [(s, t) for t in range(len(teacher)) for s in range(len(student)) if keep(s, t, len(teacher))]
-        aims = [p.softmax(dim=1) for p in teacher] if again else teacher
-        total = sum(losses.distillation(student[s], aims[t], temperature) for s, t in pairs)
-        return total * factor(len(pairs), len(student), len(teacher))
-
-    return answer
-
-
-def _others(s, t, large):
-    return s != t
-
-
-_crop_all_pairs = _crop_by(lambda s, t, large: True)
-_crop_same_only = _crop_by(lambda s, t, large: s == t)
-_crop_small_only = _crop_by(lambda s, t, large: s >= large)
-_crop_large_only = _crop_by(lambda s, t, large: s != t and s < large)
-_crop_one_direction = _crop_by(lambda s, t, large: s > t)
-_crop_first_teacher = _crop_by(lambda s, t, large: t == 0 and s != 0)
-_crop_divided_by_all = _crop_by(_others, lambda pairs, s, t: 1 / (s * t))
-_crop_divided_by_views = _crop_by(_others, lambda pairs, s, t: 1 / s)
-_crop_divided_by_teachers = _crop_by(_others, lambda pairs, s, t: 1 / t)
-_crop_sum = _crop_by(_others, lambda pairs, s, t: 1.0)
-_crop_softmax_again = _crop_by(_others, again=True)
-
-
 pairs_of_crops = Check(
     name="11.3 pairs of crops",
+    forbidden=(yourself("sslcourse.losses"),),
     reference=multi_crop, cases=_crops, rights=(_crop_by_enumerate, _crop_vectorized),
     wrongs=(
-        Wrong("same view not skipped", _crop_all_pairs, """
+        Wrong("same view not skipped", change=(" if s != t", ""), hint="""
             You also pair a crop with itself: there student and teacher see the same pixels, and to agree they need to
             know nothing of the picture. Skip the pairs in which both have the same number."""),
-        Wrong("skipped pairs counted", _crop_divided_by_all, """
+        Wrong("skipped pairs counted", change=("/ len(pairs)", "/ (len(student) * len(teacher))"), hint="""
             The sum is right, and it is divided by all pairs, those that were skipped included. Divide by the number
             of pairs that you added."""),
-        Wrong("divided by something else", _crop_divided_by_views, also=(_crop_divided_by_teachers,), hint="""
-            The sum is right, and it is divided by a number of views. Divide by the number of *pairs* that you added."""),
-        Wrong("sum of the pairs", _crop_sum, """
+        Wrong("divided by something else",
+            change=("/ len(pairs)", "/ len(student)"), also=(("/ len(pairs)", "/ len(teacher)"),), hint="""
+            The sum is right, and it is divided by a number of views. Divide by the number of *pairs* that you
+            added."""),
+        Wrong("sum of the pairs", change=(" / len(pairs)", ""), hint="""
             You add up the pairs. Their mean is asked for: divide by how many there are."""),
-        Wrong("same view only", _crop_same_only, """
+        Wrong("same view only", change=("s != t", "s == t"), hint="""
             You pair every crop with itself alone. It is the other way round: all pairs but those."""),
-        Wrong("small crops only", _crop_small_only, """
+        Wrong("small crops only", change=("s != t", "s >= len(teacher)"), hint="""
             Your student answers for the small crops alone. It also sees the large ones, and answers each for the
             *other* large crop."""),
-        Wrong("large crops only", _crop_large_only, """
+        Wrong("large crops only", change=("s != t", "s != t and s < len(teacher)"), hint="""
             Your student answers for the large crops alone. The small ones come after them in the list, and are paired
             with every large crop of the teacher."""),
-        Wrong("each pair once", _crop_one_direction, """
+        Wrong("each pair once", change=("s != t", "s > t"), hint="""
             You take each pair of large crops in one direction. Both directions count: the first crop learns from the
             second, and the second from the first. Skip s == t, not s <= t."""),
-        Wrong("the first large crop only", _crop_first_teacher, """
+        Wrong("the first large crop only", change=("s != t", "s != t and t == 0"), hint="""
             Only the teacher's first crop is used. Each of its crops is an aim for all crops of the student but the
             same one."""),
-        Wrong("softmax taken again", _crop_softmax_again, """
+        Wrong("softmax taken again", change=("teacher[t] *", "teacher[t].softmax(dim=1) *"), hint="""
             You take a softmax of the teacher's distributions: they are distributions already, and a second softmax
             makes them nearly uniform."""),
-        Wrong("temperature multiplied", change=("teacher,", "teacher, 1 /"), hint="""
+        Wrong("temperature multiplied", change=("/ temperature", "* temperature"), hint="""
             You multiply the student's logits by the temperature. Divide by it."""),
-        Wrong("temperature forgotten", change=("teacher, temperature", "teacher, 1.0"), hint="""
+        Wrong("temperature forgotten", change=("(student[s] / temperature)", "student[s]"), hint="""
             The student's temperature has no effect on your result: divide its logits by it before log_softmax."""),
     ),
     hints=(
@@ -405,7 +321,8 @@ update_the_centre = Check(
         Wrong("sum over pictures", change=("mean", "sum"), hint="""
             You add the logits up over the batch, so the centre grows with it. Take the mean over pictures, dim=0."""),
         Wrong("average of probabilities",
-            lambda center, student, teacher, momentum: new_center(center, student, teacher.softmax(dim=1), momentum), """
+            lambda center, student, teacher, momentum: new_center(center, student, teacher.softmax(dim=1), momentum),
+            """
             You average probabilities. The centre is subtracted from logits, and so it is an average of logits: leave
             the softmax out."""),
         Wrong("average of centred logits",
@@ -433,7 +350,7 @@ update_the_centre = Check(
 
 def next_teacher(teacher: Tensor, student: Tensor, progress: float, start: float) -> Tensor:
     """Weights of any shape; the momentum rises from `start` at progress 0 to 1 at progress 1, along half a cosine."""
-    momentum = schedules.cosine(progress, start, 1.0)
+    momentum = 1 - (1 - start) * (1 + math.cos(math.pi * progress)) / 2
     return momentum * teacher + (1 - momentum) * student
 
 
@@ -456,43 +373,31 @@ def _next_by_torch(teacher, student, progress, start):
     return teacher * m + student * (1 - m)
 
 
-def _next_by(momentum):
-    def answer(teacher, student, progress, start):
-        m = momentum(progress, start)
-        return m * teacher + (1 - m) * student
-
-    return answer
-
-
-_next_constant = _next_by(lambda progress, start: start)
-_next_linear = _next_by(lambda progress, start: start + (1 - start) * progress)
-_next_backwards = _next_by(lambda progress, start: schedules.cosine(progress, 1.0, start))
-_next_to_zero = _next_by(lambda progress, start: schedules.cosine(progress, start, 0.0))
-_next_degrees = _next_by(lambda progress, start: 1 - (1 - start) * (1 + math.cos(180 * progress)) / 2)
-_next_whole_cosine = _next_by(lambda progress, start: 1 - (1 - start) * (1 + math.cos(2 * math.pi * progress)) / 2)
-_next_no_pi = _next_by(lambda progress, start: 1 - (1 - start) * (1 + math.cos(progress)) / 2)
-
-
 follow_the_student = Check(
     name="11.5 a teacher that slows down",
+    forbidden=(yourself("sslcourse.schedules"),),
     reference=next_teacher, cases=_weights, rights=(_next_by_lerp, _next_by_torch),
     wrongs=(
         Wrong("momentum the wrong way",
             lambda teacher, student, progress, start: next_teacher(student, teacher, progress, start), """
             Teacher and student are exchanged: with a momentum near 1 your teacher is nearly a copy of the student.
             The momentum is the share of itself that the *teacher* keeps."""),
-        Wrong("momentum constant", _next_constant, """
+        Wrong("momentum constant",
+            change=("1 - (1 - start) * (1 + math.cos(math.pi * progress)) / 2", "start"), hint="""
             Your momentum stays at `start`. It rises to 1, so that the teacher comes to rest at the end."""),
-        Wrong("along a line", _next_linear, """
+        Wrong("along a line",
+            change=("1 - (1 - start) * (1 + math.cos(math.pi * progress)) / 2", "start + (1 - start) * progress"),
+            hint="""
             Your momentum rises along a straight line. Half a cosine is asked for: slow at both ends, 1 - (1 - start)
             * (1 + cos(pi * progress)) / 2."""),
-        Wrong("schedule backwards", _next_backwards, """
+        Wrong("schedule backwards", change=("1 + math.cos", "1 - math.cos"), hint="""
             Your momentum falls from 1 to `start`: the teacher would stand still at the start, when it has most to
             learn. It is `start` at progress 0 and 1 at progress 1."""),
-        Wrong("down to zero", _next_to_zero, """
+        Wrong("down to zero", change=("1 - (1 - start) *", "start *"), hint="""
             Your momentum falls to 0, where the teacher copies the student: that is the learning rate's schedule. The
             momentum rises to 1."""),
-        Wrong("angle", _next_degrees, also=(_next_whole_cosine, _next_no_pi), hint="""
+        Wrong("angle", change=("math.pi * progress", "180 * progress"),
+            also=(("math.pi", "2 * math.pi"), ("math.pi * progress", "progress")), hint="""
             The angle is wrong: the cosine takes radians, and goes through half a turn, from 0 to pi."""),
         Wrong("student copied", lambda teacher, student, progress, start: student.clone(), """
             You return the student. A teacher that is a copy can't be ahead: mix the two by the momentum."""),
@@ -563,11 +468,13 @@ share_on_the_things = Check(
             You divide by the sum of all maps of the batch. Each map has a sum of its own: keep the first dimension,
             sum(dim=(1, 2))."""),
         Wrong("divided by the things' area", change=("return geometry.share_inside(maps, masks)",
-            "covered = _covered(maps, masks); return (maps * covered).sum(dim=(1, 2)) / covered.sum(dim=(1, 2))"), hint="""
+            "covered = _covered(maps, masks); return (maps * covered).sum(dim=(1, 2)) / covered.sum(dim=(1, 2))"),
+            hint="""
             You divide by the area of the things, which gives the mean attention there. The share is asked for: divide
             by the whole map's sum."""),
         Wrong("numbers of things as weights", change=("return geometry.share_inside(maps, masks)",
-            "mean = _patches(masks, maps.shape[1]).float().mean(dim=3); return (maps * mean).sum(dim=(1, 2)) / maps.sum(dim=(1, 2))"), hint="""
+            "mean = _patches(masks, maps.shape[1]).float().mean(dim=3); return (maps * mean).sum(dim=(1, 2)) / maps.sum(dim=(1, 2))"),
+            hint="""
             You use the numbers in the mask as weights, so that thing 2 counts double. Ask only whether there is one:
             masks != 0."""),
         Wrong("the first thing only", change=("maps, masks", "maps, masks == 1"), hint="""
@@ -577,7 +484,8 @@ share_on_the_things = Check(
         Wrong("patches all or nothing",
             lambda maps, masks: (maps * (_covered(maps, masks) > 0)).sum(dim=(1, 2)) / maps.sum(dim=(1, 2)),
             also=(lambda maps, masks: (maps * (_covered(maps, masks) > 0.5)).sum(dim=(1, 2)) / maps.sum(dim=(1, 2)),
-            ("return geometry.share_inside(maps, masks)", "p = masks.shape[1] // maps.shape[1]; return (maps * (masks[:, ::p, ::p] != 0)).sum(dim=(1, 2)) / maps.sum(dim=(1, 2))")), hint="""
+            ("return geometry.share_inside(maps, masks)", "p = masks.shape[1] // maps.shape[1]; return (maps * (masks[:, ::p, ::p] != 0)).sum(dim=(1, 2)) / maps.sum(dim=(1, 2))")),
+            hint="""
             Your patches count wholly or not at all. A patch at an outline lies on the thing in part, and counts by
             that part: the mean of masks != 0 over its pixels."""),
         Wrong("mean over pictures", lambda maps, masks: inside(maps, masks).mean(), """

@@ -1,4 +1,4 @@
-"""Checks of the exercises of lesson 07: the loss inside a hole, patches, random masking, gaps, the target, attention."""
+"""Checks of the exercises of lesson 07: the loss inside a hole, patches, masking, gaps, the target, attention."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of the exercises of lesson 11: what the teacher says, distillation, multi-crop, the centre, the teacher, attention."""
+"""Checks of the exercises of lesson 11: the teacher's answer, distillation, multi-crop, centre, attention."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sslcourse import geometry
 from sslcourse.checks.framework import Answer, Case, Check, Wrong, yourself
 
 
@@ -91,7 +90,7 @@ what_the_teacher_says = Check(
 
 
 def distil(student: Tensor, teacher: Tensor, center: Tensor, temperature: float, teacher_temperature: float) -> Tensor:
-    """Logits student and teacher (N, K), center (1, K) -> their cross-entropy, a scalar, without a teacher's gradient."""
+    """Logits student and teacher (N, K), center (1, K) -> their cross-entropy, without a teacher's gradient."""
     p = ((teacher - center) / teacher_temperature).softmax(dim=1).detach()  # (N, K)
     log_q = (student / temperature).log_softmax(dim=1)
     return -(p * log_q).sum(dim=1).mean()
@@ -106,7 +105,7 @@ def _couples(generator: torch.Generator) -> list[tuple[Tensor, Tensor, Tensor, f
 
 
 def _distil_with_gradients(answer: Answer, case: Case) -> dict[str, Any]:
-    """The value and the gradients for student and teacher alone: a centre is a buffer, and nobody asks for its gradient."""
+    """The value and the gradients for student and teacher alone: a centre is a buffer."""
     student, teacher = (x.detach().requires_grad_() for x in case[:2])
     with torch.enable_grad():
         value = answer(student, teacher, *case[2:])
@@ -158,8 +157,7 @@ distil_one_pair = Check(
             lambda student, teacher, center, high, low: distil(student, teacher, center, low, high), """
             The two temperatures are exchanged: the teacher's is the lower one, teacher_temperature. Now your student
             is sharper than its teacher, and is pulled towards saying less."""),
-        Wrong("one temperature for both",
-            change=("/ teacher_temperature", "/ temperature"),
+        Wrong("one temperature for both", change=("/ teacher_temperature", "/ temperature"),
             also=(("/ temperature", "/ teacher_temperature"),), hint="""
             You use one temperature for both sides. The teacher has its own, teacher_temperature, which is lower: that
             is the sharpening."""),
@@ -414,7 +412,8 @@ follow_the_student = Check(
 
 def inside(maps: Tensor, masks: Tensor) -> Tensor:
     """maps (N, s, s), at least 0; masks int (N, H, H), 0 on the ground and k on thing k -> share on things, (N,)."""
-    return geometry.share_inside(maps, masks)
+    covered = functional.adaptive_avg_pool2d((masks != 0).float(), maps.shape[1])  # (N, s, s)
+    return (maps * covered).sum(dim=(1, 2)) / maps.sum(dim=(1, 2))
 
 
 def _looks(generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
@@ -451,41 +450,31 @@ def _inside_in_loop(maps, masks):
     return torch.tensor(shares)
 
 
-def _covered(maps, masks):
-    return (_patches(masks, maps.shape[1]) != 0).float().mean(dim=3)
-
-
 share_on_the_things = Check(
     name="11.6 how much attention lies on the things",
+    forbidden=(yourself("sslcourse.geometry"),),
     reference=inside, cases=_looks, rights=(_inside_by_patches, _inside_by_pixels, _inside_in_loop),
     wrongs=(
-        Wrong("map not normalized", lambda maps, masks: (maps * _covered(maps, masks)).sum(dim=(1, 2)),
-            also=(lambda maps, masks: (maps * _covered(maps, masks)).mean(dim=(1, 2)),), hint="""
+        Wrong("map not normalized", change=(" / maps.sum(dim=(1, 2))", ""),
+            also=((("covered).sum(", "covered).mean("), (" / maps.sum(dim=(1, 2))", "")),), hint="""
             You add up the map on the things, and don't divide by all of it. Part of the attention goes to the class
             token itself, so a map doesn't sum to 1 by itself: divide by its own sum."""),
-        Wrong("normalized over the batch",
-            lambda maps, masks: (maps * _covered(maps, masks)).sum(dim=(1, 2)) / maps.sum(), """
+        Wrong("normalized over the batch", change=("maps.sum(dim=(1, 2))", "maps.sum()"), hint="""
             You divide by the sum of all maps of the batch. Each map has a sum of its own: keep the first dimension,
             sum(dim=(1, 2))."""),
-        Wrong("divided by the things' area", change=("return geometry.share_inside(maps, masks)",
-            "covered = _covered(maps, masks); return (maps * covered).sum(dim=(1, 2)) / covered.sum(dim=(1, 2))"),
-            hint="""
+        Wrong("divided by the things' area", change=("/ maps.sum(", "/ covered.sum("), hint="""
             You divide by the area of the things, which gives the mean attention there. The share is asked for: divide
             by the whole map's sum."""),
-        Wrong("numbers of things as weights", change=("return geometry.share_inside(maps, masks)",
-            "mean = _patches(masks, maps.shape[1]).float().mean(dim=3); return (maps * mean).sum(dim=(1, 2)) / maps.sum(dim=(1, 2))"),
-            hint="""
+        Wrong("numbers of things as weights", change=("masks != 0", "masks"), hint="""
             You use the numbers in the mask as weights, so that thing 2 counts double. Ask only whether there is one:
             masks != 0."""),
-        Wrong("the first thing only", change=("maps, masks", "maps, masks == 1"), hint="""
+        Wrong("the first thing only", change=("!= 0", "== 1"), hint="""
             You count thing 1 alone. Everything that isn't 0 is a thing: masks != 0."""),
-        Wrong("ground instead of things", change=("maps, masks", "maps, masks == 0"), hint="""
+        Wrong("ground instead of things", change=("!= 0", "== 0"), hint="""
             You measure the share on the ground: 0 is where nothing lies. Take masks != 0."""),
         Wrong("patches all or nothing",
-            lambda maps, masks: (maps * (_covered(maps, masks) > 0)).sum(dim=(1, 2)) / maps.sum(dim=(1, 2)),
-            also=(lambda maps, masks: (maps * (_covered(maps, masks) > 0.5)).sum(dim=(1, 2)) / maps.sum(dim=(1, 2)),
-            ("return geometry.share_inside(maps, masks)", "p = masks.shape[1] // maps.shape[1]; return (maps * (masks[:, ::p, ::p] != 0)).sum(dim=(1, 2)) / maps.sum(dim=(1, 2))")),
-            hint="""
+            change=("maps * covered", "maps * (covered > 0)"), also=(("maps * covered", "maps * (covered > 0.5)"),
+            lambda maps, masks: inside(maps, masks[:, :: (p := masks.shape[1] // maps.shape[1]), ::p])), hint="""
             Your patches count wholly or not at all. A patch at an outline lies on the thing in part, and counts by
             that part: the mean of masks != 0 over its pixels."""),
         Wrong("mean over pictures", lambda maps, masks: inside(maps, masks).mean(), """

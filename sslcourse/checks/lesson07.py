@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sslcourse import patches
-from sslcourse.checks.framework import Check, Wrong
+from sslcourse.checks.framework import Check, Wrong, yourself
 from sslcourse.pretext.inpainting import inside_error
 
 
@@ -90,32 +89,31 @@ def _patchify_by_unfold(images, patch):
     return cut.permute(0, 2, 3, 4, 5, 1).flatten(3).flatten(1, 2)
 
 
-def _patchify_permuted(order: tuple[int, ...]):
-    def cut(images, patch):
-        n, c, h, w = images.shape
-        pieces = images.reshape(n, c, h // patch, patch, w // patch, patch)
-        return pieces.permute(order).reshape(n, -1, patch * patch * c)
-
-    return cut
+def cut(images: Tensor, patch: int) -> Tensor:
+    """images (N, C, H, W), patch dividing H and W -> (N, patches, patch * patch * C): row, column, channel."""
+    n, c, h, w = images.shape
+    pieces = images.reshape(n, c, h // patch, patch, w // patch, patch)
+    return pieces.permute(0, 2, 4, 3, 5, 1).reshape(n, -1, patch * patch * c)
 
 
 patchify = Check(
     name="7.2 cut into patches",
-    reference=patches.patchify, cases=_grids, rights=(_patchify_in_loop, _patchify_by_unfold),
+    forbidden=(yourself("sslcourse.patches"),),
+    reference=cut, cases=_grids, rights=(_patchify_in_loop, _patchify_by_unfold),
     wrongs=(
         Wrong("reshape alone",
             lambda images, patch: images.reshape(len(images), -1, patch * patch * images.shape[1]), """
             The shape is right, but a reshape alone takes pixels in the order in which they lie in memory, row by row
             of the picture: cut both sides in two dimensions each, then permute."""),
-        Wrong("channels first", _patchify_permuted((0, 2, 4, 1, 3, 5)), """
+        Wrong("channels first", change=("0, 2, 4, 3, 5, 1", "0, 2, 4, 1, 3, 5"), hint="""
             Within a patch the channels come first in yours; here they come last: row, column, channel."""),
-        Wrong("columns first", _patchify_permuted((0, 4, 2, 3, 5, 1)), """
+        Wrong("columns first", change=("0, 2, 4, 3, 5, 1", "0, 4, 2, 3, 5, 1"), hint="""
             Your patches run down the columns; they are counted row by row, as one reads."""),
-        Wrong("transposed inside", _patchify_permuted((0, 2, 4, 5, 3, 1)), """
+        Wrong("transposed inside", change=("0, 2, 4, 3, 5, 1", "0, 2, 4, 5, 3, 1"), hint="""
             Each patch is transposed: inside it, too, the row comes before the column."""),
-        Wrong("channels between", _patchify_permuted((0, 2, 4, 3, 1, 5)), """
+        Wrong("channels between", change=("0, 2, 4, 3, 5, 1", "0, 2, 4, 3, 1, 5"), hint="""
             Within a patch the channels stand between row and column in yours; the order is row, column, channel."""),
-        Wrong("interleaved", _patchify_permuted((0, 3, 5, 2, 4, 1)), """
+        Wrong("interleaved", change=("0, 2, 4, 3, 5, 1", "0, 3, 5, 2, 4, 1"), hint="""
             You gather pixels that lie a whole patch apart: after the reshape, the number of the patch comes before
             the place inside it, (H / p, p), so dimensions 2 and 4 count patches."""),
     ),
@@ -191,7 +189,7 @@ random_masking = Check(
 
 
 def fill_gaps(tokens: Tensor, blank: Tensor, restore: Tensor) -> Tensor:
-    """Tokens (N, K, d) of the kept patches in the shuffled order, one blank (d,), restore (N, L) -> (N, L, d), in order."""
+    """Tokens (N, K, d) of the kept patches in the shuffled order, one blank (d,), restore (N, L) -> (N, L, d)."""
     count, kept, width = tokens.shape
     every = torch.cat([tokens, blank.expand(count, restore.shape[1] - kept, -1)], dim=1)  # (N, L, d)
     return every.gather(1, restore[:, :, None].expand(-1, -1, width))

@@ -3,12 +3,17 @@
 import os
 import re
 import runpy
+import signal
 import tempfile
 from pathlib import Path
 
 # Before torch is imported: a worker is one of two on two cores, and one thread adds up in one order.
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
+
+# A shell that starts a run in the background lets it ignore Ctrl-C, and every process that a test starts as well.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 OFFLINE = Path(__file__).parent / "offline"
 runpy.run_path(str(OFFLINE / "sitecustomize.py"))  # this process

@@ -28,7 +28,7 @@ def toy(count=60, seed=0):
 def toy_world(tmp_path, monkeypatch):
     monkeypatch.setenv("SSLCOURSE_CACHE", str(tmp_path / "cache"))
     splits = Splits(toy(90).without_labels(), toy(60, 1), toy(30, 2), toy(30, 3), name="toy")
-    monkeypatch.setattr(compare, "load", lambda data, size=None: splits)
+    monkeypatch.setattr(compare, "load", lambda data, size=None, labels=None: splits)
     return splits
 
 
@@ -166,7 +166,9 @@ def test_a_file_that_is_no_comparison_is_left_alone(tmp_path, content):
 
 def test_a_task_that_refuses_the_images_is_left_out_and_says_why(toy_world, monkeypatch):
     gray = [ImageSet(p.images[:, :1].repeat(1, 3, 1, 1), p.labels, p.classes) for p in (toy_world.train,) * 4]
-    monkeypatch.setattr(compare, "load", lambda data, size=None: Splits(gray[0].without_labels(), *gray[1:]))
+    monkeypatch.setattr(
+        compare, "load", lambda data, size=None, labels=None: Splits(gray[0].without_labels(), *gray[1:])
+    )
     results = compare.run(["rotation", "colorization"], **(FEW | {"seeds": 1}))
     assert "colorization" not in results["runs"] and "rotation" in results["runs"]
     assert "gray" in results["refused"]["colorization"]
@@ -184,7 +186,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_trained(toy_world
         with pytest.raises(CourseError, match=message):
             compare.run(**({"tasks": ["rotation"]} | FEW | wrong))
     bare = Splits(*(part.without_labels() for part in (toy_world.unlabeled,) * 4), name="bare")
-    monkeypatch.setattr(compare, "load", lambda data, size=None: bare)
+    monkeypatch.setattr(compare, "load", lambda data, size=None, labels=None: bare)
     with pytest.raises(CourseError, match="labelled"):
         compare.run(["rotation"], **FEW)
     assert not store.folder().exists()
@@ -321,6 +323,8 @@ def test_intervals_know_the_test_set_and_text_says_when_there_is_too_little():
 
 def test_a_class_without_images_is_named(toy_world, monkeypatch):
     parts = [ImageSet(p.images, p.labels, ("a", "b", "c", "nobody"), "toy") for p in (toy_world.train,) * 3]
-    monkeypatch.setattr(compare, "load", lambda data, size=None: Splits(toy_world.unlabeled, *parts, name="toy"))
+    monkeypatch.setattr(
+        compare, "load", lambda data, size=None, labels=None: Splits(toy_world.unlabeled, *parts, name="toy")
+    )
     with pytest.raises(CourseError, match="no image of 'nobody'"):
         compare.run(["rotation"], **FEW)

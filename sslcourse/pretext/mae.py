@@ -37,7 +37,7 @@ class MaskedAutoencoder(PretextTask):
                 "can't: use --backbone vit-tiny, or backbones.build('vit-tiny')."
             )
         trunk = backbone.trunk
-        self.mask, self.normalize, self.width = mask, normalize, width
+        self.mask, self.normalize, self.width, self.depth = mask, normalize, width, depth
         if not 0 < mask < 1 or kept(trunk.side**2, mask) < 1:
             raise CourseError(
                 f"mask is the share of patches that is taken away, above 0 and below 1, and at least one of the "

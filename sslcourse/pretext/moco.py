@@ -42,7 +42,7 @@ class MoCo(TwoViews):
         super().__init__(backbone, **view_options)
         refuse_low(temperature=temperature)
         refuse_outside(momentum=momentum)
-        self.momentum, self.temperature = momentum, temperature
+        self.momentum, self.temperature, self.dim = momentum, temperature, dim
         self.projector = heads.projector((backbone.dim, hidden, dim), last_norm=True)
         self.teacher = teacher.copy_of(self.student())
         noise = torch.randn(queue, dim, generator=torch.Generator().manual_seed(0))

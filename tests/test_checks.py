@@ -30,6 +30,7 @@ from sslcourse.checks import (
     ValueCheck,
     Wrong,
     cases,
+    mutants,
     recognize,
     value_and_gradients,
 )
@@ -37,7 +38,7 @@ from sslcourse.checks.answers import Raised
 from sslcourse.checks.compare import Closeness, equal
 from sslcourse.checks.framework import SECOND, Forbidden, changed, is_change
 from sslcourse.checks.recognize import Draw
-from sslcourse.checks.source import ChangeError
+from sslcourse.checks.source import ChangeError, source_once
 
 ROOT = Path(__file__).parents[1]
 
@@ -646,6 +647,49 @@ def test_changes_that_never_end_are_left():
 
 def refill(queue: Tensor, keys: Tensor) -> None:
     queue[: len(keys)] = keys
+
+
+def squares_in_loop(values: Tensor, limit: float) -> Tensor:
+    return torch.stack([a * b for a in values for b in values[:3]])
+
+
+def test_a_comprehension_that_takes_long_is_left():
+    source = source_once(squares_in_loop)
+    place = mutants.Place(mutants.watched(source.text, source.name, ("values", "limit")), ("values", "limit"))
+    rounds = []
+    source.built(place.tree, __tick__=lambda: rounds.append(1))(torch.ones(4), 0.5)
+    assert len(rounds) == 4 + 4 * 3, "the clock is looked at in every round"
+    assert not [m for m in mutants.mutants(place) if m.kind in ("a condition missing", "condition turned round")]
+
+
+def scaled(values: Tensor, limit: float) -> float:
+    return (values.min().item() - limit) ** 0.5  # a change of a sign makes it complex
+
+
+@pytest.mark.parametrize("value", [1j, 10**400, -(10**30), 2**70], ids=["complex", "10^400", "-10^30", "2^70"])
+def test_numbers_that_no_tensor_holds_are_only_wrong(value):
+    cases = lambda g: [(torch.rand(n, generator=g) + 0.5, 0.3 - n % 2) for n in (6, 9, 8)]  # noqa: E731
+    check = Check(name="-", reference=scaled, cases=cases)
+    assert isinstance(failure(check, lambda values, limit: value * len(values)), CheckFailed)
+    assert isinstance(failure(check, lambda values, limit: 0.3 * len(values) ** 2), CheckFailed)
+
+
+def keyed(state: dict, prefix: str) -> dict:
+    return {name.removeprefix(prefix): -tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def test_a_multiple_of_the_right_answer_is_no_other_mistake():
+    error = failure(mutable, lambda x, e: 100 * spread(x, e))
+    assert error.mistake == "a factor of 100" and "sign" not in flat(error), error
+    cases = lambda g: [({f"a.{i}": torch.rand(3, generator=g) for i in range(n)}, "a.") for n in (2, 3)]  # noqa: E731
+    check = Check(name="-", reference=keyed, cases=cases)
+    error = failure(check, lambda state, prefix: {f"{k}.x": 3 * v for k, v in keyed(state, prefix).items()})
+    assert error.mistake == "other keys", error
+
+
+def test_what_is_far_fetched_is_said_only_where_nothing_nearer_fits():
+    error = failure(mutable, lambda x, e: (1 - x.var(0).sqrt()).clamp(min=0).mean())
+    assert error.mistake and not any(far in error.mistake for far in ("order of steps", "rounded down")), error
 
 
 def test_work_on_a_copy_is_named():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ def is_truth(value: Any) -> bool:
 
 def as_float(value: Any) -> Tensor:
     """Any tensor, array or number as a float64 tensor on the CPU, so that differences don't overflow."""
+    if isinstance(value, int) and abs(value) >= 2**63:
+        value = float(value) if abs(value) < 2**1023 else math.inf if value > 0 else -math.inf  # too large for a tensor
     tensor = torch.as_tensor(value).detach()
     tensor = torch.full(tensor.shape, torch.nan) if tensor.is_meta else tensor.cpu()
     return tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)
@@ -82,7 +85,7 @@ def values_close(got: Any, want: Any, close: Closeness) -> Tensor:
     a, b = as_float(got), as_float(want)
     if a.is_complex() != b.is_complex():
         a, b = a.to(torch.complex128), b.to(torch.complex128)
-    whole = not torch.as_tensor(want).is_floating_point() and not torch.as_tensor(want).is_complex()
+    whole = isinstance(want, int) or kind(torch.as_tensor(want).dtype) in ("integer", "boolean")
     atol, rtol = (close.atol if close.atol >= 1 else 0.0, 0.0) if whole else (close.atol, close.rtol)
     return torch.isclose(a, b, rtol=rtol, atol=atol, equal_nan=True)
 

@@ -107,13 +107,20 @@ class _Watch(ast.NodeTransformer):
 
     visit_For = visit_While
 
+    def visit_comprehension(self, node: ast.comprehension) -> ast.comprehension:
+        self.generic_visit(node)
+        node.ifs = [ast.UnaryOp(ast.Not(), tick().value), *node.ifs]  # the clock says None
+        return node
+
 
 def tick() -> ast.Expr:
     return ast.Expr(ast.Call(ast.Name("__tick__", ast.Load()), [], []))
 
 
 def is_tick(node: ast.AST) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and method(node.value) == "__tick__"
+    """Is it a look at the clock: a statement, or a condition of a comprehension?"""
+    looked = node.value if isinstance(node, ast.Expr) else node.operand if isinstance(node, ast.UnaryOp) else None
+    return isinstance(looked, ast.Call) and method(looked) == "__tick__"
 
 
 def watched(text: str, name: str, arguments: Sequence[str]) -> ast.Module:
@@ -756,8 +763,9 @@ def comparison(node: ast.AST, place: Place) -> Options:
                 "what is meant for a special case is always done",
                 replaced(node, test=constant(True)),
             )
-    if isinstance(node, ast.comprehension) and node.ifs:
-        yield "a condition missing", "a condition on what is taken is missing", replaced(node, ifs=[])
+    if isinstance(node, ast.comprehension) and not all(map(is_tick, node.ifs)):
+        clock = list(filter(is_tick, node.ifs))
+        yield "a condition missing", "a condition on what is taken is missing", replaced(node, ifs=clock)
 
 
 def constants(node: ast.AST, place: Place) -> Options:
@@ -778,7 +786,9 @@ def constants(node: ast.AST, place: Place) -> Options:
         others = (2 * value, value / 2, 1 - value, 10 * value, value / 10, value**2, 0.0, 1.0, -value, *near)
     for other in others:
         if other != value:
-            yield "another constant", f"{other:.4g} stands where {value:.4g} is needed", constant(other)
+            # many limits lead to the same choices: which of them it was, nobody can know
+            it = "another limit" if isinstance(above, ast.Compare) else f"{other:.4g}"
+            yield "another constant", f"{it} stands where {value:.4g} is needed", constant(other)
 
 
 def _is_dim(node: ast.AST, place: Place) -> bool:
@@ -1231,7 +1241,7 @@ def wrapped(node: ast.AST, place: Place) -> Options:
         yield f"a factor of {factor}", f"{what} is multiplied by {words}", binary(node, ast.Mult(), factor)
         yield f"a factor of {factor}", f"{what} is divided by {words}", binary(node, ast.Div(), factor)
         yield (
-            f"a factor of {factor}",
+            "rounded down",
             f"{what} is divided by {words} and rounded down",
             binary(node, ast.FloorDiv(), factor),
         )
@@ -1239,6 +1249,6 @@ def wrapped(node: ast.AST, place: Place) -> Options:
 
 OPERATORS: tuple[Callable[[ast.AST, Place], Options], ...] = (
     arguments_kept, another_dim, all_dims, another_function, other_count, brackets, step_missing, step_twice, operand_missing, sign, swapped_operands, other_operator,
-    comparison, another_name, swapped_arguments, operand_twice, off_by_one, constants, another_size, indices, keywords, before_reducing,
+    comparison, indices, another_name, swapped_arguments, operand_twice, off_by_one, constants, another_size, keywords, before_reducing,
     statements, order_of_steps, returned, wrapped,
 )  # fmt: skip

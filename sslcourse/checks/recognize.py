@@ -27,6 +27,13 @@ from sslcourse.checks.source import Source
 
 SINGLE, WHOLE = 0.5, 0.7  # seconds for single mutants, and for everything
 ALONE = ("nothing done", "works on a copy")  # kinds that say enough, whatever else comes to the same
+FAR = (
+    "one for the other",
+    "order of steps",
+    "a factor of 255",
+    "a factor of 90",
+    "rounded down",
+)  # said where nothing nearer fits
 NAN = "nothing but NaN"
 ONE = 0.1  # for one mutant: a change can make a loop endless
 Case = tuple[Any, ...]
@@ -149,10 +156,11 @@ class Search:
     def _scaled(self, written: Written, firsts, draw: Draw, index: int, end: float) -> Iterator[tuple[Mutant, str]]:
         """Mutants with all of their values multiplied by the same number."""
         got = _numbers(draw.got[index])
-        if got is None:
+        if got is None or self._multiple(draw):
             return
         for mutant, first in firsts:
-            ratio = _ratio(got, _numbers(first))
+            alike = _paths(draw.got[index]) == _paths(first)
+            ratio = _ratio(got, _numbers(first)) if alike else None
             if time.perf_counter() > end:
                 return
             if ratio is None or math.isclose(ratio, 1, rel_tol=1e-4) or equal(first, draw.want[index], self.close):
@@ -167,6 +175,11 @@ class Search:
                     else f"and everything is multiplied by {ratio:.4g}"
                 )
                 yield mutant, words
+
+    def _multiple(self, draw: Draw) -> bool:
+        """Are the results the right ones, multiplied by one number? Then no other mistake is needed to explain them."""
+        ratios = [_ratio(_numbers(a), _numbers(b)) for a, b in zip(draw.got, draw.want, strict=True)]
+        return None not in ratios and all(math.isclose(r, ratios[0], rel_tol=1e-3) for r in ratios)
 
     def _two(self, written: Written, firsts, draw: Draw, index: int, end: float) -> Iterator[tuple[Mutant, Mutant]]:
         """Pairs of mutants that fit in one case, the likeliest first, until the time is over."""
@@ -230,6 +243,8 @@ class Search:
             says = ", and in which ".join(dict.fromkeys(change.says for change in changes))
             if says not in kinds.values():
                 kinds.setdefault(name, f"{says}, {words}" if words else says)
+        near = {name: clause for name, clause in kinds.items() if name not in FAR}
+        kinds = near or kinds
         names, clauses = list(kinds)[:2], list(kinds.values())[:2]
         if names[0] in ALONE:
             names, clauses = names[:1], clauses[:1]
@@ -280,6 +295,10 @@ def duplicate(value: Any) -> Any:
     raise TypeError(f"no copy of {type(value)}")
 
 
+def _paths(result: Any) -> list[Any]:
+    return [path for path, _, _ in pairs(result, result)]
+
+
 def _leaves(result: Any) -> list[Any]:
     return [leaf for _, leaf, _ in pairs(result, result)]
 
@@ -297,10 +316,10 @@ def _unusable(result: Any) -> bool:
 def _numbers(result: Any) -> list[Tensor] | None:
     """Every number of a result, or None if something in it is no number."""
     leaves = _leaves(result)
-    good = all(
-        isinstance(leaf, Tensor) and not leaf.is_complex() and not leaf.is_meta or is_number(leaf) for leaf in leaves
-    )
-    return [as_float(leaf).flatten() for leaf in leaves] if leaves and good else None
+    if not leaves or not all(isinstance(leaf, Tensor) and not leaf.is_meta or is_number(leaf) for leaf in leaves):
+        return None
+    numbers = [as_float(leaf).flatten() for leaf in leaves]
+    return None if any(n.is_complex() for n in numbers) else numbers
 
 
 def _ratio(got: list[Tensor] | None, want: list[Tensor] | None) -> float | None:
@@ -312,8 +331,12 @@ def _ratio(got: list[Tensor] | None, want: list[Tensor] | None) -> float | None:
         return None
     at = int(b.abs().argmax())
     ratio = float(a[at] / b[at])
-    fits = abs(ratio) > 1e-6 and torch.allclose(a, b * ratio, rtol=1e-4, atol=1e-6 * float(b.abs().max()) * abs(ratio))
-    return ratio if fits else None
+    close = (
+        torch.allclose(a, b * ratio, rtol=1e-4, atol=1e-7 + 1e-6 * float(b.abs().max()) * abs(ratio))
+        for a, b in zip(got, want, strict=True)  # each by its own size: a value may be much larger than its gradients
+        if len(b)
+    )
+    return ratio if abs(ratio) > 1e-6 and all(close) else None
 
 
 def _mark(result: Any) -> str:

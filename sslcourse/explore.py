@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sslcourse import device as devices
-from sslcourse.errors import CourseError, suggest
+from sslcourse.errors import CourseError, suggest, whole_number
 
 ROWS = 1024  # of the table of similarities that is made at a time: memory stays ROWS * N
 TYPICAL = 20  # neighbours whose distance tells how typical a picture is, as in Hacohen et al.
@@ -47,7 +47,7 @@ def nearest(bank: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
     Both as `unit` gives them. A picture that is in the bank finds itself.
     """
-    k = min(_count("neighbours", k), len(bank))
+    k = min(whole_number("neighbours", k), len(bank))
     found = [(part @ bank.T).topk(k, dim=1) for part in queries.split(ROWS)]
     return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
 
@@ -78,7 +78,7 @@ def oddness(features: Tensor, k: int = 10) -> Tensor:
     x = unit(features)
     if len(x) < 2:
         raise CourseError("one picture alone has no neighbours; give two or more.")
-    return _distance_to_others(x, _count("neighbours", k))
+    return _distance_to_others(x, whole_number("neighbours", k))
 
 
 def _distance_to_others(x: Tensor, k: int) -> Tensor:
@@ -111,7 +111,7 @@ def choose(
     if len(taken) and (taken.min() < 0 or taken.max() >= len(x)):
         raise CourseError(f"labelled holds numbers of pictures, 0 to {len(x) - 1}, and {int(taken.max())} was given.")
     left = len(x) - len(taken.unique())
-    if _count("pictures to choose", count) > left:
+    if whole_number("pictures to choose", count) > left:
         raise CourseError(f"{count} pictures were asked for, and {left} have no label yet; ask for at most that many.")
     return ways[how](x, count, taken, seed)
 
@@ -156,9 +156,3 @@ def _far(x: Tensor, count: int, taken: Tensor, seed: int) -> Tensor:
 def _drawn(x: Tensor, count: int, taken: Tensor, seed: int) -> Tensor:
     order = torch.randperm(len(x), generator=devices.generator(devices.derive_seed(seed, "label next")))
     return order[~torch.isin(order, taken)][:count]
-
-
-def _count(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise CourseError(f"{name} are a whole number of at least 1, and {value!r} was given.")
-    return int(value)

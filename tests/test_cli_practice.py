@@ -2,31 +2,10 @@
 
 import csv
 import json
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
-
-from sslcourse import cli
-
-
-@pytest.fixture
-def call(capsys, monkeypatch, tmp_path):
-    """call("predict", ...) -> (exit code, standard output, standard error), in this process and an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["sslcourse", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ from sslcourse.classify.model import STAGES, LinearHead, Model, NeighbourHead
 from sslcourse.data import splits as partitions
 from sslcourse.data.imageset import ImageSet
 from sslcourse.data.splits import Splits
-from sslcourse.errors import CourseError
+from sslcourse.errors import CourseError, whole_number
 from sslcourse.vit import VisionTransformer
 
 FOLDS = 5
@@ -308,8 +308,7 @@ def _groups(images: ImageSet, groups: Tensor | None) -> Tensor:
 
 def _possible(images: ImageSet, groups: Tensor, folds: int) -> int:
     """How many folds there can be: as asked, or as many as the smallest class has groups."""
-    if not isinstance(folds, int) or folds < 2:
-        raise CourseError(f"folds are a whole number of at least 2, and {folds!r} was asked for.")
+    whole_number("folds", folds, 2)
     if len(images.classes) < 2:
         raise CourseError(f"{images.name} has {len(images.classes)} class; telling apart needs two or more.")
     labels = images.require_labels().cpu()

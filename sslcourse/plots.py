@@ -16,6 +16,7 @@ from torch import Tensor
 from sslcourse.console import shown
 
 if TYPE_CHECKING:
+    from sslcourse.long_runs import Found
     from sslcourse.summary import Summary
     from sslcourse.train import History
 
@@ -217,6 +218,91 @@ def label_efficiency(curves: Mapping[str, Mapping[int, Summary]], *, axis: Axes 
     axis.set(xlabel="labels per class", ylabel="test accuracy", ylim=(0, 1))
     axis.legend(frameon=False)
     return axis
+
+
+def training_budget(
+    curves: Mapping[str, Mapping[int, Summary]],
+    *,
+    floors: Mapping[str, float] | None = None,
+    live: tuple[str, float, float] | None = None,
+    score: str = "test accuracy",
+    axis: Axes | None = None,
+) -> Axes:
+    """A score against the training budget, in multiples of the course's steps: a line for each name, labelled at its end.
+
+    curves  {name: {budget: values over seeds}}, every seed a dot, the line through the means; budgets above 0
+    floors  {name: what no training of this kind changes}, dotted across: raw pixels, say
+    live    (name, budget, value) of a run that has just been trained here: a star
+    """
+    axis = axis or _axes()
+    ends: list[tuple[float, str, str]] = []  # (height, name, colour) of the labels on the right
+    for i, (name, curve) in enumerate(curves.items()):
+        known = sorted(budget for budget in curve if budget > 0)
+        color, marker = PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]
+        axis.plot(known, [curve[budget].mean for budget in known], color=color, marker=marker, markersize=5)
+        for budget in known:
+            axis.plot(
+                [budget] * len(curve[budget].values), curve[budget].values, ".", color=color, alpha=0.45, markersize=4
+            )
+        if known:
+            ends.append((curve[known[-1]].mean, name, color))
+    for name, value in (floors or {}).items():
+        axis.axhline(value, color="black", linestyle=":", linewidth=1)
+        ends.append((value, name, "black"))
+    if live is not None:
+        name, budget, value = live
+        axis.plot([budget], [value], "*", color="black", markersize=13)
+        axis.annotate(as_text(name), (budget, value), (4, 6), textcoords="offset points", fontsize=8)
+    budgets = sorted({budget for curve in curves.values() for budget in curve if budget > 0})
+    axis.set_xscale("log")
+    axis.set_xticks(budgets, [str(budget) for budget in budgets])
+    axis.minorticks_off()
+    axis.set(xlabel="training budget (1: the course's steps)", ylabel=as_text(score))
+    _at_the_end(axis, ends)
+    return axis
+
+
+def more_training(
+    found: Found,
+    rows: Sequence[str],
+    *,
+    live: tuple[str, float, float] | None = None,
+    labels: int = 10,
+    scratch: str = "random weights",
+) -> Figure:
+    """What `rows` of long runs (`long_runs.of_course`) are worth against the training budget: the probe, and fine-tuned.
+
+    live     (name, budget, probe's accuracy) of the reader's own run: a star on the left
+    scratch  the row whose fine-tuning is training from scratch, drawn on the right
+
+    Raw pixels are dotted on the left; a network trained with all labels is drawn on both sides, where it was measured.
+    """
+    from sslcourse import long_runs  # reads with SciPy, which other figures don't need
+
+    with plt.rc_context(STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(10.4, 3.6))
+        for axis, protocol, others in ((left, "linear", ()), (right, "finetune", (scratch,))):
+            known = {row: long_runs.curve(found, row, protocol, labels) for row in (*rows, *others, "supervised")}
+            names = {scratch: "from scratch", "supervised": "all labels"}
+            training_budget(
+                {names.get(row, row): curve for row, curve in known.items() if max(curve, default=0) > 0},
+                floors={"raw pixels": long_runs.floor(found, labels=labels)} if axis is left else None,
+                live=live if axis is left else None,
+                axis=axis,
+            )
+        left.set_title(f"Linear probe, {labels} labels per class")
+        right.set_title(f"Fine-tuned, {labels} labels per class")
+    return figure
+
+
+def _at_the_end(axis: Axes, ends: Sequence[tuple[float, str, str]], least: float = 0.055) -> None:
+    """Names at the right of an axis, each at its height, pushed up where two would touch (`least`: shares of the height)."""
+    low, high = axis.get_ylim()
+    above = -np.inf
+    for height, name, color in sorted(ends):
+        place = max((height - low) / (high - low), above + least)
+        axis.text(1.02, place, as_text(name), color=color, fontsize=8, va="center", transform=axis.transAxes)
+        above = place
 
 
 def bars(values: Mapping[str, Summary], *, axis: Axes | None = None, chance: float | None = None) -> Axes:

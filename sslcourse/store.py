@@ -22,14 +22,14 @@ from typing import Any
 
 import torch
 
-from sslcourse import backbones, checkpoint, pretext, train
+from sslcourse import backbones, bundled, checkpoint, pretext, train
 from sslcourse.backbones import Backbone
 from sslcourse.data import load, stream
 from sslcourse.data.cache import folder as cache_folder
 from sslcourse.data.cache import say
 from sslcourse.data.imageset import ImageSet
 from sslcourse.data.stream import ImageFiles
-from sslcourse.errors import CourseError, Damaged
+from sslcourse.errors import CourseError, Damaged, whole_number
 from sslcourse.locking import Claimed, Unwritable, claimed
 
 BATCH_SIZE = 64  # of every task that doesn't ask for another
@@ -72,6 +72,12 @@ def recipe(
     return Recipe(task, backbone or settings.get("backbone", kind.arch), options, config, seconds)
 
 
+def budget_of(task: str, steps: int, batch_size: int) -> float:
+    """How many pictures a run sees, as a multiple of the course's run of this task."""
+    usual = recipe(task).config
+    return steps * batch_size / (usual.steps * usual.batch_size)
+
+
 def folder() -> Path:
     """Where the backbones lie: `backbones` in the cache folder of the data ($SSLCOURSE_CACHE moves both)."""
     return cache_folder() / "backbones"
@@ -83,6 +89,7 @@ def pretrained(
     *,
     seed: int = 0,
     steps: int | None = None,
+    budget: int | None = None,
     backbone: str | None = None,
     device: str | torch.device = "auto",
     progress: bool = True,
@@ -94,12 +101,18 @@ def pretrained(
     seed     decides weights, order and views
     steps, backbone, options
              other ones than the course's (`recipe`): the result is an entry of its own
+    budget   the steps as a multiple of the course's: above 1, one of the backbones that come with the package
+             (`bundled`), which were trained on pocket world with the course's options and seed 0. 1 is the course's own
 
     Says on standard error what it trains and about how long that takes, and shows a bar with the time left. Of two
     processes that want the same one, one trains and the other waits. Training that was stopped goes on where it was. A
     damaged entry is made again; where the store can't be written, the backbone is trained and not kept. Raises
-    CourseError for an unknown task or option, and for whatever the task or the training refuses.
+    CourseError for an unknown task or option, for a budget that doesn't come with the package, and for whatever the task
+    or the training refuses.
     """
+    if budget is not None and whole_number("budget", budget) > 1:
+        _refuse_beside_a_budget(data=data, seed=seed, steps=steps, **options)
+        return bundled.find(task, backbone or recipe(task).arch, int(budget)).load()
     asked = recipe(task, seed=seed, steps=steps, backbone=backbone, **options)
     images = data if isinstance(data, ImageSet | ImageFiles) else load(data).unlabeled
     asked = asked.fitted(len(images))
@@ -120,6 +133,21 @@ def pretrained(
     except Unwritable as error:
         say(f"{error} Until then, this will take as long next time.")
     return _train(asked, images, None, device, progress)
+
+
+def _refuse_beside_a_budget(**given: Any) -> None:
+    """CourseError, with their names, for what a backbone that comes with the package was trained without."""
+    usual = {"data": "world", "seed": 0, "steps": None}
+    others = [name for name, value in given.items() if name not in usual or not _same(value, usual[name])]
+    if others:
+        raise CourseError(
+            f"a backbone with a budget above 1 comes with the package, trained on 'world' with the course's options and "
+            f"seed 0, and {', '.join(others)} was given, too; leave that out, or give steps in place of a budget."
+        )
+
+
+def _same(value: Any, usual: Any) -> bool:
+    return type(value) is type(usual) and value == usual
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Write the tables of benchmarks/results.json and benchmarks/dense.json into README.md and benchmarks/README.md.
+"""Write the tables of results.json, dense.json and long.json, in benchmarks/, into README.md and benchmarks/README.md.
 
     python tools/write_results.py            write them
     python tools/write_results.py --check    say which file differs from the results, and fail
@@ -12,7 +12,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from sslcourse import comparison, tables
+from sslcourse import comparison, long_runs, tables
 from sslcourse.comparison import Results
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,12 +48,26 @@ def dense() -> str:
     return program["report"](program["Record"]().found)
 
 
+def longer(results: Results, protocol: str, labels: int) -> str:
+    """A protocol of benchmarks/long.json against the training budget, with the comparison as budget 1."""
+    both = long_runs.joined(long_runs.read(ROOT / "benchmarks" / "long.json"), results)
+    return tables.markdown(long_runs.table(both, protocol, labels))
+
+
 TABLES = {
     "short": short,
     "table": lambda results: tables.markdown(tables.table(results)),
     "matrix": lambda results: tables.markdown(tables.matrix_table(results)),
     "linear curves": lambda results: curves(results, "linear"),
     "dense": lambda results: dense(),
+    "long probe": lambda results: longer(results, "linear", 10),
+    "long probe of a hundred": lambda results: longer(results, "linear", 100),
+    "long nearest neighbours": lambda results: longer(results, "knn", 10),
+    "long finetuning": lambda results: longer(results, "finetune", 10),
+    "long finetuning of a hundred": lambda results: longer(results, "finetune", 100),
+    "long rank": lambda results: longer(results, "effective rank", 0),
+    "long alignment": lambda results: longer(results, "alignment", 0),
+    "long uniformity": lambda results: longer(results, "uniformity", 0),
 }
 
 

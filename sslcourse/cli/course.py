@@ -108,6 +108,15 @@ def tasks(as_json: options.Json = False) -> None:
     texts.show(found, texts.tasks(found), as_json, indent=2)
 
 
+@command(name="store", stopped=texts.listing_stopped, computes=False)
+def show_store(as_json: options.Json = False) -> None:
+    """List the backbones that come with the package: trained longer than a lesson can wait."""
+    from sslcourse import bundled
+
+    found = [one.record for one in bundled.listed()]
+    texts.show(found, texts.bundled(found), as_json, indent=2)
+
+
 @command(name="data", stopped=texts.data_stopped)
 def show_data(
     spec: Annotated[str, typer.Argument(help="Which data; see --data of the other commands.")],

@@ -40,6 +40,25 @@ def tasks(found: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def bundled(found: list[dict[str, Any]]) -> str:
+    """The backbones that come with the package, a line each, and how to get one."""
+    if not found:
+        return "no backbone comes with this version of the package."
+    lines = [f"{'task':<16}{'backbone':<14}{'budget':>6}{'steps':>9}{'linear probe, 10 labels per class':>36}"]
+    for one in found:
+        score = one["measured"].get("linear, 10")
+        shown_score = "" if score is None else f"{score:.3f}"
+        lines.append(f"{one['task']:<16}{one['backbone']:<14}{one['budget']:>6}{one['steps']:>9,}{shown_score:>36}")
+    first = found[0]
+    return "\n".join(
+        [
+            *lines,
+            "Trained on pocket world, seed 0; the budget is the steps as a multiple of the lesson's. In Python:",
+            f'    store.pretrained("{first["task"]}", backbone="{first["backbone"]}", budget={first["budget"]})',
+        ]
+    )
+
+
 def pretrained(result: dict[str, Any], labels: Path | None, size: int | None) -> str:
     """What pretraining gave, and the command that measures it."""
     names = [name for name in result if name not in PRETRAINING]

@@ -1,0 +1,177 @@
+"""What more training gives: measurements of runs that are 1, 4, 16 and 64 times as long as the course's own.
+
+`benchmarks/long.py` writes them as flat records, a comparison's with two fields more: the data, and the budget, which
+is the number of steps as a multiple of the recipe's. Budget 0 is what no training changes: raw pixels, and the features
+of random weights.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sslcourse import comparison
+from sslcourse.comparison import Results
+from sslcourse.errors import CourseError
+from sslcourse.files import write_atomically
+from sslcourse.locking import claimed
+from sslcourse.paths import typed
+from sslcourse.summary import Summary, of_accuracies
+
+FORMAT = "sslcourse long runs 1"
+SCORES = ("knn", "linear", "finetune")
+SHAPE = ("effective rank", "alignment", "uniformity")  # protocols without labels: `geometry`'s, 0 labels per class
+RUN = ("data", "row", "budget", "seed")  # what a run is known by
+RECORD = (*RUN, "protocol", "labels")  # and what a measurement is
+
+Found = dict[str, Any]
+Entry = dict[str, Any]
+
+
+# --- the file ----------------------------------------------------------------------------------------------------
+
+
+def empty() -> Found:
+    return {"format": FORMAT, "data": {}, "runs": [], "records": []}
+
+
+def read(path: str | Path) -> Found:
+    """Measurements that `benchmarks/long.py` wrote. Raises CourseError for any other file."""
+    path = typed(path)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CourseError(f"{path} can't be read as long runs ({error}); choose another file.") from None
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise CourseError(f"{path} doesn't hold long runs that benchmarks/long.py wrote; choose another file.")
+    return found
+
+
+def add(
+    path: Path, data: str, about: dict[str, Any], runs: Iterable[Entry] = (), records: Iterable[Entry] = ()
+) -> None:
+    """Put runs and records of one data set into the file; what was measured before of the same is replaced.
+
+    about   what is true of the data: "classes" and "test_images"
+
+    Several processes may do so at once: each waits until the file is its own, reads it, and writes it whole.
+    """
+    with claimed(path, file=True, wait=True):
+        found = read(path) if path.exists() else empty()
+        found["data"][data] = about
+        for part, fields, new in (("runs", RUN, runs), ("records", RECORD, records)):
+            known = {tuple(one[name] for name in fields): one for one in found[part]}
+            known |= {tuple(one[name] for name in fields): one for one in new}
+            found[part] = [known[key] for key in sorted(known)]
+        write_atomically(path, _text(found).encode())
+
+
+def _text(found: Found) -> str:
+    """JSON with an entry on each line, so that a new one is a line of a difference."""
+    lines = [f' "format": {json.dumps(found["format"])}', f' "data": {json.dumps(dict(sorted(found["data"].items())))}']
+    for part in ("runs", "records"):
+        entries = ",\n".join("  " + json.dumps(entry) for entry in found[part])
+        lines.append(f' "{part}": [\n{entries}\n ]')
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def of_course(folder: str | Path = "../benchmarks") -> Found:
+    """What the course has measured, from a clone's `benchmarks`: its long runs, and its comparison as budget 1."""
+    folder = typed(folder)
+    return joined(read(folder / "long.json"), comparison.read(folder / "results.json"))
+
+
+# --- what can be worked out --------------------------------------------------------------------------------------
+
+
+def joined(found: Found, results: Results) -> Found:
+    """Long runs together with a comparison of the same data, whose pretrained rows are budget 1.
+
+    The comparison's runs have the same recipes, seeds and draws of labels; where both have a value, the long run's stays.
+    """
+    records = [
+        one | {"data": results["data"], "budget": _budget_of(one, results["tasks"])}
+        for one in comparison.flattened(results)["records"]
+        if one["protocol"] in SCORES
+    ]
+    runs = [
+        {"data": results["data"], "row": row, "budget": int(row in results["tasks"]), "seed": int(seed)} | run
+        for row, seeds in results["runs"].items()
+        for seed, run in seeds.items()
+    ]
+    about = {name: results[name] for name in ("classes", "test_images") if name in results}
+    both = {"format": FORMAT, "data": {results["data"]: about} | found["data"]}
+    for part, fields, other in (("runs", RUN, runs), ("records", RECORD, records)):
+        known = {tuple(one[name] for name in fields): one for one in [*other, *found[part]]}
+        both[part] = [known[key] for key in sorted(known)]
+    return both
+
+
+def _budget_of(record: Entry, tasks: Sequence[str]) -> int:
+    """1 for what was trained, from scratch or before; 0 for what no training changes."""
+    return int(record["row"] in tasks or record["protocol"] == "finetune")
+
+
+def budgets(found: Found, data: str = "world") -> list[int]:
+    """Every budget that something was trained for, in increasing order."""
+    return sorted({one["budget"] for one in found["records"] if one["data"] == data} - {0})
+
+
+def values(found: Found, row: str, budget: int, protocol: str, labels: int, data: str = "world") -> dict[int, float]:
+    """{seed: value} of one row and budget; empty where it wasn't measured. `labels` are per class, 0 for SHAPE."""
+    key = (data, row, budget, protocol, labels)
+    fields = ("data", "row", "budget", "protocol", "labels")
+    return {one["seed"]: one["value"] for one in found["records"] if tuple(one[name] for name in fields) == key}
+
+
+def curve(
+    found: Found, row: str, protocol: str = "linear", labels: int = 10, data: str = "world"
+) -> dict[int, Summary]:
+    """{budget: values over seeds} of a row, in increasing order of the budget."""
+    images = found["data"].get(data, {}).get("test_images")
+    known = sorted({one["budget"] for one in found["records"] if (one["data"], one["row"]) == (data, row)})
+    measured = {budget: list(values(found, row, budget, protocol, labels, data).values()) for budget in known}
+    summary = (lambda some: of_accuracies(some, images)) if protocol in SCORES else (lambda some: Summary(tuple(some)))
+    return {budget: summary(some) for budget, some in measured.items() if some}
+
+
+def floor(
+    found: Found, row: str = "raw pixels", protocol: str = "linear", labels: int = 10, data: str = "world"
+) -> float:
+    """The mean of what no training changes. Raises CourseError where it wasn't measured."""
+    known = curve(found, row, protocol, labels, data)
+    if 0 not in known:
+        raise CourseError(f"{row} of {data} isn't among the long runs with {protocol} and {labels} labels per class.")
+    return known[0].mean
+
+
+def table(found: Found, protocol: str = "linear", labels: int = 10, data: str = "world") -> list[list[str]]:
+    """Cells: a row for each method, a column for each budget; mean ± standard deviation, and how many seeds, if not one.
+
+    Rows that no training changes come first, then those with a run longer than budget 1, from the best at the end down.
+    """
+    columns = [0, *budgets(found, data)]
+    rows = list(dict.fromkeys(one["row"] for one in found["records"] if one["data"] == data))
+    known = {row: made for row in rows if (made := curve(found, row, protocol, labels, data))}
+    known = {row: made for row, made in known.items() if max(made) != 1}  # the comparison has a table of its own
+    order = sorted(known, key=lambda row: (max(known[row]) > 0, -known[row][max(known[row])].mean))
+    heads = ["not trained", *(f"budget {budget}" for budget in columns[1:])]
+    return [["", *heads]] + [[row, *(_cell(known[row].get(budget)) for budget in columns)] for row in order]
+
+
+def words(curves: Mapping[str, Mapping[int, Summary]]) -> str:
+    """Curves against the budget in words, for the alternative text of their figure."""
+
+    def of(curve: Mapping[int, Summary]) -> str:
+        return ", ".join(f"{curve[budget].mean:.2f} at budget {budget}" for budget in sorted(curve) if budget > 0)
+
+    return "; ".join(f"{name}: {of(curve)}" for name, curve in curves.items()) + "."
+
+
+def _cell(summary: Summary | None) -> str:
+    if summary is None:
+        return ""
+    count = len(summary.values)
+    return f"{summary.mean:.3f}" if count == 1 else f"{summary.mean:.3f} ± {summary.std:.3f} ({count})"

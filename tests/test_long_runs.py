@@ -1,0 +1,213 @@
+"""Long runs: the program that measures them goes on where it was, and what is read from its file is what it wrote."""
+
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sslcourse import comparison, long_runs, pretext, store, train
+from sslcourse.errors import CourseError
+from sslcourse.locking import claimed
+
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAM = ROOT / "benchmarks" / "long.py"
+LONG = runpy.run_path(str(PROGRAM), run_name="long")
+
+
+def entry(row, budget, seed, value, protocol="linear", labels=10, data="world"):
+    return {
+        "data": data, "row": row, "budget": budget, "seed": seed, "protocol": protocol, "labels": labels, "value": value
+    }  # fmt: skip
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "long.json"
+    about = {"classes": 10, "test_images": 2000}
+    long_runs.add(path, "world", about, records=[entry("raw pixels", 0, 0, 0.4), entry("simclr", 4, 0, 0.7)])
+    long_runs.add(path, "world", about, records=[entry("simclr", 4, 1, 0.8), entry("simclr", 16, 0, 0.9)])
+    return path
+
+
+# --- the file ----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_added_is_read_and_what_is_measured_again_replaces(file):
+    long_runs.add(file, "world", {"classes": 10}, records=[entry("simclr", 4, 0, 0.6)])
+    found = long_runs.read(file)
+    assert long_runs.values(found, "simclr", 4, "linear", 10) == {0: 0.6, 1: 0.8}
+    assert long_runs.budgets(found) == [4, 16]
+    curve = long_runs.curve(found, "simclr")
+    assert {budget: round(some.mean, 3) for budget, some in curve.items()} == {4: 0.7, 16: 0.9}
+    assert long_runs.floor(found) == 0.4
+    assert long_runs.curve(found, "simclr", data="photographs") == {}
+    with pytest.raises(CourseError, match="vicreg"):
+        long_runs.floor(found, "vicreg")
+
+
+def test_two_processes_may_write_at_once(tmp_path):
+    path = tmp_path / "long.json"
+    code = (
+        "import sys; from pathlib import Path; from sslcourse import long_runs\n"
+        "for seed in range(8):\n"
+        "    one = {'data': 'world', 'row': sys.argv[2], 'budget': 1, 'seed': seed, 'protocol': 'knn', 'labels': 10, 'value': 0.5}\n"
+        "    long_runs.add(Path(sys.argv[1]), 'world', {}, records=[one])\n"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", code, str(path), row]) for row in ("simclr", "rotation")]
+    assert [process.wait(60) for process in both] == [0, 0]
+    assert len(long_runs.read(path)["records"]) == 16
+
+
+def test_any_other_file_is_refused(tmp_path):
+    for text in ("{}", "no json", '{"format": "sslcourse compare 2"}'):
+        (tmp_path / "other.json").write_text(text)
+        with pytest.raises(CourseError, match="other.json"):
+            long_runs.read(tmp_path / "other.json")
+
+
+def test_a_comparison_is_budget_one(file):
+    results = {
+        "format": comparison.FORMAT, "data": "world", "labels": 10, "classes": 10, "test_images": 2000, "tasks": ["simclr"],
+        "runs": {"simclr": {"0": {"backbone": "resnet-tiny"}}, "random weights": {"0": {"backbone": "resnet-tiny"}}},
+        "records": [
+            comparison.record("simclr", 0, "linear", 10, 0.5),
+            comparison.record("random weights", 0, "linear", 10, 0.2),
+            comparison.record("random weights", 0, "finetune", 10, 0.55),
+            comparison.record("simclr", 0, "factor colour", 0, 0.9),
+        ],
+    }  # fmt: skip
+    both = long_runs.joined(long_runs.read(file), results)
+    assert list(long_runs.curve(both, "simclr")) == [1, 4, 16]
+    assert long_runs.floor(both, "random weights") == 0.2
+    assert list(long_runs.curve(both, "random weights", "finetune")) == [1], "from scratch is trained, for one budget"
+    assert long_runs.table(both) == [
+        ["", "not trained", "budget 1", "budget 4", "budget 16"],
+        ["raw pixels", "0.400", "", "", ""],
+        ["random weights", "0.200", "", "", ""],
+        ["simclr", "", "0.500", "0.750 ± 0.071 (2)", "0.900"],
+    ]
+
+
+# --- the program -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def measure(monkeypatch, tmp_path, photographs):
+    """Runs the program on sixty pictures, with two steps for a recipe's; gives what the file then holds."""
+    for task in pretext.tasks().values():
+        monkeypatch.setitem(task.settings, "steps", 2)
+    short = train.dataclasses.replace(train.FINETUNE, steps=2)
+    monkeypatch.setattr(train, "FINETUNE", short)
+    out = tmp_path / "long.json"
+
+    def run(*words):
+        where = ("--data", f"folder:{photographs}", "--size", "32", "--record", "two colours", "--device", "cpu")
+        monkeypatch.setattr(
+            sys, "argv", ["long.py", *words, *where, "--runs", str(tmp_path / "runs"), "--out", str(out)]
+        )
+        assert LONG["main"]() == 0
+        return long_runs.read(out)
+
+    return run
+
+
+def test_everything_is_measured_once(measure, monkeypatch, capsys):
+    asked = ("rotation", "raw pixels", "random weights", "supervised", "--budget", "1,2")
+    found = measure(*asked, "--no-finetune")
+    assert not long_runs.curve(found, "rotation", "finetune", data="two colours")
+    trained = []
+    real = train.pretrain
+    monkeypatch.setattr(train, "pretrain", lambda *a, **k: trained.append(1) or real(*a, **k))
+    found = measure(*asked)
+    assert not trained, "the run is there, and only fine-tuning was lacking"
+    for protocol, labels in [("knn", 10), ("linear", 10), ("finetune", 10), *((name, 0) for name in long_runs.SHAPE)]:
+        assert list(long_runs.curve(found, "rotation", protocol, labels, "two colours")) == [1, 2], protocol
+        assert list(long_runs.curve(found, "supervised", protocol, labels, "two colours")) == [1, 2], protocol
+    assert list(long_runs.curve(found, "random weights", "finetune", 10, "two colours")) == [1, 2]
+    assert list(long_runs.curve(found, "random weights", "linear", 10, "two colours")) == [0]
+    assert long_runs.floor(found, data="two colours") > 0.5
+    runs = {(run["row"], run["budget"]): run for run in found["runs"]}
+    assert [runs["rotation", budget]["steps"] for budget in (1, 2)] == [2, 4]
+    assert runs["rotation", 2]["learning_rate"] == runs["rotation", 1]["learning_rate"]
+    assert runs["rotation", 2]["seconds"] > 0 and runs["rotation", 2]["loss"][-1][0] == 4
+    capsys.readouterr()
+    assert measure(*asked) == found
+    assert capsys.readouterr().out == "", "nothing is measured again"
+
+
+def test_what_another_process_is_at_is_left_to_it(measure, tmp_path):
+    with claimed(tmp_path / "runs" / "two_colours_rotation_budget1_seed0.job", file=True):
+        found = measure("rotation", "raw pixels", "--budget", "1", "--no-finetune")
+    assert {one["row"] for one in found["records"]} == {"raw pixels"}
+
+
+def test_a_stopped_run_goes_on(measure, monkeypatch, tmp_path):
+    real = pretext.find("rotation").after_step
+
+    class Stop(Exception):
+        pass
+
+    def stop(self, progress):
+        real(self, progress)
+        if progress > 0.6:
+            raise Stop
+
+    monkeypatch.setattr(
+        train.TrainConfig, "__post_init__", lambda self: object.__setattr__(self, "checkpoint_every", 1)
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(pretext.find("rotation"), "after_step", stop)
+        with pytest.raises(Stop):
+            measure("rotation", "--budget", "3", "--no-finetune")
+    steps = []
+    monkeypatch.setattr(
+        pretext.find("rotation"), "after_step", lambda self, progress: steps.append(round(6 * progress))
+    )
+    found = measure("rotation", "--budget", "3", "--no-finetune")
+    assert steps and min(steps) > 1, "it began anew"
+    assert long_runs.curve(found, "rotation", data="two colours")
+
+
+def test_every_row_of_an_ablation_is_a_variant_of_its_task():
+    rows = LONG["rows"]()
+    variants = [name for of in LONG["ABLATIONS"].values() for name in of]
+    assert len(variants) == len(set(variants)) and not set(variants) & set(pretext.tasks())
+    for name in variants:
+        row = rows[name]
+        varied, usual = row.recipe(1, 0).build(32).options(), store.recipe(row.task).build(32).options()
+        assert {k: v for k, v in varied.items() if usual[k] != v} == row.options, (
+            f"{name} changes something, and no more"
+        )
+        assert name.startswith(f"{row.task}, ")
+
+
+def test_folders_of_runs_are_told_apart():
+    given = type("Given", (), {"record": "world", "runs": Path("runs")})
+    rows = LONG["rows"]()
+    names = [LONG["folder_of"](LONG["Job"](row, budget, 0), given).name for row in rows.values() for budget in (1, 16)]
+    assert len(names) == len(set(names)) and not any("." in name for name in names)
+
+
+def test_a_folder_needs_a_name_and_a_row_must_be_known(monkeypatch, capsys):
+    for words, told in ((["--data", "folder:x"], "--record"), (["rotatoin"], "rotatoin")):
+        monkeypatch.setattr(sys, "argv", ["long.py", *words])
+        with pytest.raises(SystemExit):
+            LONG["main"]()
+        assert told in capsys.readouterr().err
+
+
+def test_the_rule_of_the_learning_rate():
+    for name, row in LONG["rows"]().items():
+        if row.task:
+            short, long = row.recipe(1, 0).config, row.recipe(16, 0).config
+            assert long == train.dataclasses.replace(short, steps=16 * short.steps), name
+
+
+def test_seeds_and_budgets_come_in_the_order_of_their_cost():
+    given = type("Given", (), {"budget": [4, 16], "seeds": 2, "rows": ["raw pixels", "rotation", "random weights"]})
+    found = [str(job) for job in LONG["jobs"](given)]
+    assert found[:2] == ["raw pixels, budget 0, seed 0", "random weights, budget 0, seed 0"]
+    assert found.index("rotation, budget 4, seed 1") < found.index("rotation, budget 16, seed 0")
+    assert not any(line.startswith("rotation, budget 0") for line in found)

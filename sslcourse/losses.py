@@ -146,7 +146,12 @@ def sinkhorn(scores: Tensor, epsilon: float = 0.05, iterations: int = 3) -> Tens
 
 def distillation(student: Tensor, teacher: Tensor, temperature: float = 0.1) -> Tensor:
     """Cross-entropy of softmax(student / T) with the distributions `teacher`: both (N, K), mean over N. No gradient to the teacher."""
-    return -(teacher.detach() * (student / temperature).log_softmax(dim=1)).sum(dim=1).mean()
+    return _distilled(student, teacher, temperature).mean()
+
+
+def _distilled(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """The cross-entropy of each distribution: (..., K) twice -> (...)."""
+    return -(teacher.detach() * (student / temperature).log_softmax(dim=-1)).sum(dim=-1)
 
 
 def dino(student: Sequence[Tensor], teacher: Sequence[Tensor], temperature: float = 0.1) -> Tensor:
@@ -165,3 +170,65 @@ def spread(z: Tensor) -> Tensor:
     About 1 when they point everywhere, 0 when all are the same (Chen and He, 2020, 2011.10566). No gradient.
     """
     return functional.normalize(z.detach().float(), dim=1).std(dim=0).mean() * z.shape[1] ** 0.5
+
+
+# --- predicting features -------------------------------------------------------------------------------------------
+
+
+def ibot(student: Tensor, teacher: Tensor, hidden: Tensor, temperature: float = 0.1) -> Tensor:
+    """Distillation of each hidden patch: of every picture the mean over these, and the mean of the pictures.
+
+    student  logits (N, L, K) of every patch of pictures in which some patches were hidden
+    teacher  distributions (N, L, K), of one who saw the pictures whole; gets no gradient
+    hidden   bool (N, L), True where the student saw nothing
+    (Zhou et al., 2021, 2111.07832)
+    """
+    cost = _distilled(student, teacher, temperature) * hidden  # (N, L)
+    return (cost.sum(dim=1) / hidden.sum(dim=1).clamp(min=1)).mean()
+
+
+@without_autocast
+def sigreg(z: Tensor, directions: Tensor, knots: int = 17, reach: float = 3.0) -> Tensor:
+    """How far embeddings are from a standard normal distribution: Epps and Pulley's statistic along each direction.
+
+    z (..., N, d), directions (M, d) of any length. N times the integral of |c(t) - exp(-t^2 / 2)|^2 exp(-t^2 / 2) for t from
+    -reach to reach, where c(t), the mean of exp(i t s) over the N numbers s of one direction, is the characteristic
+    function of what was seen, and exp(-t^2 / 2) that of a normal distribution. The mean over directions, and whatever
+    stands before N. The integral is taken by trapezoids between `knots` points of its positive half, since it is even
+    (Balestriero and LeCun, 2025, 2511.08544; Epps and Pulley, 1983).
+    """
+    t = torch.linspace(0, reach, knots, dtype=z.dtype, device=z.device)
+    normal = (-t.square() / 2).exp()  # (knots,)
+    angle = (z @ functional.normalize(directions, dim=1).T)[..., None] * t  # (..., N, M, knots)
+    error = (angle.cos().mean(dim=-3) - normal).square() + angle.sin().mean(dim=-3).square()  # (..., M, knots)
+    return 2 * z.shape[-2] * torch.trapezoid(error * normal, t).mean()
+
+
+def to_centre(views: Tensor, large: int) -> Tensor:
+    """Mean squared distance of every view from the mean of the `large` first ones of its picture: (V, N, d) -> a scalar."""
+    return (views - views[:large].mean(dim=0)).square().mean()
+
+
+@without_autocast
+def koleo(z: Tensor, epsilon: float = 1e-8) -> Tensor:
+    """Minus the mean logarithm of each row's distance from its nearest other, on the unit sphere: rows of (N, d) push apart.
+
+    After Kozachenko and Leonenko's estimate of an entropy (Sablayrolles et al., 2018, 1806.03198).
+    """
+    z = functional.normalize(z, dim=1)
+    itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
+    nearest = (z @ z.T).masked_fill(itself, -math.inf).argmax(dim=1)  # (N,)
+    # A product instead of z[nearest]: several rows have the same nearest one, and a GPU would add them up in any order.
+    chosen = (nearest[:, None] == torch.arange(len(z), device=z.device)).to(z.dtype)  # (N, N), one 1 in each row
+    distance = (z - chosen @ z + epsilon).norm(dim=1)  # (N,)
+    return -(distance + epsilon).log().mean()
+
+
+@without_autocast
+def gram(student: Tensor, anchor: Tensor) -> Tensor:
+    """Mean squared difference of the cosines of all pairs of patches of a picture: (N, L, d) twice. No gradient to the anchor.
+
+    Which patches are alike stays as it was; what their features are may change (Siméoni et al., 2025, 2508.10104).
+    """
+    own, kept = (functional.normalize(x, dim=2) for x in (student, anchor.detach()))
+    return (own @ own.mT - kept @ kept.mT).square().mean()

@@ -193,12 +193,23 @@ def entry(asked: Recipe, images: ImageSet | ImageFiles) -> Path:
 def code_digest(task: str) -> str:
     """Digest of the code that decides the weights, read without comments and docstrings: words may change."""
     package = Path(__file__).parent
-    own = Path(pretext.__path__[0]) / f"{pretext.find(task).__module__.rpartition('.')[2]}.py"
-    files = [package / f"{name}.py" for name in CODE] + [own.with_name("base.py"), own.with_name("two_views.py"), own]
+    own = pretext.find(task).__module__.rpartition(".")[2]
     digest = hashlib.sha256()
-    for path in files:
+    for path in [package / f"{name}.py" for name in CODE] + _task_files(own):
         digest.update(_without_words(ast.parse(path.read_text(encoding="utf-8"))).encode())
     return digest.hexdigest()[:20]
+
+
+def _task_files(name: str) -> list[Path]:
+    """The file of a task, and those of the tasks and classes in `pretext` that it builds upon, by name."""
+    found, todo = set(), {name}
+    while todo:
+        found |= todo
+        files = [Path(pretext.__path__[0]) / f"{one}.py" for one in todo]
+        nodes = [node for path in files for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+        modules = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+        todo = {m.rpartition(".")[2] for m in modules if m.startswith(f"{pretext.__name__}.")} - found
+    return [Path(pretext.__path__[0]) / f"{one}.py" for one in sorted(found)]
 
 
 def _without_words(tree: ast.Module) -> str:

@@ -134,12 +134,19 @@ class VisionTransformer(nn.Module):
                 maps.append(tokens.transpose(1, 2).unflatten(2, grid))
         return maps
 
-    def class_token(self, images: Tensor) -> Tensor:
-        """The class token after all blocks and the norm: (N, d)."""
-        x = self.with_class_token(self.embed(images))
+    def encode(self, tokens: Tensor) -> Tensor:
+        """Tokens as `embed` gives them, of all patches or of some, through all blocks and the norm.
+
+        (N, T, d) -> (N, 1 + T, d), the class token first.
+        """
+        x = self.with_class_token(tokens)
         for block in self.blocks:
             x = block(x)
-        return self.norm(x)[:, 0]
+        return self.norm(x)
+
+    def class_token(self, images: Tensor) -> Tensor:
+        """The class token after all blocks and the norm: (N, d)."""
+        return self.encode(self.embed(images))[:, 0]
 
     @torch.no_grad()
     def attention(self, images: Tensor) -> Tensor:
@@ -150,6 +157,11 @@ class VisionTransformer(nn.Module):
             x = block(x)
         weights = self.blocks[-1].attn.weights(self.blocks[-1].norm1(x))  # (N, heads, 1 + L, 1 + L)
         return weights[:, :, 0, 1:].unflatten(2, grid)
+
+
+def pick(tokens: Tensor, places: Tensor) -> Tensor:
+    """The tokens at these places of each row: (N, T, d) and int64 (N, K) -> (N, K, d)."""
+    return tokens.gather(1, places[:, :, None].expand(-1, -1, tokens.shape[2]))
 
 
 def init_weights(module: nn.Module) -> None:

@@ -11,8 +11,9 @@ from sslcourse import backbones, device, distributed, pretext, train
 
 METHODS = {
     "simclr": {}, "moco": {"queue": 40}, "byol": {}, "simsiam": {}, "barlow": {}, "vicreg": {}, "swav": {"prototypes": 8},
-    "dino": {"local": 0}, "rotation": {},
+    "dino": {"local": 0}, "rotation": {}, "lejepa": {}, "ibot": {"koleo": 0.1, "gram": 1.0}, "ijepa": {},
 }  # fmt: skip
+ARCH = {"ibot": "vit-tiny", "ijepa": "vit-tiny"}
 IMAGES = 24
 
 
@@ -38,7 +39,9 @@ def smooth(module):
 
 def gradients(name, part=(0, 1)):
     """Gradients and buffers after one step of a method on a part of the joint batch."""
-    task = pretext.build(name, backbones.build("resnet-tiny", image_size=16, seed=3), **METHODS[name])
+    task = pretext.build(name, backbones.build(ARCH.get(name, "resnet-tiny"), image_size=16, seed=3), **METHODS[name])
+    if name == "ibot":
+        task.anchored.fill_(1.0)
     for head in task.modules():  # heads that start at zero pass no gradient to the backbone
         if isinstance(head, torch.nn.Linear) and not head.weight.any():
             torch.nn.init.normal_(head.weight, generator=device.generator(2))

@@ -19,7 +19,12 @@ from sslcourse.pretext import rotation
 from sslcourse.transfer import clustering, defects, detection, discovery, domains, fewshot, segmentation, similarity
 
 SHORT = train.TrainConfig(steps=2, batch_size=4, log_every=1, checkpoint_every=1)
-SMALL = {"dino": {"outputs": 16, "local": 1}, "swav": {"prototypes": 8}, "moco": {"queue": 16}}
+SMALL = {
+    "dino": {"outputs": 16, "local": 1},
+    "ibot": {"outputs": 16, "koleo": 0.1, "gram": 1.0},
+    "swav": {"prototypes": 8},
+    "moco": {"queue": 16},
+}
 
 
 @pytest.fixture(autouse=True)

@@ -25,6 +25,8 @@ OTHER_WAYS = {
     "mae, pixels": {"normalize": False},
     "simclr, everything": {"crop": 0.08, "jitter": 1.0, "blur": 0.5, "hidden": 0},
     "dino, no small crops": {"local": 0},
+    "ibot, everything": {"local": 2, "koleo": 0.1, "gram": 1.0},
+    "lejepa, small views": {"local": 2},
     "byol, bare": {"predictor": False, "last_norm": False},
 }
 CASES = {name: {} for name in pretext.tasks()} | OTHER_WAYS

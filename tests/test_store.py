@@ -99,6 +99,15 @@ def test_every_file_that_trains_is_in_the_digest():
     assert found - harmless <= set(store.CODE)
 
 
+def test_what_a_task_builds_upon_is_in_its_digest():
+    def names(task):
+        return {path.stem for path in store._task_files(task)}
+
+    assert names("rotation") == {"base", "rotation"}
+    assert names("simclr") == {"base", "simclr", "two_views"}
+    assert names("ibot") == {"base", "dino", "ibot", "mae", "two_views"}
+
+
 def test_training_that_was_stopped_goes_on(images, capsys, monkeypatch):
     whole = store.pretrained("moco", images, steps=6)
     shutil.rmtree(store.folder())

@@ -53,7 +53,9 @@ def same(a, b):
 
 # From eight pictures a task learns its answers by heart: the loss that is left, as a share of the first, after 60 steps.
 # Tasks whose views are drawn anew at every step meet other holes, pairs and puzzles each time, and take longer.
-OVERFIT = {"colorization": (150, 0.3), "inpainting": (150, 0.15), "mae": (150, 0.25), "context": (150, 0.3)}
+OVERFIT = {
+    "colorization": (150, 0.3), "inpainting": (150, 0.15), "mae": (150, 0.25), "context": (150, 0.3), "ijepa": (150, 0.5),
+}  # fmt: skip
 
 
 # Of the tasks that compare views, tests/test_views.py asks the same: they have no answer that could be learned to the end.
@@ -65,7 +67,9 @@ def test_every_task_overfits_eight_images(name):
     model = task(name)
     steps, left = OVERFIT.get(name, (60, 0.3))
     config = train.TrainConfig(**model.recipe | {"steps": steps, "batch_size": 8, "weight_decay": 0.0, "log_every": 1})
-    history = train.pretrain(model, smooth() if name in ("inpainting", "mae") else pictures(8), config, progress=False)
+    history = train.pretrain(
+        model, smooth() if name in ("inpainting", "mae", "ijepa") else pictures(8), config, progress=False
+    )
     assert history.last["loss"] < left * history.records[0]["loss"]
     assert history.last.get("accuracy", 1.0) > 0.85
 

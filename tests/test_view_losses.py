@@ -215,6 +215,110 @@ def test_spread_is_zero_for_one_point_and_about_one_for_all_directions():
     assert abs(losses.spread(torch.randn(4000, 20, generator=generator(0))).item() - 1) < 0.02
 
 
+# --- predicting features ---------------------------------------------------------------------------------------------
+
+
+def test_ibots_patch_loss_is_a_loop_and_lightlys():
+    student, teacher = (torch.randn(3, 6, 5, generator=generator(i)) for i in (0, 1))
+    center = torch.randn(1, 5, generator=generator(2))
+    hidden = torch.tensor([[1, 1, 0, 0, 0, 0], [0, 1, 1, 1, 0, 1], [0, 0, 0, 0, 0, 1]]).bool()  # 2, 4 and 1 of 6
+    target = ((teacher - center) / 0.07).softmax(2)
+    found = losses.ibot(student, target, hidden, 0.1)
+    by_loop = [
+        sum(
+            losses.distillation(s[None], t[None], 0.1)
+            for s, t in zip(student[n][hidden[n]], target[n][hidden[n]], strict=True)
+        )
+        / hidden[n].sum()
+        for n in range(3)
+    ]
+    torch.testing.assert_close(found, sum(by_loop) / 3)
+    theirs = lightly.loss.IBOTPatchLoss(5, teacher_temp=0.07, student_temp=0.1)
+    theirs.center.value.copy_(center)
+    expected = theirs(teacher[hidden], student[hidden], hidden.view(3, 2, 3))
+    torch.testing.assert_close(found, expected, **CLOSE)
+    assert losses.ibot(student, target, torch.zeros_like(hidden)).item() == 0  # nothing hidden, nothing asked
+
+
+@pytest.mark.parametrize("d", [2, 16])
+def test_koleo_is_a_loop_and_lightlys(d):
+    z = torch.randn(9, d, generator=generator(d))
+    unit = [row / row.norm() for row in z]
+    nearest = [min(float((a - b).norm()) for j, b in enumerate(unit) if j != i) for i, a in enumerate(unit)]
+    assert abs(losses.koleo(z).item() + sum(map(math.log, nearest)) / 9) < 1e-5
+    ours, theirs = (z.clone().requires_grad_() for _ in range(2))
+    losses.koleo(ours).backward(), lightly.loss.KoLeoLoss()(theirs).backward()
+    torch.testing.assert_close(losses.koleo(z), lightly.loss.KoLeoLoss()(z), **CLOSE)
+    torch.testing.assert_close(ours.grad, theirs.grad, **CLOSE)
+
+
+def epps_pulley_by_quadrature(numbers, reach):
+    """N * the integral, by scipy, of what one direction shows."""
+    from scipy.integrate import quad
+
+    def integrand(t):
+        seen = sum(complex(math.cos(t * s), math.sin(t * s)) for s in numbers) / len(numbers)
+        return abs(seen - math.exp(-t * t / 2)) ** 2 * math.exp(-t * t / 2)
+
+    return len(numbers) * quad(integrand, -reach, reach, epsabs=1e-12, epsrel=1e-12, limit=200)[0]
+
+
+def epps_pulley_by_hand(numbers):
+    """The same over all t, worked out: every pair of points repels, and the middle attracts."""
+    n = len(numbers)
+    pairs = sum(math.exp(-((a - b) ** 2) / 2) for a in numbers for b in numbers)
+    middle = sum(math.exp(-(a**2) / 4) for a in numbers)
+    return math.sqrt(2 * math.pi) * pairs / n - 2 * math.sqrt(math.pi) * middle + n * math.sqrt(2 * math.pi / 3)
+
+
+@pytest.mark.parametrize("numbers", [[0.0], [-1.0, 1.0], [0.3, 0.3, 2.0, -1.4], [5.0, 5.1, 4.9]])
+def test_sigreg_is_the_integral_in_one_dimension(numbers):
+    z = torch.tensor(numbers, dtype=torch.float64)[:, None]
+    one = torch.ones(1, 1, dtype=torch.float64)
+    for reach in (3.0, 9.0):
+        found = losses.sigreg(z, one, knots=4001, reach=reach).item()
+        assert abs(found - epps_pulley_by_quadrature(numbers, reach)) < 1e-5
+    assert abs(found - epps_pulley_by_hand(numbers)) < 1e-5
+    assert abs(losses.sigreg(z, one).item() - epps_pulley_by_quadrature(numbers, 3.0)) < 0.03 * len(numbers)
+
+
+def test_sigreg_and_the_distance_to_the_centre_are_lightlys():
+    z = torch.randn(3, 12, 6, generator=generator(0)) * 1.5 + 0.2  # two large views and a small one
+    theirs = lightly.loss.lejepa_loss.LeJEPALoss(lambda_param=0.05, sigreg_num_vectors=40)
+    torch.manual_seed(7)
+    expected = theirs(global_proj=z[:2], local_proj=z[2:])
+    torch.manual_seed(7)
+    directions = torch.randn(6, 40).T  # as they draw them
+    found = 0.05 * losses.sigreg(z, directions) + 0.95 * losses.to_centre(z, 2)
+    torch.testing.assert_close(found, expected, **CLOSE)
+
+
+def test_sigreg_is_small_for_a_normal_cloud_alone():
+    normal = torch.randn(512, 8, generator=generator(0))
+    directions = torch.randn(64, 8, generator=generator(1))
+    least = losses.sigreg(normal, directions)
+    others = {
+        "one point": torch.zeros(512, 8), "too wide": 3 * normal, "too narrow": normal / 3, "off the middle": normal + 1,
+        "two points": torch.sign(normal[:, :1]).expand(-1, 8), "a line": normal[:, :1].expand(-1, 8) / 8**0.5,
+    }  # fmt: skip
+    assert all(losses.sigreg(z, directions) > 3 * least for z in others.values())
+
+
+def test_gram_asks_which_patches_are_alike_and_of_nothing_else():
+    z = torch.randn(2, 5, 4, generator=generator(0))
+    turn = torch.linalg.qr(torch.randn(4, 4, generator=generator(1)))[0]
+    assert losses.gram(3 * z @ turn, z).item() < 1e-10  # turned and longer: as alike as before
+    cosines = lambda x: [[float(functional.cosine_similarity(a, b, dim=0)) for b in x] for a in x]  # noqa: E731
+    other = torch.randn(2, 5, 4, generator=generator(2))
+    pairs = [
+        (a, b)
+        for n in (0, 1)
+        for x, y in zip(cosines(z[n]), cosines(other[n]), strict=True)
+        for a, b in zip(x, y, strict=True)
+    ]
+    assert abs(losses.gram(z, other).item() - sum((a - b) ** 2 for a, b in pairs) / 50) < 1e-5
+
+
 # --- gradients ---------------------------------------------------------------------------------------------------
 
 GRADIENTS = {  # name: (the loss of two embeddings, whether the second one gets a gradient)
@@ -225,6 +329,11 @@ GRADIENTS = {  # name: (the loss of two embeddings, whether the second one gets 
     "vicreg": (lambda a, b: losses.vicreg(0.3 * a, 0.3 * b), True),
     "distillation": (lambda a, b: losses.distillation(a, b.softmax(1)), False),
     "swav": (lambda a, b: losses.distillation(a, losses.sinkhorn(b).double()), False),
+    "ibot": (lambda a, b: losses.ibot(a[None], b[None].softmax(2), torch.tensor([[True, False, True, True]])), False),
+    "sigreg": (lambda a, b: losses.sigreg(torch.stack([a, b]), torch.eye(3, dtype=a.dtype)), True),
+    "to_centre": (lambda a, b: losses.to_centre(torch.stack([a, b, a * b]), 2), True),
+    "koleo": (lambda a, b: losses.koleo(torch.cat([a, b])), True),
+    "gram": (lambda a, b: losses.gram(a[None], b[None]), False),
 }
 
 
@@ -247,6 +356,9 @@ def test_under_autocast_the_losses_keep_their_precision():
         (losses.info_nce, (a, b, queue, 0.1)),
         (losses.barlow_twins, (a, b)),
         (losses.vicreg, (a, b)),
+        (losses.sigreg, (a, b)),
+        (losses.koleo, (a,)),
+        (losses.gram, (a[None], b[None])),
     ):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             found = loss(*tensors)

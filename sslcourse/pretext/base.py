@@ -79,6 +79,14 @@ class PretextTask(nn.Module):
                 f"{self.backbone.trunk.image_size} pixels alone; take a residual network, such as --backbone resnet-tiny."
             )
 
+    def refuse_without_patches(self, why: str) -> None:
+        """CourseError for a backbone that isn't a vision transformer: `why` says what this task does with patches."""
+        if not isinstance(self.backbone.trunk, VisionTransformer):
+            raise CourseError(
+                f"{why}, which a vision transformer can do and {self.backbone.arch} can't: use --backbone vit-tiny, or "
+                "backbones.build('vit-tiny')."
+            )
+
     def views(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """uint8 images (N, 3, H, W) to the tensors that `forward` takes, on the same device, without gradient.
 

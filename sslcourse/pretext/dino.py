@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sslcourse import augment, distributed, heads, losses, schedules, teacher
+from sslcourse import distributed, heads, losses, schedules, teacher
 from sslcourse.backbones import Backbone
 from sslcourse.pretext.two_views import TwoViews, refuse_low, refuse_outside
 
@@ -73,9 +73,7 @@ class DINO(TwoViews):
         large = self.drawn(images, generator)
         if not self.local:
             return (large,)
-        side, scale = images.shape[-1] // 2, (0.1, self.local_crop)
-        how = {"times": self.local, "size": side, "scale": scale, "jitter": self.jitter, "gray": self.gray}
-        return large, augment.view(images, generator, **how)
+        return large, self.drawn_small(images, generator, self.local, self.local_crop)
 
     def forward(self, large: Tensor, small: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.no_grad():
@@ -86,15 +84,22 @@ class DINO(TwoViews):
         answers = self.head(features).float().chunk(GLOBAL + self.local if small is not None else GLOBAL)
         target = self.sharpen(logits).chunk(GLOBAL)  # (N, outputs) each
         loss = losses.dino(answers, target, self.temperature)
-        if self.training and self.centring:
-            self.center.lerp_(distributed.mean(logits.mean(dim=0, keepdim=True)), 1 - self.center_momentum)
-        answered = torch.cat(target)  # (2N, outputs)
-        one, mean = entropy(answered), entropy(answered.mean(dim=0, keepdim=True))
-        return loss, {"entropy of one": one, "entropy of the mean": mean, "spread": losses.spread(features)}
+        self.move_center(self.center, logits)
+        return loss, {**self.entropies(torch.cat(target)), "spread": losses.spread(features)}
 
     def sharpen(self, logits: Tensor) -> Tensor:
         """The teacher's logits (M, outputs), centred, as distributions: rows sum to 1."""
         return ((logits - self.center) / self.teacher_temperature).softmax(dim=1)
+
+    def move_center(self, center: Tensor, logits: Tensor) -> None:
+        """The centre (1, outputs) a little towards the mean of the teacher's logits (M, outputs), in training."""
+        if self.training and self.centring:
+            center.lerp_(distributed.mean(logits.mean(dim=0, keepdim=True)), 1 - self.center_momentum)
+
+    @staticmethod
+    def entropies(answered: Tensor) -> dict[str, Tensor]:
+        """How sure the teacher's distributions (M, outputs) are, and how evenly they use the answers: both collapses show."""
+        return {"entropy of one": entropy(answered), "entropy of the mean": entropy(answered.mean(dim=0, keepdim=True))}
 
     def after_step(self, progress: float) -> None:
         teacher.follow(self.teacher, self.student(), schedules.cosine(progress, self.momentum, 1.0))

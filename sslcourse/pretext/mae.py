@@ -31,18 +31,10 @@ class MaskedAutoencoder(PretextTask):
         self, backbone: Backbone, *, mask: float = 0.75, normalize: bool = True, width: int = 64, depth: int = 1
     ):
         super().__init__(backbone)
-        if not isinstance(backbone.trunk, vit.VisionTransformer):
-            raise CourseError(
-                f"masked autoencoding leaves patches out of its input, which a vision transformer can do and {backbone.arch} "
-                "can't: use --backbone vit-tiny, or backbones.build('vit-tiny')."
-            )
+        self.refuse_without_patches("masked autoencoding leaves patches out of its input")
         trunk = backbone.trunk
         self.mask, self.normalize, self.width, self.depth = mask, normalize, width, depth
-        if not 0 < mask < 1 or kept(trunk.side**2, mask) < 1:
-            raise CourseError(
-                f"mask is the share of patches that is taken away, above 0 and below 1, and at least one of the "
-                f"{trunk.side**2} must be left; it is {mask!r}."
-            )
+        refuse_mask(mask, trunk.side**2)
         with devices.seeded(0):
             self.decoder_embed = nn.Linear(trunk.dim, width)
             self.mask_token = nn.Parameter(0.02 * torch.randn(1, 1, width))
@@ -71,11 +63,7 @@ class MaskedAutoencoder(PretextTask):
         """The backbone on the kept patches alone: (N, 1 + K, d), class token first."""
         trunk = self.backbone.trunk
         tokens = trunk.embed(self.backbone.preprocess(images))  # (N, L, d)
-        tokens = tokens.gather(1, keep[:, :, None].expand(-1, -1, trunk.dim))  # (N, K, d)
-        tokens = trunk.with_class_token(tokens)
-        for block in trunk.blocks:
-            tokens = block(tokens)
-        return trunk.norm(tokens)
+        return trunk.encode(vit.pick(tokens, keep))
 
     def decode(self, tokens: Tensor, restore: Tensor) -> Tensor:
         """Tokens (N, 1 + K, d), mask tokens in the other places, through the decoder: (N, L, p * p * 3)."""
@@ -83,7 +71,7 @@ class MaskedAutoencoder(PretextTask):
         count, places = restore.shape
         blanks = self.mask_token.expand(count, places - tokens.shape[1], -1)
         every = torch.cat([tokens, blanks], dim=1)  # (N, L, width), kept ones first
-        every = every.gather(1, restore[:, :, None].expand(-1, -1, self.width)) + self.decoder_pos_embed
+        every = vit.pick(every, restore) + self.decoder_pos_embed
         for block in self.decoder_blocks:
             every = block(every)
         return self.decoder_pred(self.decoder_norm(every))
@@ -115,6 +103,15 @@ class MaskedAutoencoder(PretextTask):
         hidden = restore >= keep.shape[1]  # (N, L)
         whole = patches.unpatchify(torch.where(hidden[:, :, None], predicted, pixels), trunk.patch, *images.shape[-2:])
         return (whole * self.backbone.std + self.backbone.mean).clamp(0, 1).cpu()
+
+
+def refuse_mask(mask: float, places: int) -> None:
+    """CourseError for a share that leaves none of so many patches, or hides none."""
+    if not 0 < mask < 1 or not 1 <= kept(places, mask) < places:
+        raise CourseError(
+            f"mask is the share of patches that is taken away, above 0 and below 1, and of the {places} at least one must "
+            f"go and one be left; it is {mask!r}."
+        )
 
 
 def kept(count: int, mask: float) -> int:

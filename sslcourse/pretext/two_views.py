@@ -39,6 +39,11 @@ class TwoViews(PretextTask):
         how = {"scale": (self.crop, 1.0), "jitter": self.jitter, "gray": self.gray, "blur": self.blur}
         return augment.view(images, generator, times=2, **how)
 
+    def drawn_small(self, images: Tensor, generator: torch.Generator, times: int, most: float) -> Tensor:
+        """Small crops of half the side, which take a tenth of the picture to `most` of it: (times * N, 3, H/2, H/2)."""
+        how = {"size": images.shape[-1] // 2, "scale": (0.1, most), "jitter": self.jitter, "gray": self.gray}
+        return augment.view(images, generator, times=times, **how)
+
 
 def refuse_outside(**shares: float) -> None:
     """CourseError for what should be in [0, 1] and isn't."""

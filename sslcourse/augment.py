@@ -110,14 +110,20 @@ def in_lines(images: Tensor) -> Tensor:
     return images.transpose(1, 2).contiguous().transpose(1, 2)
 
 
+IN_ORDER = ("cpu",)  # devices on which the gradients of `interpolate` are added up in one order
+
+
 def resize(maps: Tensor, size: tuple[int, int], mode: str = "bilinear") -> Tensor:
-    """`functional.interpolate(maps, size, mode=mode)` as two matrix products: (N, C, H, W) -> (N, C, *size).
+    """`functional.interpolate(maps, size, mode=mode)`, the same bits in every run: (N, C, H, W) -> (N, C, *size).
 
     On a GPU the gradients of `interpolate` and of adaptive pooling are added up in any order, so that no two runs give
-    the same bits; those of a matrix product are not. mode is "bilinear", "bicubic" or "area" (the mean over cells).
+    the same bits; those of two matrix products are not, and agree with it but for rounding. On a CPU the order is
+    fixed, and `interpolate` the faster way. mode is "bilinear", "bicubic" or "area" (the mean over cells).
     """
     if maps.shape[-2:] == size:
         return maps
+    if maps.device.type in IN_ORDER:
+        return functional.interpolate(maps, size, mode=mode)
     rows, columns = (
         _interpolation(side, out, mode, maps.device, maps.dtype)  # (out, side)
         for side, out in zip(maps.shape[-2:], size, strict=True)

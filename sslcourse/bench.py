@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sslcourse import backbones, distributed, pretext, train
+from sslcourse import backbones, busy, distributed, pretext, train
 from sslcourse import device as devices
 from sslcourse.data import world
 from sslcourse.data.stream import ImageFiles
@@ -41,7 +41,7 @@ def run(*, seconds: float = 4.0, device: str = "auto") -> dict[str, Any]:
     }
     tasks["rotation, one drawn"] = lambda: pretext.build("rotation", backbones.build(), all_rotations=False)
     results: dict[str, Any] = {"machine": devices.report(where), "batch": BATCH, "rounds": ROUNDS}
-    with tqdm(total=len(tasks) + 5, desc="bench", leave=False, file=sys.stderr) as bar:
+    with tqdm(total=len(tasks) + 6, desc="bench", leave=False, file=sys.stderr) as bar:
         results["loop / bare step"] = {}
         for name, make in tasks.items():
             results["loop / bare step"][name] = loop_against_bare_step(make, images, where, seconds)
@@ -56,6 +56,10 @@ def run(*, seconds: float = 4.0, device: str = "auto") -> dict[str, Any]:
             for name, arch, batch in (
                 ("rotation", "resnet-tiny", BATCH), ("simclr", "resnet-tiny", BATCH), ("simclr", "resnet18", 64),
             )
+        }  # fmt: skip
+        bar.update()
+        results["looks for others / doesn't"] = {
+            "on an idle machine": beside_others(0, seconds), "beside two endless loops": beside_others(2, seconds)
         }  # fmt: skip
         bar.update()
         results["against lightly"] = against_lightly(images, where, seconds)
@@ -199,6 +203,27 @@ def one_process(name: str, arch: str, seconds: float, batch: int) -> None:
     distributed.wait()
     if distributed.rank() == 0:
         print(batch * steps / (time.perf_counter() - begin))
+
+
+def beside_others(count: int, seconds: float) -> dict[str, float]:
+    """Images per second of a training that looks first whether other programs want its cores (`busy.make_room`), over
+    those of one that doesn't, beside `count` programs that never stop computing. Rotation, two threads, 5 rounds."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        return _ratio([(_looking(True, seconds), _looking(False, seconds)) for _ in range(5)])
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
+def _looking(looks: bool, seconds: float) -> float:
+    """Images per second of a process of its own, which looks at the load before it imports torch, or doesn't."""
+    look = "from sslcourse.busy import make_room; make_room(); " if looks else ""
+    code = f"{look}from sslcourse.bench import one_process; one_process('rotation', 'resnet-tiny', {seconds}, {BATCH})"
+    free = {name: value for name, value in os.environ.items() if name not in busy.CHOSEN}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=free, check=True)
+    return float(done.stdout.split()[-1])
 
 
 def _pretrain(
@@ -383,7 +408,8 @@ def text(results: dict[str, Any]) -> str:
             f"  {name:<22} {row['ratio']:.2f}   ({row['ours, images/s']:.0f} of {row['bare, images/s']:.0f} images/s)"
         )
     for title, asked in (("streamed / bare step", "ResNet-18 at 64x64, JPEG files (at least 0.9)"),
-                         ("two processes / one", "gloo, two cores (at least 0.85)")):  # fmt: skip
+                         ("two processes / one", "gloo, two cores (at least 0.85)"),
+                         ("looks for others / doesn't", "rotation (at least 0.98 idle, 2 beside others)")):  # fmt: skip
         lines.append(f"{title}, {asked}:")
         for name, row in results[title].items():
             lines.append(

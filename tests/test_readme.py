@@ -82,7 +82,7 @@ def small(monkeypatch, tmp_path, photographs):
     monkeypatch.setattr("subprocess.call", lambda words, cwd: 0 if (cwd / opened(words)).is_file() else 1)
     monkeypatch.setattr(doctor, "findings", lambda quick: iter([doctor.Finding("Python", "ok", "3.12")]))
     ratio = {"ratio": 1.0, "ours, images/s": 1.0, "bare, images/s": 1.0, "theirs, images/s": 1.0}
-    for name in ("loop_against_bare_step", "streaming", "two_processes"):
+    for name in ("loop_against_bare_step", "streaming", "two_processes", "beside_others"):
         monkeypatch.setattr(bench, name, lambda *_, **__: ratio)
     monkeypatch.setattr(bench, "against_lightly", lambda *_: {"views": ratio})
     monkeypatch.setattr(bench, "world_times", lambda: {"drawn": 1.0})

@@ -32,6 +32,12 @@ OTHER_WAYS = {
 CASES = {name: {} for name in pretext.tasks()} | OTHER_WAYS
 
 
+@pytest.fixture(autouse=True)
+def as_on_a_gpu(monkeypatch):
+    """What the package does on a CPU alone isn't done: a GPU's way is watched."""
+    monkeypatch.setattr(augment, "IN_ORDER", ())
+
+
 def images(side=32, count=8):
     return world.draw("train", count, size=side).images
 

@@ -144,4 +144,4 @@ def tiny_course(root: Path) -> Path:
     """A course in `root` with the committed nbgrader_config.py and the tiny assignment; returns the solution's path."""
     root.mkdir(parents=True, exist_ok=True)
     (root / "nbgrader_config.py").write_bytes((ROOT / "nbgrader_config.py").read_bytes())
-    return write(root / "solutions" / "99_tiny" / "99_tiny.ipynb", tiny_assignment())
+    return write(root / "solutions" / "99_tiny" / "exercises_99.ipynb", tiny_assignment())

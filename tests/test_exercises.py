@@ -162,7 +162,7 @@ def test_flaws_are_caught(flaw, caught_by, tiny):
 def test_making_exercises_again_changes_nothing(tmp_path):
     path = tiny_course(tmp_path)
     assert make(tmp_path) and not make(tmp_path) and not make(tmp_path, check=True)
-    exercise = tmp_path / "exercises" / "99_tiny" / "99_tiny.ipynb"
+    exercise = tmp_path / "exercises" / "99_tiny" / "exercises_99.ipynb"
     before = exercise.read_bytes()
     assert b"SOLUTION" not in before and b"HIDDEN" not in before and b"x + x\\n" not in before.split(b"def double")[1]
     exercise.write_bytes(before + b"\n")

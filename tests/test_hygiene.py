@@ -181,7 +181,8 @@ def test_lessons(path):
 def test_solutions(path):
     notebook = read(path)
     assert [flaw for rule in SOLUTION_RULES for flaw in rule(notebook)] == []
-    assert path.stem == path.parent.name and (ROOT / "notebooks" / path.name).exists(), "named after its lesson"
+    assert (ROOT / "notebooks" / f"{path.parent.name}.ipynb").exists(), "the folder is named after the lesson"
+    assert path.stem == f"exercises_{path.parent.name[:2]}", "the file isn't, so that two tabs don't look alike"
 
 
 def test_exercises_are_what_the_solutions_give():
@@ -190,7 +191,7 @@ def test_exercises_are_what_the_solutions_give():
 
 def test_every_lesson_from_02_on_has_exercises():
     needed = {path.stem for path in LESSONS if path.stem[:2] >= "02"}
-    assert needed <= {path.stem for path in SOLUTIONS}
+    assert needed <= {path.parent.name for path in SOLUTIONS}
 
 
 # -- the rules can fail -------------------------------------------------------------------------------------------------

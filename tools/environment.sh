@@ -4,6 +4,7 @@
 #   tools/environment.sh              the environment, ready when .venv/ready exists
 #   tools/environment.sh LOCK         what another lock pins, into the same environment
 #   tools/environment.sh --is-stale   exit 0 when there is an environment that must be made again
+#   tools/environment.sh --without-torch LOCK   that lock without what comes from elsewhere when TORCH=cpu
 #
 # PYTHON names the interpreter; TORCH is "default" (what pip gives) or "cpu" (no CUDA libraries; remembered).
 set -eu
@@ -29,6 +30,14 @@ fi
 
 case $torch in default | cpu) ;; *) fail "TORCH is default or cpu, and '$torch' was given." ;; esac
 
+# The lock without torch, torchvision and what only they need: they come from elsewhere when TORCH=cpu.
+without_torch() { awk '/^[a-z0-9]/ { skip = /^(torch|torchvision|triton|nvidia-[a-z0-9-]*|cuda-[a-z-]*)==/ } !skip' "$1"; }
+
+if [ "${1:-}" = --without-torch ]; then
+    without_torch "$2"
+    exit
+fi
+
 supported() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
 
 find_python() {
@@ -48,8 +57,6 @@ make_venv() {
     "$python" -m venv --clear "$venv"
 }
 
-# The lock without torch, torchvision and what only they need: they come from elsewhere when TORCH=cpu.
-without_torch() { awk '/^[a-z0-9]/ { skip = /^(torch|torchvision|triton|nvidia-[a-z0-9-]*|cuda-[a-z-]*)==/ } !skip' "$1"; }
 pinned() { sed -n "s/^\($1==[^ ;]*\).*/\1/p" requirements.lock; }
 
 install() {
@@ -78,7 +85,7 @@ if [ -e "$venv/unfinished" ] || ! starts || [ "$here" != "$place" ] || [ "$torch
     make_venv
     printf '%s\n' "$here" >"$venv/place"
 fi
-rm -f "$venv/ready" "$venv/ready-bench"
+rm -f "$venv/ready" "$venv/ready-bench" "$venv/ready-site"
 : >"$venv/unfinished"
 say "installing the packages of requirements.lock into $venv (once, some minutes; PyTorch is large)"
 install requirements.lock

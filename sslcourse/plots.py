@@ -13,6 +13,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from sslcourse import notebook
 from sslcourse.console import shown
 
 if TYPE_CHECKING:
@@ -68,8 +69,13 @@ def show(figure: Figure, alt: str) -> None:
     from IPython import get_ipython
     from IPython.display import display
 
-    if get_ipython() is not None:
-        display(figure, metadata={"image/png": {"alt": alt}})
+    if (shell := get_ipython()) is not None:
+        data, metadata = shell.display_formatter.format(figure)
+        if png := data.get(notebook.PNG):  # the notebook draws figures
+            described, words = notebook.bundle(png, alt)
+            words[notebook.PNG] |= metadata.get(notebook.PNG, {})
+            data, metadata = data | described, metadata | words
+        display(data, metadata=metadata, raw=True)
     plt.close(figure)
 
 

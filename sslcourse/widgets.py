@@ -1,6 +1,6 @@
 """Widgets: a lesson's figures to play with. Each adds to a lesson and is never needed; it says nothing a figure doesn't.
 
-A widget is a slider or two above a picture (PNG bytes in an Image widget), drawn anew when a slider moves.
+A widget is a slider or two above a picture, drawn anew when a slider moves.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from sslcourse import augment, color, comparison, patches, plots
+from sslcourse import augment, color, comparison, notebook, patches, plots
 from sslcourse import device as devices
 from sslcourse.errors import CourseError
 from sslcourse.pretext.context import OFFSETS, POSITION_NAMES, place_pairs
@@ -36,22 +36,49 @@ if TYPE_CHECKING:
     from sslcourse.pretext.rotation import Rotation
 
 
-def explorer(draw: Callable[..., Figure], controls: Mapping[str, widgets.Widget], alt: str) -> widgets.VBox:
-    """Controls above a picture: `draw(**values)` gives the figure for the controls' values, whenever one changes."""
-    picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%"))
-    picture.alt = alt
+# What ipywidgets leaves out, in the page: a slider's handle gets the name of the slider, for who hears it, and the arrow keys
+# in a list stay in the list, where JupyterLab would go to another cell.
+MENDED = (
+    "const box = this.closest('.sslcourse-explorer');"
+    "for (const handle of box.querySelectorAll('.noUi-handle'))"
+    " handle.setAttribute('aria-label', handle.closest('.widget-slider').querySelector('.widget-label').textContent);"
+    "for (const list of box.querySelectorAll('select')) list.setAttribute('data-lm-suppress-shortcuts', 'true');"
+)
 
-    def update(_: object = None) -> None:
-        figure = draw(**{name: control.value for name, control in controls.items()})
+
+class Explorer(widgets.VBox):
+    """Controls above a picture, which `draw(**values)` gives for the controls' values, whenever one changes.
+
+    alt  words for the picture. Where there is no kernel to answer the controls, the first picture stands with them alone.
+    """
+
+    def __init__(self, draw: Callable[..., Figure], controls: Mapping[str, widgets.Widget], alt: str):
+        self.draw, self.controls, self.alt = draw, controls, alt
+        self.picture = widgets.HTML()
+        for control in controls.values():
+            control.observe(self.update, names="value")
+        row = widgets.HBox(list(controls.values()), layout=widgets.Layout(flex_flow="row wrap"))
+        super().__init__([row, self.picture])
+        self.add_class("sslcourse-explorer")
+        self.update()
+
+    def update(self, _: object = None) -> None:
+        """Draw the picture anew."""
+        figure = self.draw(**{name: control.value for name, control in self.controls.items()})
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png")
         plt.close(figure)
-        picture.value = buffer.getvalue()
+        self.png = buffer.getvalue()
+        self.picture.value = notebook.tag(self.png, self.alt).replace("<img ", f'<img onload="{MENDED}" ', 1)
 
-    for control in controls.values():
-        control.observe(update, names="value")
-    update()
-    return widgets.VBox([widgets.HBox(list(controls.values())), picture])
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        picture, words = notebook.bundle(self.png, self.alt)
+        return super()._repr_mimebundle_(**kwargs) | picture, words
+
+
+def explorer(draw: Callable[..., Figure], controls: Mapping[str, widgets.Widget], alt: str) -> widgets.VBox:
+    """Controls above a picture: `draw(**values)` gives the figure for the controls' values, whenever one changes."""
+    return Explorer(draw, controls, alt)
 
 
 def rotation_slider(task: Rotation, images: Tensor, classes: Sequence[str] | None = None) -> widgets.VBox:

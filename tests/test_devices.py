@@ -268,7 +268,7 @@ def test_widgets_look_at_networks_and_pictures_wherever_they_are(name, task_ther
 
     images = pictures()
     box = LOOKED_AT[name](task, images.to(far) if images_there else images)
-    assert box.children[1].value[:8] == b"\x89PNG\r\n\x1a\n"
+    assert box.png[:8] == b"\x89PNG\r\n\x1a\n"
     assert not tasks or tasks[0].backbone.mean.device.type == ("pretend" if task_there else "cpu")
 
 

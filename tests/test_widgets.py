@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import inspect
 from pathlib import Path
 
@@ -38,7 +40,7 @@ def other_value(control):
 
 def assert_every_control_redraws(box):
     picture = box.children[1]
-    assert picture.value[:8] == b"\x89PNG\r\n\x1a\n" and picture.alt
+    assert box.png[:8] == b"\x89PNG\r\n\x1a\n" and f'alt="{html.escape(box.alt)}"' in picture.value and box.alt
     assert controls(box)
     for name, control in controls(box).items():
         before = picture.value
@@ -80,7 +82,21 @@ def test_explorer_draws_what_the_controls_say_and_keeps_no_figure_open():
     box.children[0].children[1].value = 7
     box.children[0].children[0].value = 5
     assert seen == [(1, 2), (1, 7), (5, 7)] and plt.get_fignums() == before
-    assert box.children[1].alt == "two numbers"
+    assert 'alt="two numbers"' in box.children[1].value
+
+
+def test_where_no_kernel_answers_the_picture_stands_with_its_words():
+    box = widgets.explorer(lambda a: plt.figure(figsize=(1, 1)), {"a": ipywidgets.IntSlider(1)}, 'a "square"')
+    data, metadata = box._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in data and data["text/plain"] == 'a "square"'
+    assert base64.b64decode(data["image/png"]) == box.png and metadata["image/png"]["alt"] == 'a "square"'
+    assert data["text/html"].startswith('<img alt="a &quot;square&quot;" src="data:image/png;base64,')
+
+
+def test_the_controls_wrap_and_the_picture_keeps_its_size():
+    box = widgets.explorer(lambda a: plt.figure(figsize=(1, 1)), {"a": ipywidgets.IntSlider(1)}, "a square")
+    assert box.children[0].layout.flex_flow == "row wrap"
+    assert "max-width: 100%" in box.children[1].value and "width=" not in box.children[1].value
 
 
 @pytest.fixture

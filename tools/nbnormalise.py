@@ -4,8 +4,9 @@
     python tools/nbnormalise.py --check [FILES]    write nothing; exit 1 if a file isn't in that form
 
 Fixed kernelspec and language_info; no widget state, timestamps or editor's settings; tags, nbgrader's metadata and locks
-kept; executed cells numbered 1, 2, ...; progress bars and live widgets dropped from the outputs (without a kernel they
-can't be shown); tracebacks cut to their message. Outputs that name this machine are reported.
+kept; executed cells numbered 1, 2, ...; progress bars dropped from the outputs, and live widgets but for their still
+picture (without a kernel they can't be shown); a picture held once, as image/png with its alternative text; tracebacks cut
+to their message. Outputs that name this machine are reported.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from sslcourse.notebook import PNG, WIDGET, without_dead_widgets, without_twins
+
 ROOT = Path(__file__).resolve().parents[1]
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 CELL_METADATA = ("tags", "nbgrader", "deletable", "editable")
-WIDGET = "application/vnd.jupyter.widget-view+json"
 MACHINE = re.compile(
     r"/(?:home|Users|root|tmp|var|private|mnt|opt|usr|work|content)/[\w.~-]+|[A-Z]:\\+\w+|site-packages|ipykernel_\d+"
     r"|\bat 0x[0-9a-fA-F]{6,}"
@@ -34,10 +36,10 @@ def notebooks(root: Path = ROOT) -> list[Path]:
 
 
 def is_bar(output: NotebookNode) -> bool:
-    """Is the output a progress bar, or a live widget that needs a kernel?"""
+    """Is the output a progress bar, or a live widget that shows nothing without a kernel?"""
     if output.output_type == "stream":
         return output.name == "stderr" and "\r" in output.text
-    return WIDGET in output.get("data", {})
+    return WIDGET in output.get("data", {}) and PNG not in output.data
 
 
 def normal_output(output: NotebookNode, count: int | None) -> NotebookNode:
@@ -80,7 +82,7 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
             cell.execution_count = count
         outputs = joined([output for output in joined(cell.outputs) if not is_bar(output)])  # a bar may part a stream
         cell.outputs = [normal_output(output, cell.execution_count) for output in outputs]
-    return notebook
+    return without_twins(without_dead_widgets(notebook))
 
 
 def text_of(output: NotebookNode) -> str:

@@ -4,7 +4,7 @@
 #   DATA=folder:PATH    another data set for the demo (also cifar10, stl10, fashion-mnist, digits)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test test-devices lint bench exercises normalise lock clean distclean again
+.PHONY: help setup demo lab site test test-devices test-browser lint bench exercises normalise lock clean distclean again
 .DELETE_ON_ERROR:
 
 unexport PYTHONPATH PYTHONHOME
@@ -17,9 +17,11 @@ STALE := $(shell TORCH='$(TORCH)' sh tools/environment.sh --is-stale && echo aga
 
 help:
 	@echo 'make demo        the main job: pretrain without labels, measure with few (DATA=folder:PATH for your own)'
-	@echo 'make lab         open the course in JupyterLab, at lesson 00 (LESSON=02 for another)'
+	@echo 'make lab         open your copy of the course in JupyterLab (LESSON=02 for one lesson)'
 	@echo 'make test        every test: style, unit tests, lessons, exercises'
 	@echo 'make test-devices  every lesson as where there is a GPU, which is pretended'
+	@echo 'make test-browser  JupyterLab and the site in Chromium, which must be installed'
+	@echo 'make site        the course as static pages, in build/site'
 	@echo 'make lint        style, notebooks, exercises and claims only'
 	@echo 'make bench       speed, as ratios of two things timed side by side'
 	@echo 'make exercises   make exercises/ from solutions/ again'
@@ -39,13 +41,20 @@ demo: $(READY)
 	@$(PY) -m sslcourse demo --data "$${DATA:-world}"
 
 lab: $(READY)
-	@$(PY) -m sslcourse lab "$${LESSON:-00}"
+	@$(PY) -m sslcourse lab $${LESSON:+"$$LESSON"}
 
 test: .venv/ready-bench
 	@$(PY) tools/test.py
 
 test-devices: $(READY)
 	@$(PY) tools/test.py devices
+
+test-browser: .venv/ready-site
+	@$(PY) tools/test.py browser
+
+# The course to read, without a network and without running anything.
+site: .venv/ready-site
+	@$(PY) tools/make_site.py
 
 lint: $(READY)
 	@$(PY) tools/test.py style
@@ -56,6 +65,11 @@ bench: .venv/ready-bench
 # What `make bench` and the tests compare with: other implementations of the same losses and transforms.
 .venv/ready-bench: $(READY) benchmarks/requirements.lock
 	@sh tools/environment.sh benchmarks/requirements.lock
+	@touch $@
+
+# What makes the site, and what tests it in a browser.
+.venv/ready-site: $(READY) docs/requirements.lock
+	@sh tools/environment.sh docs/requirements.lock
 	@touch $@
 
 exercises: $(READY)

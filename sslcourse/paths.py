@@ -55,6 +55,11 @@ def data_folder() -> Path:
     return _folder("SSLCOURSE_DATA", platformdirs.user_data_dir)
 
 
+def work_folder() -> Path:
+    """Where a person's own copies of the notebooks lie: $SSLCOURSE_WORK, or `sslcourse-work` in the home folder."""
+    return _folder("SSLCOURSE_WORK", lambda *_, **__: os.path.join("~", "sslcourse-work"))
+
+
 def _folder(variable: str, default: Callable[..., str]) -> Path:
     """The folder that an environment variable names; otherwise the user's, or, without a home folder, a temporary one.
 

@@ -1,8 +1,10 @@
 """What every test runs under: no network, one thread, no screen, nothing written into the tree."""
 
+import atexit
 import os
 import re
 import runpy
+import shutil
 import signal
 import tempfile
 from pathlib import Path
@@ -10,6 +12,10 @@ from pathlib import Path
 # Before torch is imported: a worker is one of two on two cores, and one thread adds up in one order.
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
+
+# Nobody's own notebooks take part.
+os.environ["SSLCOURSE_WORK"] = tempfile.mkdtemp(prefix="sslcourse-work-")
+atexit.register(shutil.rmtree, os.environ["SSLCOURSE_WORK"], ignore_errors=True)
 
 # A shell that starts a run in the background lets it ignore Ctrl-C, nohup lets it ignore SIGHUP, and every process that a
 # test starts would as well.
@@ -86,7 +92,7 @@ def pytest_xdist_make_scheduler(config, log):
         def _split_scope(self, nodeid: str) -> str:
             if "test_exercises.py" not in nodeid:
                 return nodeid
-            found = re.search(r"\[(\d\d_\w+)\]$", nodeid)
+            found = re.search(r"\[(exercises_\d\d)\]$", nodeid)
             return found.group(1) if found else "the tiny assignment"
 
     return ByAssignment(config, log)

@@ -70,6 +70,8 @@ LEAST = {
     **dict.fromkeys(("finetune", "predict", "embed", "search", "explore")),  # tests/test_cli_practice.py
     "demo": None,
     "lab": None,
+    "reset": ["reset", "02"],
+    "progress": ["progress"],
     "bench": None,
     "doctor": None,
     "tasks": None,

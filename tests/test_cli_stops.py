@@ -21,6 +21,8 @@ COMMANDS = typer.main.get_command(cli.app).commands
 INTERRUPTED = {
     "demo": ("sslcourse.demo.run", ["--data", "digits"], "written to sslcourse-demo at the end"),
     "lab": ("subprocess.call", [], "JupyterLab saves notebooks"),
+    "reset": ("sslcourse.work.reset", ["02"], "where it was or in the folder `kept`"),
+    "progress": ("sslcourse.overview.of", [], "stopped."),
     "doctor": ("sslcourse.doctor.run", ["--quick"], "what the doctor has said so far holds"),
     "tasks": ("sslcourse.pretext.tasks", [], "stopped."),
     "data": ("sslcourse.data.load", ["digits"], "goes on with a download where it was"),
@@ -55,7 +57,7 @@ def test_every_command_says_what_is_true_after_an_interruption(call, monkeypatch
         with monkeypatch.context() as patched:
             patched.setattr(place, interrupted)
             code, out, err = call(name, *words)
-        (said,) = [line for line in err.splitlines() if line.startswith("sslcourse: ")]
+        *_, said = [line for line in err.splitlines() if line.startswith("sslcourse: ")]
         assert code == 130 and out == "" and sentence in said, name
         assert "--resume" not in said and "Traceback" not in err, name
 

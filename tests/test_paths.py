@@ -10,9 +10,9 @@ import pytest
 
 from sslcourse.console import let_print, printable, say, shown
 from sslcourse.errors import CourseError
-from sslcourse.paths import cache_folder, data_folder, typed
+from sslcourse.paths import cache_folder, data_folder, typed, work_folder
 
-FOLDERS = {"SSLCOURSE_CACHE": cache_folder, "SSLCOURSE_DATA": data_folder}
+FOLDERS = {"SSLCOURSE_CACHE": cache_folder, "SSLCOURSE_DATA": data_folder, "SSLCOURSE_WORK": work_folder}
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
-LOCKS = ("requirements.lock", "benchmarks/requirements.lock")
+LOCKS = ("requirements.lock", "benchmarks/requirements.lock", "docs/requirements.lock")
 ENTRY = re.compile(
     r"^(?P<name>[a-z0-9._-]+)==(?P<version>[^\s;]+)(?: ; (?P<marker>[^\\]+?))?(?P<hashes>(?: \\\n +--hash=\S+)+)$"
 )
@@ -107,13 +107,13 @@ def test_the_lock_satisfies_every_dependency(python, platform):
 
 @pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("python", PYTHONS)
-def test_the_benchmark_lock_adds_to_the_lock_and_changes_nothing(python, platform):
-    course, bench = (
-        pinned("requirements.lock", python, platform),
-        pinned("benchmarks/requirements.lock", python, platform),
-    )
-    assert {n: v for n, v in bench.items() if n in course and course[n] != v} == {}
+def test_the_other_locks_add_to_the_first_and_change_nothing(python, platform):
+    """All three are installed into one environment."""
+    course, bench, site = (pinned(lock, python, platform) for lock in LOCKS)
+    for first, second in ((course, bench), (course, site), (bench, site)):
+        assert {n: v for n, v in second.items() if n in first and first[n] != v} == {}
     assert "lightly" in bench and "lightly" not in course
+    assert {"sphinx", "playwright"} <= set(site) and not {"sphinx", "playwright"} & set(course)
 
 
 @pytest.mark.parametrize("lock", LOCKS)
@@ -213,7 +213,7 @@ def test_version_and_licence_are_said_alike_everywhere():
 
 # Arrows point one way: a module imports its own level and those below it.
 LEVELS = (
-    {"errors", "files", "locking", "console", "paths", "claims", "busy"},
+    {"errors", "files", "locking", "console", "paths", "claims", "busy", "notebook", "work", "overview"},
     {"device", "data", "distributed"},
     {"backbones", "vit", "heads", "losses", "augment", "color", "patches", "schedules", "teacher", "record"},
     {"pretext", "supervised", "features", "summary"},

@@ -1,5 +1,5 @@
 """Pin every package again: requirements.lock for the course, benchmarks/requirements.lock for `make bench` and for the
-tests against transformers, timm, lightly and datasets.
+tests against transformers, timm, lightly and datasets, docs/requirements.lock for the site and its tests in a browser.
 
 No option here may write the address of a registry into a lock, and `uv.lock` holds some: hence requirements files.
 """
@@ -20,3 +20,6 @@ compile_lock("--group", "dev", "--extra", "classroom", "-o", "requirements.lock"
 compile_lock(
     "--extra", "bench", "--extra", "ecosystem", "-c", "requirements.lock", "-o", "benchmarks/requirements.lock"
 )
+# all three go into one environment
+both = ("-c", "requirements.lock", "-c", "benchmarks/requirements.lock")
+compile_lock("--extra", "site", *both, "-o", "docs/requirements.lock")

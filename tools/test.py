@@ -1,6 +1,6 @@
 """Run the tests of the course, and leave the tree as it was found. Standard library only; `make test` calls it.
 
-    python tools/test.py                 everything but devices
+    python tools/test.py                 everything but devices and browser
     python tools/test.py style unit      some phases
 
 style      ruff, notebooks in their committed form, exercises/ as solutions/ say, claims as measured elsewhere
@@ -9,6 +9,7 @@ lessons    every cell of every lesson; a claim must print what is stored (nbval)
 notebooks  the tests that execute notebooks: solutions, exercises with and without their solutions, the classroom's cycle
 devices    every cell of every lesson and solution as where there is a GPU, which is pretended; trainings are cut short
            (`make test-devices`). With SSLCOURSE_PASSED=FOLDER a run goes on where one before it stopped
+browser    JupyterLab and the site in Chromium, which must be there (`make test-browser`)
 
 All but the first run two processes at a time, with one thread each. They share a cache in a temporary folder, empty at
 the start: the first lesson that wants a backbone trains it, and one that wants it meanwhile waits.
@@ -51,12 +52,13 @@ PHASES = {
         ["tools/make_exercises.py", "--check"],
         ["tools/claims.py", "check"],
     ],
-    "unit": [[*PYTEST, *TWO, "tests", "-m", "not notebooks and not devices"]],
+    "unit": [[*PYTEST, *TWO, "tests", "-m", "not notebooks and not devices and not browser"]],
     "lessons": [[*PYTEST, *TWO, *WHOLE_FILES, "--nbval-lax", "--nbval-current-env", *lessons()]],
     "notebooks": [[*PYTEST, *TWO, "--dist", "loadscope", "tests", "-m", "notebooks"]],
     "devices": [[*PYTEST, *TWO, "tests/test_lessons_on_devices.py"]],
+    "browser": [[*PYTEST, "tests/test_browser.py"]],
 }
-APART = {"devices"}  # runs when it is named
+APART = {"devices", "browser"}  # run when they are named
 
 
 def environment(scratch: Path) -> dict[str, str]:
@@ -64,7 +66,7 @@ def environment(scratch: Path) -> dict[str, str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "JUPYTER_", "IPYTHON"))}
     folders = (
         "JUPYTER_CONFIG_DIR JUPYTER_DATA_DIR JUPYTER_RUNTIME_DIR IPYTHONDIR MPLCONFIGDIR HYPOTHESIS_STORAGE_DIRECTORY "
-        "SSLCOURSE_CACHE"
+        "SSLCOURSE_CACHE SSLCOURSE_WORK"
     )
     for name in folders.split():
         env[name] = str(scratch / name.lower())
@@ -113,7 +115,9 @@ def run_phase(name: str, env: dict[str, str]) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("phases", nargs="*", metavar="PHASE", help=f"{', '.join(PHASES)} (default: all but devices)")
+    parser.add_argument(
+        "phases", nargs="*", metavar="PHASE", help=f"{', '.join(PHASES)} (default: all but devices, browser)"
+    )
     chosen = parser.parse_args().phases or [name for name in PHASES if name not in APART]
     for name in chosen:
         if name not in PHASES:

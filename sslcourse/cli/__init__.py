@@ -1,8 +1,9 @@
 """The command line: `sslcourse` or `python -m sslcourse`.
 
-A file for each kind of command: `course` (the course itself and its data), `pretraining`, `measuring`, `practice`, `exporting`. They
-read what was typed (`options`) and call the package; `texts` has what is printed, `running` the frame around a command:
-one sentence for what can't be done, for a stop, and for output that nobody reads.
+A file for each kind of command: `course` (a person's copy of it), `looking` (this machine and the data),
+`pretraining`, `measuring`, `practice`, `exporting`. They read what was typed (`options`) and call the package; `texts` has
+what is printed, `running` the frame around a command: one sentence for what can't be done, for a stop, and for output that
+nobody reads.
 
 Modules that need torch are imported inside the commands, so that `--help` and `doctor` answer at once and everywhere.
 """
@@ -10,6 +11,7 @@ Modules that need torch are imported inside the commands, so that `--help` and `
 from sslcourse.cli import (
     course,
     exporting,
+    looking,
     measuring,
     options,
     practice,
@@ -17,4 +19,4 @@ from sslcourse.cli import (
 )  # their commands are part of `app` from here on
 from sslcourse.cli.running import app, main
 
-__all__ = ["app", "course", "exporting", "main", "measuring", "options", "practice", "pretraining"]
+__all__ = ["app", "course", "exporting", "looking", "main", "measuring", "options", "practice", "pretraining"]

@@ -1,63 +1,70 @@
-"""`sslcourse lab`, `doctor`, `tasks`, `data`: the course itself, this machine, and what there is to work with."""
+"""`sslcourse lab`, `reset`, `progress`: a person's own copy of the course, and how far they are."""
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
 
 import typer
 
+from sslcourse import overview
+from sslcourse import work as copies
 from sslcourse.cli import options, texts
 from sslcourse.cli.running import command
-from sslcourse.errors import CourseError
+from sslcourse.console import say
 from sslcourse.files import write_atomically
+from sslcourse.paths import work_folder
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from sslcourse.data.imageset import ImageSet
-    from sslcourse.data.splits import Splits
-
-NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
-PREVIEWED = 40  # images of a preview without labels
-PER_CLASS, CLASSES = 4, 20  # of one with labels
+SETTINGS = Path(__file__).resolve().parents[1] / "lab_settings"  # JupyterLab's, without the menus of lecturers
+Number = Annotated[str, typer.Argument(help="Number of the lesson.")]
 
 
 @command(stopped=texts.lab_stopped)
 def lab(
-    lesson: Annotated[str, typer.Argument(help="Number of the lesson to open.")] = "00",
+    lesson: Annotated[str | None, typer.Argument(help="Number of the lesson to open (default: the index).")] = None,
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
     port: Annotated[
         int | None,
         typer.Option(min=1, max=65535, help="Of the server on this machine (default: 8888, or the next free)."),
     ] = None,
+    teach: Annotated[
+        bool, typer.Option("--teach", help="Open the course itself instead of your copy, with nbgrader's menus.")
+    ] = False,
 ) -> None:
-    """Open the course in JupyterLab, at lesson 00 or the one that is named."""
-    words = _jupyterlab(_notebook(lesson), browser, port)
+    """Open your copy of the course in JupyterLab: its index, or the lesson that is named."""
+    page = None if lesson is None else copies.lesson(lesson)
+    if teach:
+        root, page = copies.COURSE, page or copies.lesson("00")
+    else:
+        root, changes = copies.begin()
+        for sentence in texts.changes(changes, root):
+            say(sentence)
+        page = page or _write_index(root)
+    words = _jupyterlab(root, page, browser, port, teach)
     before = signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is for JupyterLab, which asks back
     try:
-        sys.exit(subprocess.call(words, cwd=NOTEBOOKS.parent))
+        sys.exit(subprocess.call(words, cwd=root))
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def _jupyterlab(notebook: Path, browser: bool, port: int | None) -> list[str]:
-    """The command that opens a notebook. The root is the whole course, so that links to exercises and documents lead there."""
-    course = NOTEBOOKS.parent
-    page = quote(notebook.relative_to(course).as_posix())
+def _jupyterlab(root: Path, page: str, browser: bool, port: int | None, teach: bool) -> list[str]:
+    """The command that opens a page. The root is the whole course, so that links to exercises and documents lead there."""
     words = [
         sys.executable,
         "-m",
         "jupyterlab",
-        f"--ServerApp.root_dir={course}",
-        f"--LabApp.default_url=/lab/tree/{page}",
+        f"--ServerApp.root_dir={root}",
+        f"--LabApp.default_url=/lab/tree/{quote(page)}",
     ]
+    if not teach:
+        words.append(f"--LabApp.app_settings_dir={SETTINGS}")
+        words.append("--ContentsManager.pre_save_hook=sslcourse.notebook.keep_stills")
     words += [] if browser else ["--no-browser"]
     words += [] if port is None else [f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:  # in a container there is nobody else, and Jupyter would refuse
@@ -65,113 +72,32 @@ def _jupyterlab(notebook: Path, browser: bool, port: int | None) -> list[str]:
     return words
 
 
-def _notebook(lesson: str) -> Path:
-    """The notebook of a lesson by its number."""
-    lessons = {path.name[:2]: path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
-    if not lessons:
-        raise CourseError(
-            f"there is no lesson {lesson!r} in {NOTEBOOKS}; the notebooks come with the repository, so run this from a "
-            "clone."
-        )
-    if lesson.zfill(2) not in lessons:
-        raise CourseError(f"there is no lesson {lesson!r} in {NOTEBOOKS}; there are {', '.join(lessons)}.")
-    return lessons[lesson.zfill(2)]
+def _write_index(work: Path) -> str:
+    """Write the first page of a person's copy anew, and return its name; in the course itself nothing is written."""
+    if work.samefile(copies.COURSE):
+        return copies.lesson("00")
+    write_atomically(work / overview.INDEX, overview.index(overview.of(work)).encode())
+    return overview.INDEX
 
 
-@command(stopped=texts.doctor_stopped, computes=False)
-def doctor(
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Leave out the ten seconds in which speed is measured.")
-    ] = False,
-    as_json: options.Json = False,
-) -> None:
-    """Look at this machine and say what works, what doesn't, and what to do about it."""
-    from sslcourse import doctor as the_doctor
-
-    sys.exit(the_doctor.run(json=as_json, quick=quick))
+@command(stopped=texts.reset_stopped, computes=False)
+def reset(lesson: Number) -> None:
+    """Give you a fresh lesson and its exercises, and keep what you had."""
+    names, kept = copies.reset(lesson)
+    print(texts.reset(names, kept, work_folder()))
 
 
 @command(stopped=texts.listing_stopped, computes=False)
-def tasks(as_json: options.Json = False) -> None:
-    """List the pretext tasks and their options."""
-    from sslcourse import pretext
-
-    found = [
-        {
-            "task": name,
-            "about": task.__doc__.split("\n\n")[0].strip(),
-            "backbone": task.arch,
-            "options": pretext.option_defaults(task),
+def progress(as_json: options.Json = False) -> None:
+    """Show which exercises are solved, as your notebooks were saved last."""
+    work = work_folder()
+    lessons = overview.of(work)
+    if work.is_dir():
+        _write_index(work)
+    found = {"folder": str(work), "next": lessons[overview.next_one(lessons)].number} | {
+        "lessons": {
+            one.number: {"title": one.title, "begun": one.begun, "checks": one.checks, "solved": one.solved}
+            for one in lessons
         }
-        for name, task in pretext.tasks().items()
-    ]
-    texts.show(found, texts.tasks(found), as_json, indent=2)
-
-
-@command(name="store", stopped=texts.listing_stopped, computes=False)
-def show_store(as_json: options.Json = False) -> None:
-    """List the backbones that come with the package: trained longer than a lesson can wait."""
-    from sslcourse import bundled
-
-    found = [one.record for one in bundled.listed()]
-    texts.show(found, texts.bundled(found), as_json, indent=2)
-
-
-@command(name="data", stopped=texts.data_stopped)
-def show_data(
-    spec: Annotated[str, typer.Argument(help="Which data; see --data of the other commands.")],
-    preview: Annotated[
-        Path | None, options.path_option(help="Save a labelled grid of images to this PNG file.")
-    ] = None,
-    labels: options.Labels = None,
-    size: options.Size = None,
-    as_json: options.Json = False,
-) -> None:
-    """Say what is in a data set, and show it."""
-    from sslcourse.data import load
-
-    if preview is not None and preview.suffix.lower() != ".png":
-        raise CourseError(f"a preview is a PNG file, and {preview} doesn't end in .png.")
-    splits = load(spec, size=size, labels=labels)
-    about = _about(spec, splits)
-    if preview is not None:
-        _save_preview(splits, preview)
-        about["preview"] = str(preview)
-    texts.show(about, texts.data(about), as_json)
-
-
-def _about(spec: str, splits: Splits) -> dict[str, Any]:
-    """What is in a data set, as plain numbers and words."""
-    sets = {part: getattr(splits, part) for part in ("unlabeled", "train", "val", "test")}
-    labelled = splits.train
-    return {
-        "data": spec,
-        "image_size": list(splits.size),
-        "splits": {part: len(images) for part, images in sets.items()},
-        "classes": list(labelled.classes),
-        "images_per_class": labelled.counts() if labelled.labels is not None else {},
-        "factors": list(labelled.factors),
-        "annotations": [name for name in ("boxes", "instances", "captions") if getattr(labelled, name) is not None],
-        "notes": list(splits.notes),
-        "warnings": list(splits.warnings),
     }
-
-
-def _save_preview(splits: Splits, path: Path) -> None:
-    """A grid of images, a row of some classes where there are labels, as a PNG file."""
-    os.environ.setdefault("MPLBACKEND", "Agg")
-    figure = _preview(splits.train if len(splits.train) else splits.unlabeled)
-    content = io.BytesIO()
-    figure.savefig(content, format="png")
-    write_atomically(path, content.getvalue())
-
-
-def _preview(part: ImageSet) -> Figure:
-    from sslcourse import plots
-
-    if part.labels is None:
-        return plots.grid(part.images[:PREVIEWED], title=part.name)
-    classes = range(min(len(part.classes), CLASSES))
-    per_class = [(part.labels == c).nonzero().squeeze(1)[:PER_CLASS] for c in classes]
-    chosen = [int(i) for members in per_class for i in members]
-    return plots.grid(part.images[chosen], [part.classes[int(part.labels[i])] for i in chosen], title=part.name)
+    texts.show(found, texts.progress(lessons, work), as_json)

@@ -7,9 +7,13 @@ import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sslcourse.console import shown
+
+if TYPE_CHECKING:
+    from sslcourse.overview import Lesson
+    from sslcourse.work import Changes
 
 # --- results -----------------------------------------------------------------------------------------------------
 
@@ -57,6 +61,48 @@ def bundled(found: list[dict[str, Any]]) -> str:
             f'    store.pretrained("{first["task"]}", backbone="{first["backbone"]}", budget={first["budget"]})',
         ]
     )
+
+
+def changes(found: Changes, work: Path) -> list[str]:
+    """What bringing a person's copies up to date did, a sentence each."""
+    lessons = [name for name in found.kept if name.endswith(".ipynb")]
+    others = [name for name in found.kept if name not in lessons]
+    sentences = []
+    if found.new and not found.renewed and not found.kept:
+        sentences.append(f"your own copies of the notebooks are in {shown(work)}; what you write stays there.")
+    if found.renewed:
+        sentences.append(f"{_count(found.renewed)} brought up to date: you had written nothing in them.")
+    if lessons:
+        numbers = sorted({Path(name).stem.removeprefix("exercises_")[:2] for name in lessons})
+        sentences.append(
+            f"you wrote in {', '.join(map(shown, lessons))}, so they stay as they are; there are new versions, and "
+            f"`sslcourse reset {numbers[0]}` gives you a fresh one and keeps yours."
+        )
+    if others:
+        sentences.append(f"you changed {', '.join(map(shown, others))}, which stay as they are.")
+    return sentences
+
+
+def _count(names: list[str]) -> str:
+    return "one file was" if len(names) == 1 else f"{len(names)} files were"
+
+
+def reset(names: list[str], kept: list[Path], work: Path) -> str:
+    """What is fresh now, and where the earlier files are."""
+    lines = [f"fresh: {shown(work / name)}" for name in names]
+    lines += [f"yours: {shown(path)}" for path in kept] or ["there was nothing of yours in them to keep."]
+    return "\n".join(lines)
+
+
+def progress(lessons: list[Lesson], work: Path) -> str:
+    """A table of what is solved, and the lesson to go on with."""
+    from sslcourse import overview
+    from sslcourse.tables import aligned
+
+    if not any(one.begun for one in lessons):
+        return f"nothing is begun in {shown(work)}; `sslcourse lab` opens the course."
+    there = lessons[overview.next_one(lessons)]
+    return "\n".join([aligned(overview.table(lessons)), "", f"go on: sslcourse lab {there.number}   ({there.title})"])
 
 
 def pretrained(result: dict[str, Any], labels: Path | None, size: int | None) -> str:
@@ -212,6 +258,10 @@ def doctor_stopped(**given: Any) -> str:
 
 def lab_stopped(**given: Any) -> str:
     return "stopped; JupyterLab saves notebooks by itself every two minutes."
+
+
+def reset_stopped(**given: Any) -> str:
+    return "stopped; each of your files is where it was or in the folder `kept`."
 
 
 def listing_stopped(**given: Any) -> str:

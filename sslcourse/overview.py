@@ -1,0 +1,130 @@
+"""How far a person is: which exercises passed, what was predicted, and where to go on.
+
+All of it is read from their notebooks as they were saved last, and from their predictions. Nothing else is kept.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from sslcourse import notebook as notebooks
+from sslcourse import work as copies
+from sslcourse.files import reading
+
+INDEX = "index.md"
+MINUTES = re.compile(r"(?:\| to read \| |Reading: )(?:about )?(\d+) minutes?")
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A lesson as it stands with one person."""
+
+    number: str
+    title: str
+    notebook: str  # names of files below the folder that they work in
+    exercise: str | None
+    minutes: int | None  # to read
+    checks: dict[str, bool]  # {id of a check in the exercise: whether it passed}
+    begun: bool  # something was written or run in the lesson or its exercise
+
+    @property
+    def solved(self) -> int:
+        return sum(self.checks.values())
+
+    @property
+    def finished(self) -> bool:
+        """All of its exercises are solved; a lesson without any is finished once it was begun."""
+        return self.begun and self.solved == len(self.checks)
+
+
+def of(work: Path, course: Path = copies.COURSE) -> list[Lesson]:
+    """Every lesson, in the order of the course, as it stands in the folder `work`."""
+    begun = copies.begun(work)
+    return [_lesson(number, name, work, begun) for number, name in copies.lessons(course).items()]
+
+
+def _lesson(number: str, name: str, work: Path, begun: set[str]) -> Lesson:
+    stem = Path(name).stem
+    exercise = next(iter(sorted((work / "exercises" / stem).glob("*.ipynb"))), None)
+    lesson, solved = _read(work / name), _read(exercise) if exercise else None
+    found = MINUTES.search("\n".join(text for _, text in notebooks.sources(lesson)[:3])) if lesson else None
+    inside = exercise and exercise.relative_to(work).as_posix()
+    return Lesson(
+        number=number,
+        title=(lesson and notebooks.title(lesson)) or stem[3:].replace("_", " "),
+        notebook=name,
+        exercise=inside,
+        minutes=int(found[1]) if found else None,
+        checks=notebooks.checks(solved) if solved else {},
+        begun=bool({name, inside} & begun),
+    )
+
+
+def _read(path: Path) -> notebooks.Notebook | None:
+    if not path.is_file():
+        return None
+    with reading(path):
+        return notebooks.read(path.read_bytes())
+
+
+def next_one(lessons: list[Lesson]) -> int:
+    """The place of the lesson to go on with: the last that was begun, or, where that is finished, the one after it."""
+    begun = [place for place, lesson in enumerate(lessons) if lesson.begun]
+    if not begun:
+        return 0
+    return min(begun[-1] + lessons[begun[-1]].finished, len(lessons) - 1)
+
+
+# --- in words -------------------------------------------------------------------------------------------------------
+
+
+def table(lessons: list[Lesson]) -> list[list[str]]:
+    """Rows of cells, headings first: lesson, exercises solved."""
+    rows = [[f"{one.number} {one.title}", _solved(one)] for one in lessons]
+    total = f"{sum(one.solved for one in lessons)} of {sum(len(one.checks) for one in lessons)}"
+    return [["lesson", "exercises solved"], *rows, ["in all", total]]
+
+
+def _solved(lesson: Lesson) -> str:
+    return f"{lesson.solved} of {len(lesson.checks)}" if lesson.checks else ""
+
+
+def index(lessons: list[Lesson]) -> str:
+    """The first page of a person's copy, in Markdown: where to go on, and every lesson with its exercises and progress."""
+    place = next_one(lessons)
+    here = lessons[place]
+    around = [f"[{here.number} · {here.title}]({here.notebook})"]
+    if here.exercise:
+        around.append(f"[its exercises]({here.exercise})")
+    if place > 0:
+        around.append(
+            f"previous: [{lessons[place - 1].number} · {lessons[place - 1].title}]({lessons[place - 1].notebook})"
+        )
+    if place + 1 < len(lessons):
+        around.append(
+            f"next: [{lessons[place + 1].number} · {lessons[place + 1].title}]({lessons[place + 1].notebook})"
+        )
+    lines = [
+        "# Self-supervised vision, hands on",
+        "",
+        f"**{'Go on with' if here.begun or place else 'Begin with'}** " + " · ".join(around),
+        "",
+        "| | Lesson | To read | Exercises | Solved |",
+        "|---|---|---|---|---|",
+    ]
+    for one in lessons:
+        exercises = f"[exercises {one.number}]({one.exercise})" if one.exercise else ""
+        minutes = f"{one.minutes} minutes" if one.minutes else ""
+        mark = "begun" if one.begun and not one.checks else _solved(one)
+        lines.append(f"| {one.number} | [{one.title}]({one.notebook}) | {minutes} | {exercises} | {mark} |")
+    lines += [
+        "",
+        "To look something up: [reference](docs/reference.md) · [glossary](docs/glossary.md) · [the course](README.md) · "
+        "[results](benchmarks/README.md) · [a cluster: a plan](docs/cluster.md).",
+        "",
+        "These are your own copies: write in them what you like. In a terminal, `sslcourse reset 02` gives you a fresh lesson",
+        "02 and its exercises, and keeps yours in the folder `kept`; `sslcourse progress` brings this page up to date.",
+    ]
+    return "\n".join(lines) + "\n"

@@ -75,6 +75,7 @@ LEAST = {
     "bench": None,
     "doctor": None,
     "tasks": None,
+    "store": None,
 }
 
 

@@ -25,6 +25,7 @@ INTERRUPTED = {
     "progress": ("sslcourse.overview.of", [], "stopped."),
     "doctor": ("sslcourse.doctor.run", ["--quick"], "what the doctor has said so far holds"),
     "tasks": ("sslcourse.pretext.tasks", [], "stopped."),
+    "store": ("sslcourse.bundled.listed", [], "stopped."),
     "data": ("sslcourse.data.load", ["digits"], "goes on with a download where it was"),
     "pretrain": ("sslcourse.train.pretrain", ["rotation", "--data", "digits", "--out", "run"], "anything to save"),
     "evaluate": ("sslcourse.evaluate.evaluate", ["random", "--data", "digits"], "a measurement is not kept"),

@@ -161,6 +161,7 @@ def test_python_m_sslcourse_is_the_same_command():
     assert done.returncode == 0 and "rotation" in done.stdout
 
 
+@pytest.mark.commands
 def test_the_gpu_benchmark_takes_a_dry_run_where_there_is_no_gpu():
     script = Path(__file__).parents[1] / "benchmarks" / "gpu.py"
     hidden = os.environ | {"CUDA_VISIBLE_DEVICES": ""}

@@ -99,6 +99,7 @@ def hostile(name):
                 yield words
 
 
+@pytest.mark.commands
 @pytest.mark.parametrize("name", [name for name in COMMANDS if LEAST[name]])
 def test_every_option_takes_whatever_is_typed(call, tmp_path, monkeypatch, name):
     monkeypatch.setenv("SSLCOURSE_CACHE", str(tmp_path / "cache"))

@@ -36,6 +36,7 @@ def measured(data, out, **options):
     return demo.run(data, **{"seeds": 2, "steps": 1, "out": out, "size": 8, "device": "cpu"} | options)
 
 
+@pytest.mark.commands
 @pytest.mark.parametrize(
     ("counts", "labels"),
     [((3, 3), 1), ((7, 7), 4), ((12, 12), 7), ((12, 3, 7), 1), ((20, 20, 20), 10)],

@@ -101,6 +101,7 @@ def few_tasks(words):
     return ["--tasks", "rotation"] if words == ["compare"] else []
 
 
+@pytest.mark.commands
 def test_every_command_of_the_course_runs_in_the_order_of_the_readme(call, small, tmp_path):
     lines = [line for line in commands() if the_course(line) is not None]
     shown = {words[0] for words in map(the_course, lines) if words}

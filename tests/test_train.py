@@ -338,6 +338,7 @@ def test_cross_entropy_equals_torch_and_is_log_c_for_equal_logits():
     assert losses.cross_entropy(huge, torch.tensor([1])).item() == 1e4
 
 
+@pytest.mark.commands
 def test_compiled_training_runs_where_a_compiler_is_there():
     try:
         train.pretrain(task(), pictures(), dataclasses.replace(SHORT, steps=2, compile=True), progress=False)

@@ -5,6 +5,7 @@
 
 style      ruff, notebooks in their committed form, exercises/ as solutions/ say, claims as measured elsewhere
 unit       the tests of the package
+commands   the tests of the package that run whole commands and processes, some ten seconds each
 lessons    every cell of every lesson; a claim must print what is stored (nbval)
 notebooks  the tests that execute notebooks: solutions, exercises with and without their solutions, the classroom's cycle
 devices    every cell of every lesson and solution as where there is a GPU, which is pretended; trainings are cut short
@@ -52,7 +53,8 @@ PHASES = {
         ["tools/make_exercises.py", "--check"],
         ["tools/claims.py", "check"],
     ],
-    "unit": [[*PYTEST, *TWO, "tests", "-m", "not notebooks and not devices and not browser"]],
+    "unit": [[*PYTEST, *TWO, "tests", "-m", "not commands and not notebooks and not devices and not browser"]],
+    "commands": [[*PYTEST, *TWO, "tests", "-m", "commands"]],
     "lessons": [[*PYTEST, *TWO, *WHOLE_FILES, "--nbval-lax", "--nbval-current-env", *lessons()]],
     "notebooks": [[*PYTEST, *TWO, "--dist", "loadscope", "tests", "-m", "notebooks"]],
     "devices": [[*PYTEST, *TWO, "tests/test_lessons_on_devices.py"]],

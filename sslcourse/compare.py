@@ -27,6 +27,7 @@ from sslcourse import device as devices
 from sslcourse.comparison import (  # noqa: F401 (lessons ask all of this of the comparison)
     FACTOR,
     FORMAT,
+    PIXELS,
     RANDOM,
     Results,
     architecture,
@@ -52,7 +53,7 @@ BUDGETS = (1, 2, 5, 10, 20, 50, 100, 500)  # labels per class of the curves
 RATES = (1e-3, 3e-3, 1e-2)  # learning rates of fine-tuning, chosen among on validation
 PIXELS_MOST = 100  # labels per class: a probe of thousands of numbers on thousands of images takes minutes
 PASSES = 5  # over the labelled images, at least, in fine-tuning
-PIXELS, HISTOGRAM = "raw pixels", "colour histogram"
+HISTOGRAM = "colour histogram"
 FACTORS = "factors"  # a measurement that gives a record for each known factor
 
 

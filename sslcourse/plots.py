@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette: distinguishable with every common form of colour blindness
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 MASK_COLORS = (*PALETTE[:7], "#44AA99", "#882255", "#777777")  # ten classes; regions carry their names, too
+GRAY = "#B0B0B0"  # what is there to be compared with
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # so that no line is told from another by colour alone
 
 WIDEST = 120  # letters of a line over a whole figure
@@ -311,15 +312,26 @@ def _at_the_end(axis: Axes, ends: Sequence[tuple[float, str, str]], least: float
         above = place
 
 
-def bars(values: Mapping[str, Summary], *, axis: Axes | None = None, chance: float | None = None) -> Axes:
-    """A horizontal bar per name, as long as the mean over seeds, with its 95% interval and its seeds as dots."""
-    axis = axis or _axes()
-    for i, summary in enumerate(values.values()):
+def bars(
+    values: Mapping[str, Summary],
+    *,
+    axis: Axes | None = None,
+    chance: float | None = None,
+    beside: Mapping[str, Summary] | None = None,
+) -> Axes:
+    """A horizontal bar per name, as long as the mean over seeds, with its 95% interval and its seeds as dots.
+
+    `beside`, what the values are to be compared with (`comparison.floors_and_ceiling`), stands above them in gray.
+    """
+    axis, beside = axis or _axes(), beside or {}
+    names = [*beside, *values]
+    colors = [GRAY] * len(beside) + [PALETTE[i % len(PALETTE)] for i in range(len(values))]
+    for i, (summary, color) in enumerate(zip([*beside.values(), *values.values()], colors, strict=True)):
         low, high = interval_or_mean(summary)
         around = [[summary.mean - low], [high - summary.mean]]
-        axis.barh(i, summary.mean, xerr=around, color=PALETTE[i % len(PALETTE)], alpha=0.85, capsize=3)
+        axis.barh(i, summary.mean, xerr=around, color=color, alpha=0.85, capsize=3)
         axis.plot(summary.values, [i] * len(summary.values), "k.", markersize=4, alpha=0.6)
-    axis.set_yticks(range(len(values)), [as_text(name) for name in values])
+    axis.set_yticks(range(len(names)), [as_text(name) for name in names])
     axis.invert_yaxis()
     if chance is not None:
         axis.axvline(chance, color="black", linestyle=":", linewidth=1)

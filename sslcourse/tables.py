@@ -1,6 +1,9 @@
-"""A comparison in words: cells of text, as a table for a terminal or for Markdown."""
+"""Tables: cells of text, for a terminal, for Markdown and for a notebook; and a comparison in such cells."""
 
 from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
 
 from sslcourse.comparison import Results, accuracies, architecture, gain, matrix, order
 from sslcourse.summary import Summary
@@ -80,3 +83,44 @@ def text(results: Results) -> str:
     parts += results.get("notes", [])
     parts += sorted({found.caution for row in order(results) if (found := accuracies(results, row, "linear"))} - {""})
     return "\n".join(parts)
+
+
+# --- in a notebook -----------------------------------------------------------------------------------------------
+
+
+def show(head: Sequence[object], rows: Iterable[Sequence[object]], caption: str = "") -> None:
+    """Display a table in a notebook, with a caption above it; where nothing but text can be shown, as aligned text.
+
+    Cells are shown as `str` gives them. Outside a notebook the text is printed.
+    """
+    cells = [[str(cell) for cell in row] for row in (head, *rows)]
+    plain = "\n".join(filter(None, (caption, aligned(cells))))
+    from IPython import get_ipython
+    from IPython.display import display
+
+    if get_ipython() is None:
+        print(plain)
+    else:
+        display({"text/plain": plain, "text/html": as_html(cells, caption)}, raw=True)
+
+
+def show_accuracies(values: Mapping[str, Summary], caption: str) -> None:
+    """`show` a row for each name: the mean and standard deviation over seeds, and the 95% interval of the mean."""
+    rows = []
+    for name, summary in values.items():
+        low, high = summary.interval if len(summary.values) > 1 else (summary.mean, summary.mean)
+        rows.append([name, summary, f"{low:.3f} to {high:.3f}" if low < high else ""])
+    show(["", "mean ± deviation", "95% interval"], rows, caption)
+
+
+def as_html(cells: Cells, caption: str = "") -> str:
+    """Cells, headings first, as a table in HTML; the first cell of a row names it."""
+    head, *rows = [[html.escape(cell) for cell in row] for row in cells]
+    lines = ["<table>"]
+    if caption:
+        lines.append(f"<caption>{html.escape(caption)}</caption>")
+    lines.append("<thead><tr>" + "".join(f'<th scope="col">{cell}</th>' for cell in head) + "</tr></thead>")
+    lines.append("<tbody>")
+    for first, *others in rows:
+        lines.append(f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in others) + "</tr>")
+    return "\n".join([*lines, "</tbody>", "</table>"])

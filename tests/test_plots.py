@@ -104,3 +104,10 @@ def test_bars_and_bands_end_where_the_interval_ends():
     assert ends == [pytest.approx(sure.interval), pytest.approx(vague.interval), pytest.approx((0.7, 0.7))]
     assert vague.interval[1] == 1.0
     plt.close(axis.figure)
+
+
+def test_what_is_compared_with_stands_above_in_gray():
+    axis = plots.bars({"mine": CURVE[10]}, beside={"raw pixels": CURVE[1]})
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["raw pixels", "mine"]
+    colors = [bar.get_facecolor()[:3] for bar in axis.patches]
+    assert colors == [plots.to_rgb(plots.GRAY), plots.to_rgb(plots.PALETTE[0])]

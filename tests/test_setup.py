@@ -213,14 +213,15 @@ def test_version_and_licence_are_said_alike_everywhere():
 
 # Arrows point one way: a module imports its own level and those below it.
 LEVELS = (
-    {"errors", "files", "locking", "console", "paths", "claims", "busy", "notebook", "work", "overview"},
+    {"errors", "files", "locking", "console", "paths", "progress", "claims", "busy", "notebook", "work", "overview"},
     {"device", "data", "distributed"},
     {"backbones", "vit", "heads", "losses", "augment", "color", "patches", "schedules", "teacher", "record"},
     {"pretext", "supervised", "features", "summary"},
     {"train", "checkpoint", "attention", "bundled", "store", "evaluate", "geometry", "transfer", "weights"},
     {"plots", "comparison", "long_runs"},
     {"classify", "explore"},
-    {"widgets", "checks", "demo", "bench", "doctor", "compare", "tables"},
+    {"widgets", "predictions", "checks", "demo", "bench", "doctor", "compare", "tables"},
+    {"gaps"},
     {"cli"},
     {"__main__"},
 )

@@ -3,8 +3,8 @@
     python tools/nbnormalise.py [FILES]            write (default: all of notebooks/ and solutions/)
     python tools/nbnormalise.py --check [FILES]    write nothing; exit 1 if a file isn't in that form
 
-Fixed kernelspec and language_info; no widget state, timestamps or editor's settings; tags, nbgrader's metadata and locks
-kept; executed cells numbered 1, 2, ...; progress bars dropped from the outputs, and live widgets but for their still
+Fixed kernelspec and language_info; no widget state, timestamps or editor's settings; tags, folding, nbgrader's metadata and
+locks kept; executed cells numbered 1, 2, ...; progress bars dropped from the outputs, and live widgets but for their still
 picture (without a kernel they can't be shown); a picture held once, as image/png with its alternative text; tracebacks cut
 to their message. Outputs that name this machine are reported.
 """
@@ -23,7 +23,7 @@ from sslcourse.notebook import PNG, WIDGET, without_dead_widgets, without_twins
 
 ROOT = Path(__file__).resolve().parents[1]
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
-CELL_METADATA = ("tags", "nbgrader", "deletable", "editable")
+CELL_METADATA = ("tags", "nbgrader", "deletable", "editable", "jupyter")
 MACHINE = re.compile(
     r"/(?:home|Users|root|tmp|var|private|mnt|opt|usr|work|content)/[\w.~-]+|[A-Z]:\\+\w+|site-packages|ipykernel_\d+"
     r"|\bat 0x[0-9a-fA-F]{6,}"

@@ -3,10 +3,10 @@
     python tools/test.py                 everything but devices and browser
     python tools/test.py style unit      some phases
 
-style      ruff, notebooks in their committed form, exercises/ as solutions/ say, claims as measured elsewhere
+style      ruff, notebooks and lessons in their form, exercises/ as solutions/ say, claims as measured elsewhere
 unit       the tests of the package
 commands   the tests of the package that run whole commands and processes, some ten seconds each
-lessons    every cell of every lesson; a claim must print what is stored (nbval)
+lessons    every cell of every lesson; a claim must print what is stored (nbval), a number must be near what is stored
 notebooks  the tests that execute notebooks: solutions, exercises with and without their solutions, the classroom's cycle
 devices    every cell of every lesson and solution as where there is a GPU, which is pretended; trainings are cut short
            (`make test-devices`). With SSLCOURSE_PASSED=FOLDER a run goes on where one before it stopped
@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NOT_OURS = {".git", ".venv"}
 PYTEST = ["-m", "pytest", "-p", "no:cacheprovider"]
 TWO = ["-n", "2"]
+STORED = ["-p", "tests.stored_outputs"]  # after nbval has run a cell, its numbers are compared with the stored ones
 WHOLE_FILES = ["--dist", "loadfile", "--no-loadscope-reorder"]  # a notebook's cells share a kernel; files in our order
 # The longest lessons go first, so that none is left running alone at the end. Between two of them that take the same
 # backbones from the store (12, 13, 15, 20) stands one that doesn't: it gives the first the time to train them.
@@ -52,10 +53,11 @@ PHASES = {
         ["tools/nbnormalise.py", "--check"],
         ["tools/make_exercises.py", "--check"],
         ["tools/claims.py", "check"],
+        ["tools/lesson_form.py", "check"],
     ],
     "unit": [[*PYTEST, *TWO, "tests", "-m", "not commands and not notebooks and not devices and not browser"]],
     "commands": [[*PYTEST, *TWO, "tests", "-m", "commands"]],
-    "lessons": [[*PYTEST, *TWO, *WHOLE_FILES, "--nbval-lax", "--nbval-current-env", *lessons()]],
+    "lessons": [[*PYTEST, *TWO, *WHOLE_FILES, *STORED, "--nbval-lax", "--nbval-current-env", *lessons()]],
     "notebooks": [[*PYTEST, *TWO, "--dist", "loadscope", "tests", "-m", "notebooks"]],
     "devices": [[*PYTEST, *TWO, "tests/test_lessons_on_devices.py"]],
     "browser": [[*PYTEST, "tests/test_browser.py"]],

@@ -1,0 +1,95 @@
+"""Predictions that a learner enters before a measurement, and how far off they were.
+
+    predictions.ask("02/blossom", "How much will the blossom cost?", unit="nats")
+    ...                                                          # the cell that measures it
+    predictions.compare("02/blossom", final["blossom"])          # how far off
+
+They are kept in the learner's progress (`progress`), and never needed: without one a lesson goes on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import ipywidgets as widgets
+
+from sslcourse import progress
+from sslcourse.errors import CourseError
+
+
+def ask(name: str, question: str, *, unit: str = "", choices: Sequence[str] = ()) -> widgets.VBox:
+    """A field for a number, or for one of `choices`; what is entered is kept under `name`, "lesson/what".
+
+    Shown as the last expression of a cell. Whoever enters another answer before measuring replaces the first.
+    """
+    kept = progress.predictions().get(name, {}).get("predicted")
+    said = widgets.HTML(said_of(kept, unit), layout=widgets.Layout(margin="0 0 0 8px"))
+    wide = widgets.Layout(width="auto")
+    if choices:
+        field = widgets.RadioButtons(options=list(choices), value=kept if kept in choices else None, layout=wide)
+    else:
+        field = widgets.Text(
+            value="" if kept is None else f"{kept:g}",
+            placeholder="a number, then Enter",
+            description=unit,
+            continuous_update=False,
+        )
+
+    def entered(change: dict[str, Any]) -> None:
+        answer = change["new"] if choices else number(change["new"])
+        if answer is None:
+            said.value = "A number is needed, such as 0.5; the lesson goes on without one, too."
+            return
+        progress.keep("predictions", name, asked=question, unit=unit, predicted=answer)
+        said.value = said_of(answer, unit)
+
+    field.observe(entered, names="value")
+    return widgets.VBox([widgets.HTML(f"<b>Your prediction.</b> {question}"), field, said])
+
+
+def number(text: str) -> float | None:
+    """The number that somebody typed, with a comma or a point; None for what is none."""
+    try:
+        found = float(str(text).strip().replace(",", "."))
+    except ValueError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def said_of(answer: Any, unit: str) -> str:
+    return "" if answer is None else f"Kept: {with_unit(answer, unit)}."
+
+
+def with_unit(answer: Any, unit: str) -> str:
+    shown = f"{answer:.3g}" if isinstance(answer, float) else str(answer)
+    return f"{shown} {unit}".strip()
+
+
+def compare(name: str, measured: float | str, *, unit: str = "") -> None:
+    """Print what was predicted under `name`, what came out, and the distance; what came out is kept beside it.
+
+    `measured` is a number (or a tensor of one), or the choice that turned out to be right.
+    """
+    measured = measured if isinstance(measured, str) else float(measured)
+    entry = progress.predictions().get(name)
+    if entry is None:
+        print(f"No prediction was entered; it came out as {with_unit(measured, unit)}.")
+        return
+    predicted, unit = entry["predicted"], unit or entry.get("unit", "")
+    if isinstance(predicted, str) != isinstance(measured, str):
+        raise CourseError(f"the prediction {name!r} is {predicted!r}, which can't be compared with {measured!r}.")
+    progress.keep("predictions", name, measured=measured)
+    print(f"You predicted {with_unit(predicted, unit)}; it came out as {with_unit(measured, unit)}: {verdict(entry, measured)}.")
+
+
+def verdict(entry: dict[str, Any], measured: float | str) -> str:
+    """How far off a prediction was, in words."""
+    predicted = entry["predicted"]
+    if isinstance(measured, str):
+        return "as you said" if predicted == measured else "the other way"
+    off = predicted - measured
+    if abs(off) <= 0.05 * abs(measured):
+        return "within 5%"
+    return f"you were {abs(off):.2g} too {'high' if off > 0 else 'low'}"

@@ -1,0 +1,98 @@
+"""Predictions are kept and compared; gaps go on with the course's own line."""
+
+import json
+
+import pytest
+
+from sslcourse import gaps, predictions, progress
+from sslcourse.checks import lesson02 as check
+from sslcourse.errors import CourseError
+from sslcourse.losses import cross_entropy
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("SSLCOURSE_CACHE", str(tmp_path))
+
+
+def field_of(box):
+    return box.children[1]
+
+
+def test_a_number_is_kept_and_compared(capsys):
+    box = predictions.ask("02/blossom", "How much will the blossom cost?", unit="nats")
+    field_of(box).value = "1,5"
+    predictions.compare("02/blossom", 2.0)
+    assert "You predicted 1.5 nats; it came out as 2 nats: you were 0.5 too low." in capsys.readouterr().out
+    entry = json.loads(progress.file().read_text(encoding="utf-8"))["predictions"]["02/blossom"]
+    assert entry == {"asked": "How much will the blossom cost?", "unit": "nats", "predicted": 1.5, "measured": 2.0}
+    assert field_of(predictions.ask("02/blossom", "How much will the blossom cost?", unit="nats")).value == "1.5"
+
+
+@pytest.mark.parametrize("typed", ["much", "nan", "", "1.2.3"])
+def test_what_is_no_number_is_not_kept(typed):
+    box = predictions.ask("02/blossom", "How much?")
+    field_of(box).value = "x"
+    field_of(box).value = typed
+    assert progress.predictions() == {} and "number is needed" in box.children[2].value
+
+
+@pytest.mark.parametrize(("picked", "says"), [("one", "as you said"), ("four", "the other way")])
+def test_a_choice_is_kept_and_compared(picked, says, capsys):
+    field_of(predictions.ask("02/which", "Which?", choices=("four", "one"))).value = picked
+    predictions.compare("02/which", "one")
+    assert says in capsys.readouterr().out
+
+
+def test_without_a_prediction_the_lesson_goes_on(capsys):
+    predictions.compare("02/blossom", 2.376, unit="nats")
+    assert capsys.readouterr().out == "No prediction was entered; it came out as 2.38 nats.\n"
+    assert not progress.file().exists()
+
+
+def test_another_prediction_replaces_the_first_and_leaves_the_rest():
+    progress.keep("solved", "2.1", passed=True)
+    for typed in ("1", "2"):
+        field_of(predictions.ask("02/a", "?")).value = typed
+    assert progress.predictions()["02/a"]["predicted"] == 2.0 and progress.read()["solved"] == {"2.1": {"passed": True}}
+
+
+@pytest.mark.parametrize("content", ["no json", "[]", '{"format": "another"}'])
+def test_a_file_that_is_none_of_ours_is_refused(content):
+    progress.file().write_text(content, encoding="utf-8")
+    with pytest.raises(CourseError, match="move it away"):
+        predictions.compare("02/a", 1.0)
+
+
+def test_a_number_is_not_compared_with_a_choice():
+    field_of(predictions.ask("02/a", "?")).value = "1"
+    with pytest.raises(CourseError, match="can't be compared"):
+        predictions.compare("02/a", "one")
+
+
+# -- gaps ---------------------------------------------------------------------------------------------------------------
+
+
+def open_gap(logits, labels):
+    raise NotImplementedError("Not solved yet")
+
+
+def wrong(logits, labels):
+    return cross_entropy(logits.softmax(dim=1), labels)
+
+
+def right(logits, labels):
+    return cross_entropy(logits, labels)
+
+
+@pytest.mark.parametrize(
+    ("mine", "goes_on_with", "says"),
+    [
+        (right, right, "passed"),
+        (open_gap, check.cross_entropy.reference, "Still open"),
+        (wrong, check.cross_entropy.reference, "Until then"),
+    ],
+)
+def test_a_gap(mine, goes_on_with, says, capsys):
+    assert gaps.filled(check.cross_entropy, mine) is goes_on_with
+    assert says in capsys.readouterr().out

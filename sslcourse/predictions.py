@@ -81,7 +81,9 @@ def compare(name: str, measured: float | str, *, unit: str = "") -> None:
     if isinstance(predicted, str) != isinstance(measured, str):
         raise CourseError(f"the prediction {name!r} is {predicted!r}, which can't be compared with {measured!r}.")
     progress.keep("predictions", name, measured=measured)
-    print(f"You predicted {with_unit(predicted, unit)}; it came out as {with_unit(measured, unit)}: {verdict(entry, measured)}.")
+    print(
+        f"You predicted {with_unit(predicted, unit)}; it came out as {with_unit(measured, unit)}: {verdict(entry, measured)}."
+    )
 
 
 def verdict(entry: dict[str, Any], measured: float | str) -> str:

@@ -74,7 +74,9 @@ def test_papers_become_links_once(text):
     assert "](https://arxiv.org/abs/" in linked and form.linked_papers(linked) == linked
 
 
-@pytest.mark.parametrize("text", ["0.5478 nats", "`2002.05709`", "[arXiv 2002.05709](https://arxiv.org/abs/2002.05709)"])
+@pytest.mark.parametrize(
+    "text", ["0.5478 nats", "`2002.05709`", "[arXiv 2002.05709](https://arxiv.org/abs/2002.05709)"]
+)
 def test_what_is_no_paper_stays(text):
     assert form.linked_papers(text) == text
 

@@ -20,7 +20,9 @@ def test_outside_a_notebook_a_table_is_printed(capsys):
 def test_accuracies_have_their_intervals(capsys):
     tables.show_accuracies({"several": Summary((0.4, 0.5, 0.6)), "one": Summary((0.3,))}, "probe")
     several, one = capsys.readouterr().out.splitlines()[2:]
-    assert several.startswith("several  0.500 ± 0.100") and "0.252 to 0.748" in several and one.strip() == "one      0.300"
+    assert (
+        several.startswith("several  0.500 ± 0.100") and "0.252 to 0.748" in several and one.strip() == "one      0.300"
+    )
 
 
 @pytest.mark.parametrize("labels", [1, 10, 100])

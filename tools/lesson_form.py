@@ -30,7 +30,7 @@ from nbnormalise import normalise
 ROOT = Path(__file__).resolve().parents[1]
 ALLOWED = Path(__file__).with_suffix(".json")
 
-LONGEST_CELL = 25  # lines of a cell in plain sight
+LONGEST_CELL = 25  # lines of a cell in plain sight, blank ones apart
 WIDEST_LINE = 88  # characters of such a line
 LONGEST_LESSON = 300  # such lines in a lesson
 FIRST_TRAINING = 7  # the cell, text counted too, by which something is trained
@@ -261,7 +261,8 @@ def kind_of(its: list[Statement], drawing: list[Statement], needed: set[str]) ->
 def numbers(notebook: NotebookNode) -> dict[str, int]:
     """What LIMITS limits, as it is in this lesson."""
     kind = kinds(notebook)
-    visible = [cell.source.split("\n") for cell in code_cells(notebook) if kind[cell.id] not in FOLDED]
+    cells = [cell.source.split("\n") for cell in code_cells(notebook) if kind[cell.id] not in FOLDED]
+    visible = [[line for line in cell if line.strip()] for cell in cells]
     lines = [line for cell in visible for line in cell]
     found = (
         sum(one == "mixed" for one in kind.values()),
@@ -345,10 +346,11 @@ def linked_papers(text: str) -> str:
 
 def flaws(path: Path, notebook: NotebookNode, allowed: dict[str, int], root: Path = ROOT) -> Iterator[str]:
     """A sentence for everything in which a lesson isn't in the form."""
+    kind = kinds(notebook)
     for cell in code_cells(notebook):
-        kind, folded = kinds(notebook)[cell.id], is_folded(cell)
-        if folded != (kind in FOLDED):
-            yield f"cell {cell.id!r} is a cell of {kind}, and {'folded' if folded else 'not folded'}"
+        folded, its = is_folded(cell), kind[cell.id]
+        if folded != (its in FOLDED):
+            yield f"cell {cell.id!r} is a cell of {its}, and {'folded' if folded else 'not folded'}"
     for what, number in numbers(notebook).items():
         most = allowed.get(what, LIMITS[what])
         if number > most:

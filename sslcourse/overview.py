@@ -1,15 +1,17 @@
 """How far a person is: which exercises passed, what was predicted, and where to go on.
 
-All of it is read from their notebooks as they were saved last, and from their predictions. Nothing else is kept.
+All of it is read from their notebooks as they were saved last, and from the predictions that they entered (progress.py).
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from sslcourse import notebook as notebooks
+from sslcourse import progress
 from sslcourse import work as copies
 from sslcourse.files import reading
 
@@ -27,7 +29,8 @@ class Lesson:
     exercise: str | None
     minutes: int | None  # to read
     checks: dict[str, bool]  # {id of a check in the exercise: whether it passed}
-    begun: bool  # something was written or run in the lesson or its exercise
+    predicted: int  # predictions that were entered
+    begun: bool  # something was written, run or predicted
 
     @property
     def solved(self) -> int:
@@ -42,10 +45,11 @@ class Lesson:
 def of(work: Path, course: Path = copies.COURSE) -> list[Lesson]:
     """Every lesson, in the order of the course, as it stands in the folder `work`."""
     begun = copies.begun(work)
-    return [_lesson(number, name, work, begun) for number, name in copies.lessons(course).items()]
+    predicted = Counter(prediction.partition("/")[0] for prediction in progress.predictions())
+    return [_lesson(number, name, work, begun, predicted[number]) for number, name in copies.lessons(course).items()]
 
 
-def _lesson(number: str, name: str, work: Path, begun: set[str]) -> Lesson:
+def _lesson(number: str, name: str, work: Path, begun: set[str], predicted: int) -> Lesson:
     stem = Path(name).stem
     exercise = next(iter(sorted((work / "exercises" / stem).glob("*.ipynb"))), None)
     lesson, solved = _read(work / name), _read(exercise) if exercise else None
@@ -58,7 +62,8 @@ def _lesson(number: str, name: str, work: Path, begun: set[str]) -> Lesson:
         exercise=inside,
         minutes=int(found[1]) if found else None,
         checks=notebooks.checks(solved) if solved else {},
-        begun=bool({name, inside} & begun),
+        predicted=predicted,
+        begun=bool({name, inside} & begun or predicted),
     )
 
 
@@ -81,10 +86,14 @@ def next_one(lessons: list[Lesson]) -> int:
 
 
 def table(lessons: list[Lesson]) -> list[list[str]]:
-    """Rows of cells, headings first: lesson, exercises solved."""
-    rows = [[f"{one.number} {one.title}", _solved(one)] for one in lessons]
+    """Rows of cells, headings first: lesson, exercises solved, predictions entered."""
+    rows = [[f"{one.number} {one.title}", _solved(one), str(one.predicted or "")] for one in lessons]
     total = f"{sum(one.solved for one in lessons)} of {sum(len(one.checks) for one in lessons)}"
-    return [["lesson", "exercises solved"], *rows, ["in all", total]]
+    return [
+        ["lesson", "exercises solved", "predictions"],
+        *rows,
+        ["in all", total, str(sum(o.predicted for o in lessons))],
+    ]
 
 
 def _solved(lesson: Lesson) -> str:
@@ -111,14 +120,16 @@ def index(lessons: list[Lesson]) -> str:
         "",
         f"**{'Go on with' if here.begun or place else 'Begin with'}** " + " · ".join(around),
         "",
-        "| | Lesson | To read | Exercises | Solved |",
-        "|---|---|---|---|---|",
+        "| | Lesson | To read | Exercises | Solved | Predictions |",
+        "|---|---|---|---|---|---|",
     ]
     for one in lessons:
         exercises = f"[exercises {one.number}]({one.exercise})" if one.exercise else ""
         minutes = f"{one.minutes} minutes" if one.minutes else ""
         mark = "begun" if one.begun and not one.checks else _solved(one)
-        lines.append(f"| {one.number} | [{one.title}]({one.notebook}) | {minutes} | {exercises} | {mark} |")
+        lines.append(
+            f"| {one.number} | [{one.title}]({one.notebook}) | {minutes} | {exercises} | {mark} | {one.predicted or ''} |"
+        )
     lines += [
         "",
         "To look something up: [reference](docs/reference.md) · [glossary](docs/glossary.md) · [the course](README.md) · "

@@ -1,4 +1,4 @@
-"""A learner's progress: one file of JSON in the cache folder, `progress.json`.
+"""A learner's progress: one file of JSON beside their notebooks, `.sslcourse/progress.json`.
 
     {"format": "sslcourse progress 1",
      "predictions": {"02/blossom": {"asked": "How much will the blossom cost?", "unit": "nats",
@@ -22,13 +22,18 @@ FORMAT = "sslcourse progress 1"
 
 
 def file() -> Path:
-    """Where the progress is kept."""
+    """Where the progress is kept: a person's own folder, which nobody empties for room, as a cache is."""
+    return paths.work_folder() / ".sslcourse" / "progress.json"
+
+
+def former_file() -> Path:
+    """Where it was kept before."""
     return paths.cache_folder() / "progress.json"
 
 
 def read() -> dict[str, Any]:
     """Everything that is kept; nothing yet where there is no file. Raises CourseError for a file that isn't ours."""
-    path = file()
+    path = file() if file().exists() else former_file()
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -231,15 +229,12 @@ def broken(site: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def site():
-    # beside the sources' folder, since Sphinx keeps what it has read
-    folder = Path(tempfile.mkdtemp(prefix="sslcourse-site-")).resolve()
-    done = subprocess.run(
-        [sys.executable, "tools/make_site.py", "--out", str(folder)], cwd=ROOT, capture_output=True, text=True
-    )
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site") / "pages"
+    words = [sys.executable, "tools/make_site.py", "--out", str(folder)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    yield folder
-    shutil.rmtree(folder)
+    return folder
 
 
 def test_every_link_of_the_site_leads_somewhere(site):

@@ -12,7 +12,8 @@ from sslcourse.losses import cross_entropy
 
 @pytest.fixture(autouse=True)
 def own_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("SSLCOURSE_CACHE", str(tmp_path))
+    monkeypatch.setenv("SSLCOURSE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SSLCOURSE_WORK", str(tmp_path))
 
 
 def field_of(box):
@@ -57,8 +58,18 @@ def test_another_prediction_replaces_the_first_and_leaves_the_rest():
     assert progress.predictions()["02/a"]["predicted"] == 2.0 and progress.read()["solved"] == {"2.1": {"passed": True}}
 
 
+def test_what_was_kept_in_the_cache_folder_before_is_read_and_taken_along():
+    progress.former_file().parent.mkdir()
+    old = {"format": progress.FORMAT, "predictions": {"02/a": {"predicted": 1.0}}}
+    progress.former_file().write_text(json.dumps(old), encoding="utf-8")
+    assert progress.predictions()["02/a"]["predicted"] == 1.0
+    progress.keep("predictions", "02/b", predicted=2.0)
+    assert set(progress.predictions()) == {"02/a", "02/b"} and progress.file().exists()
+
+
 @pytest.mark.parametrize("content", ["no json", "[]", '{"format": "another"}'])
 def test_a_file_that_is_none_of_ours_is_refused(content):
+    progress.file().parent.mkdir()
     progress.file().write_text(content, encoding="utf-8")
     with pytest.raises(CourseError, match="move it away"):
         predictions.compare("02/a", 1.0)

@@ -254,6 +254,18 @@ def test_every_link_of_the_index_leads_somewhere():
     assert [one.number for one in lessons] == sorted((one.number for one in lessons), key=work._place)
 
 
+def test_predictions_are_counted_and_shown_with_what_came_out(call, started):
+    call("lab")
+    from sslcourse.progress import keep
+
+    keep("predictions", "02/blossom", asked="How much?", unit="nats", predicted=1.5, measured=2.5)
+    keep("predictions", "02/which", asked="Which?", predicted="the house")
+    out = call("progress")[1]
+    assert "02/blossom: How much? You said 1.5 nats; it came out as 2.5 nats: you were 1 too low." in out
+    assert "02/which: Which? You said the house." in out and "go on: sslcourse lab 02" in out
+    assert json.loads(call("progress", "--json")[1])["predictions"]["02/blossom"]["measured"] == 2.5
+
+
 # -- the commands --------------------------------------------------------------------------------------------------------
 
 

@@ -27,7 +27,6 @@ from sslcourse import overview, work
 from sslcourse.notebook import PNG
 
 ROOT = Path(__file__).resolve().parents[1]
-BUILD = ROOT / "build"
 PICTURES = "_static/figures"
 COPIED = ("README.md", "CONTRIBUTING.md", "LICENSE", "CITATION.cff", "docs/*", "benchmarks/README.md")
 INDEX = """# Self-supervised vision, hands on
@@ -158,31 +157,24 @@ def _words(text: str) -> list[str]:
 
 def build(out: Path) -> int:
     """Build the site into `out`; the exit code of Sphinx, for which a broken link is an error."""
-    source = BUILD / "site-source"
-    for folder in (source, out):
+    scratch = out.parent / f"{out.name}-scratch"  # also what myst-nb and Sphinx write beside the pages
+    for folder in (scratch, out):
         shutil.rmtree(folder, ignore_errors=True)
+    source, pages = scratch / "source", scratch / "pages"
     source.mkdir(parents=True)
     write_sources(source)
-    words = [
-        "-m",
-        "sphinx",
-        "-b",
-        "html",
-        "-W",
-        "--keep-going",
-        "-q",
-        "-d",
-        str(BUILD / "site-doctrees"),
-        str(source),
-        str(out),
-    ]
-    return subprocess.run([sys.executable, *words]).returncode
+    words = ["-m", "sphinx", "-b", "html", "-W", "--keep-going", "-q", "-d", scratch / "read", source, pages]
+    code = subprocess.run([sys.executable, *map(str, words)]).returncode
+    if code == 0:
+        shutil.move(pages, out)
+        shutil.rmtree(scratch)
+    return code
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--out", type=Path, default=BUILD / "site", help="the folder of the pages (default: build/site)"
+        "--out", type=Path, default=ROOT / "build" / "site", help="the folder of the pages (default: build/site)"
     )
     options = parser.parse_args()
     code = build(options.out)

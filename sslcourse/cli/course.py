@@ -13,6 +13,7 @@ from urllib.parse import quote
 import typer
 
 from sslcourse import overview
+from sslcourse import progress as the_progress
 from sslcourse import work as copies
 from sslcourse.cli import options, texts
 from sslcourse.cli.running import command
@@ -89,7 +90,7 @@ def reset(lesson: Number) -> None:
 
 @command(stopped=texts.listing_stopped, computes=False)
 def progress(as_json: options.Json = False) -> None:
-    """Show which exercises are solved, as your notebooks were saved last."""
+    """Show which exercises are solved, as your notebooks were saved last, and how far off your predictions were."""
     work = work_folder()
     lessons = overview.of(work)
     if work.is_dir():
@@ -98,6 +99,7 @@ def progress(as_json: options.Json = False) -> None:
         "lessons": {
             one.number: {"title": one.title, "begun": one.begun, "checks": one.checks, "solved": one.solved}
             for one in lessons
-        }
+        },
+        "predictions": the_progress.predictions(),
     }
-    texts.show(found, texts.progress(lessons, work), as_json)
+    texts.show(found, texts.progress(lessons, found["predictions"], work), as_json)

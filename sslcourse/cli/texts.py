@@ -94,15 +94,31 @@ def reset(names: list[str], kept: list[Path], work: Path) -> str:
     return "\n".join(lines)
 
 
-def progress(lessons: list[Lesson], work: Path) -> str:
-    """A table of what is solved, and the lesson to go on with."""
+def progress(lessons: list[Lesson], predicted: dict[str, dict[str, Any]], work: Path) -> str:
+    """A table of what is solved, every prediction with what came out, and the lesson to go on with."""
     from sslcourse import overview
     from sslcourse.tables import aligned
 
     if not any(one.begun for one in lessons):
         return f"nothing is begun in {shown(work)}; `sslcourse lab` opens the course."
     there = lessons[overview.next_one(lessons)]
-    return "\n".join([aligned(overview.table(lessons)), "", f"go on: sslcourse lab {there.number}   ({there.title})"])
+    entered = ["", *map(_prediction, sorted(predicted), map(predicted.get, sorted(predicted)))] if predicted else []
+    return "\n".join(
+        [aligned(overview.table(lessons)), *entered, "", f"go on: sslcourse lab {there.number}   ({there.title})"]
+    )
+
+
+def _prediction(name: str, entry: dict[str, Any]) -> str:
+    """A prediction in a line: what was asked, what was said, what came out."""
+    from sslcourse.predictions import verdict, with_unit
+
+    unit, measured = entry.get("unit", ""), entry.get("measured")
+    said = f"{shown(name)}: {shown(entry.get('asked', ''))} You said {with_unit(entry['predicted'], unit)}"
+    return (
+        f"{said}."
+        if measured is None
+        else f"{said}; it came out as {with_unit(measured, unit)}: {verdict(entry, measured)}."
+    )
 
 
 def pretrained(result: dict[str, Any], labels: Path | None, size: int | None) -> str:

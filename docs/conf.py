@@ -5,6 +5,7 @@ nothing is fetched from anywhere else.
 """
 
 import html
+import re
 from typing import Any
 
 from latex2mathml.converter import convert
@@ -34,9 +35,18 @@ html_show_sphinx = False
 html_math_renderer = "mathml"
 
 
+# What latex2mathml doesn't know, in words that it does
+SPELT = {r"\\arg(?![a-z])": r"\\operatorname{arg}", r"\\[lr]Vert": r"\\|"}
+
+
 def mathml(source: str, display: str) -> str:
     """A formula as MathML. What was written is beside it, for who copies it."""
-    element = convert(source, display=display)
+    spelt = source
+    for pattern, words in SPELT.items():
+        spelt = re.sub(pattern, words, spelt)
+    element = convert(spelt, display=display)
+    if unknown := re.search(r"\\[a-zA-Z]+", element):
+        raise ValueError(f"{unknown[0]} in the formula {source!r} isn't known to latex2mathml; spell it otherwise in conf.py")
     written = f'<annotation encoding="application/x-tex">{html.escape(source)}</annotation>'
     inner = element.partition(">")
     body = inner[2].removesuffix("</math>")

@@ -76,7 +76,7 @@ def contents(folder: Path) -> str:
     parts = {
         "Lessons": list(lessons.values()),
         "Exercises": exercises,
-        "To look up": ["README.md", *documents, "benchmarks/README.md", "CONTRIBUTING.md"],
+        "To look up": ["The course <README.md>", *documents, "benchmarks/README.md", "CONTRIBUTING.md"],
         "The package": modules,
     }
     trees = [

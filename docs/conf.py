@@ -46,7 +46,9 @@ def mathml(source: str, display: str) -> str:
         spelt = re.sub(pattern, words, spelt)
     element = convert(spelt, display=display)
     if unknown := re.search(r"\\[a-zA-Z]+", element):
-        raise ValueError(f"{unknown[0]} in the formula {source!r} isn't known to latex2mathml; spell it otherwise in conf.py")
+        raise ValueError(
+            f"{unknown[0]} in the formula {source!r} isn't known to latex2mathml; spell it otherwise in conf.py"
+        )
     written = f'<annotation encoding="application/x-tex">{html.escape(source)}</annotation>'
     inner = element.partition(">")
     body = inner[2].removesuffix("</math>")

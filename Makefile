@@ -4,7 +4,7 @@
 #   DATA=folder:PATH    another data set for the demo (also cifar10, stl10, fashion-mnist, digits)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab site test test-devices test-browser lint bench exercises normalise lock clean distclean again
+.PHONY: help setup demo lab site test test-devices test-browser test-weights lint bench exercises normalise lock clean distclean again
 .DELETE_ON_ERROR:
 
 unexport PYTHONPATH PYTHONHOME
@@ -22,6 +22,7 @@ help:
 	@echo 'make test-devices  every lesson as where there is a GPU, which is pretended'
 	@echo 'make test-browser  JupyterLab and the site in Chromium, which must be installed'
 	@echo 'make site        the course as static pages, in build/site'
+	@echo 'make test-weights  real trained weights, 90 MB that are fetched for it, and files in other runtimes'
 	@echo 'make lint        style, notebooks, exercises and claims only'
 	@echo 'make bench       speed, as ratios of two things timed side by side'
 	@echo 'make exercises   make exercises/ from solutions/ again'
@@ -55,6 +56,9 @@ test-browser: .venv/ready-site
 # The course to read, without a network and without running anything.
 site: .venv/ready-site
 	@$(PY) tools/make_site.py
+
+test-weights: .venv/ready-bench
+	@$(PY) tools/test.py weights
 
 lint: $(READY)
 	@$(PY) tools/test.py style

@@ -113,8 +113,8 @@ def in_lines(images: Tensor) -> Tensor:
 IN_ORDER = ("cpu",)  # devices on which the gradients of `interpolate` are added up in one order
 
 
-def resize(maps: Tensor, size: tuple[int, int], mode: str = "bilinear") -> Tensor:
-    """`functional.interpolate(maps, size, mode=mode)`, the same bits in every run: (N, C, H, W) -> (N, C, *size).
+def resize(maps: Tensor, size: tuple[int, int], mode: str = "bilinear", antialias: bool = False) -> Tensor:
+    """`functional.interpolate(maps, size, mode=mode, antialias=antialias)`, the same bits in every run: (N, C, H, W) -> (N, C, *size).
 
     On a GPU the gradients of `interpolate` and of adaptive pooling are added up in any order, so that no two runs give
     the same bits; those of two matrix products are not, and agree with it but for rounding. On a CPU the order is
@@ -123,19 +123,19 @@ def resize(maps: Tensor, size: tuple[int, int], mode: str = "bilinear") -> Tenso
     if maps.shape[-2:] == size:
         return maps
     if maps.device.type in IN_ORDER:
-        return functional.interpolate(maps, size, mode=mode)
+        return functional.interpolate(maps, size, mode=mode, antialias=antialias)
     rows, columns = (
-        _interpolation(side, out, mode, maps.device, maps.dtype)  # (out, side)
+        _interpolation(side, out, mode, antialias, maps.device, maps.dtype)  # (out, side)
         for side, out in zip(maps.shape[-2:], size, strict=True)
     )
     return rows @ (maps @ columns.T)
 
 
 @made_once
-def _interpolation(side: int, out: int, mode: str, device: torch.device, dtype: torch.dtype) -> Tensor:
+def _interpolation(side: int, out: int, mode: str, antialias: bool, device: torch.device, dtype: torch.dtype) -> Tensor:
     """What `interpolate` makes of a row of `side` numbers, as a matrix (out, side): its answers to the unit vectors."""
     units = torch.eye(side, device=device).view(side, 1, 1, side)
-    return functional.interpolate(units, (1, out), mode=mode).view(side, out).T.to(dtype)
+    return functional.interpolate(units, (1, out), mode=mode, antialias=antialias).view(side, out).T.to(dtype)
 
 
 def random_boxes(

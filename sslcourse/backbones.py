@@ -33,6 +33,7 @@ TRANSFORMERS: dict[str, tuple[int, int, int]] = {"vit-tiny": (128, 4, 4)}
 PATCHES = 8
 # name: (kernel size, stride, max-pooling afterwards)
 STEMS = {"imagenet": (7, 2, True), "small": (3, 1, False), "tiny": (3, 2, False)}
+STAGES = (1, 2, 3, 4, "all", "class")  # where features are read
 FORMAT = "sslcourse backbone 1"
 LARGEST_IMAGE = 4096  # pixels a side, of a transformer's file: its positions take memory
 SMALL_IMAGE = 64  # pixels; up to here the ImageNet stem, which divides each side by 4, throws away too much
@@ -110,11 +111,37 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self.stages(images)[-1].mean(dim=(2, 3))  # (N, dim)
 
+    @property
+    def sums_up(self) -> bool:
+        """Whether the network has an answer of its own for a whole image, beside the average over positions."""
+        return isinstance(self.trunk, VisionTransformer) and self.trunk.sums_up
+
     def summary(self, images: Tensor) -> Tensor:
-        """What the network itself sums an image up in, (N, dim): a transformer's class token, or the same as `forward`."""
-        if isinstance(self.trunk, VisionTransformer):
-            return self.trunk.class_token(self.preprocess(images))
-        return self(images)
+        """What the network itself sums an image up in, (N, dim): a transformer's class token, what its attention pooling
+        saw, or where there is neither, the same as `forward`."""
+        return self.trunk.class_token(self.preprocess(images)) if self.sums_up else self(images)
+
+    def features(self, images: Tensor, stage: int | str = 4) -> Tensor:
+        """(N, d), read at a stage.
+
+        1..4    the average over positions of that stage's map, (N, C_stage); 4 is the same as `forward`
+        "all"   the four side by side, (N, C_1 + C_2 + C_3 + C_4)
+        "class" `summary`, of a network that has its own
+        """
+        self.refuse_stage(stage)
+        if stage == 4:
+            return self(images)
+        if stage == "class":
+            return self.summary(images)
+        means = [m.mean(dim=(2, 3)) for m in self.stages(images)]  # (N, C_stage) each
+        return torch.cat(means, dim=1) if stage == "all" else means[stage - 1]
+
+    def refuse_stage(self, stage: int | str) -> None:
+        """CourseError for what is no stage, and for "class" where the network has no class token."""
+        if isinstance(stage, bool) or stage not in STAGES:
+            raise CourseError(f"stage must be one of {', '.join(map(str, STAGES))}, and is {stage!r}.")
+        if stage == "class" and not self.sums_up:
+            raise CourseError(f"{self.arch} has no class token; choose a stage of 1 to 4, or all.")
 
 
 def build(arch: str = "resnet-tiny", *, stem: str | None = None, image_size: int = 32, seed: int = 0) -> Backbone:

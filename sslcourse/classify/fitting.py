@@ -26,12 +26,11 @@ from sslcourse import evaluate, train
 from sslcourse.backbones import Backbone
 from sslcourse.classify import calibration
 from sslcourse.classify.measures import Measures
-from sslcourse.classify.model import STAGES, LinearHead, Model, NeighbourHead
+from sslcourse.classify.model import LinearHead, Model, NeighbourHead
 from sslcourse.data import splits as partitions
 from sslcourse.data.imageset import ImageSet
 from sslcourse.data.splits import Splits
 from sslcourse.errors import CourseError, whole_number
-from sslcourse.vit import VisionTransformer
 
 FOLDS = 5
 Scorer = Callable[[Tensor], Tensor]  # numbers of pictures (M,) -> logits (M, C)
@@ -257,13 +256,7 @@ class _FineTuning(_Maker):
 
 def _features(backbone: Backbone, images: ImageSet, stage: int | str, device: torch.device) -> Tensor:
     """float32 (N, d) on the CPU."""
-    if stage != "class":
-        features = evaluate.extract(backbone, images, stage=stage, device=device)
-    else:
-        head = nn.Identity()
-        features = Model(backbone, head, images.classes, image_size=images.size[0], stage=stage).logits(
-            images.images, device=device
-        )
+    features = evaluate.extract(backbone, images, stage=stage, device=device)
     if not bool(torch.isfinite(features).all()):
         bad = int((~torch.isfinite(features)).any(dim=1).sum())
         raise CourseError(
@@ -275,14 +268,11 @@ def _features(backbone: Backbone, images: ImageSet, stage: int | str, device: to
 def _stage(stage: int | str | None, protocol: str, backbone: Backbone) -> int | str:
     if stage is None:
         return 4 if protocol == "finetune" else "all"
-    if stage not in STAGES:
-        raise CourseError(f"stage must be one of {', '.join(map(str, STAGES))}, and is {stage!r}.")
+    backbone.refuse_stage(stage)
     if protocol == "finetune" and stage != 4:
         raise CourseError(
             f"fine-tuning reads the last stage, 4, and {stage!r} was asked for; take linear or knn for it."
         )
-    if stage == "class" and not isinstance(backbone.trunk, VisionTransformer):
-        raise CourseError(f"{backbone.arch} has no class token; choose a stage of 1 to 4, or all.")
     return stage
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from sslcourse import device as devices
-from sslcourse import weights
+from sslcourse import features, weights
 from sslcourse.backbones import Backbone
 from sslcourse.errors import CourseError
 from sslcourse.files import write_atomically
@@ -22,7 +22,6 @@ from sslcourse.weights.networks import MeasuredResNet, MeasuredVit, ResNetMeasur
 
 FORMAT = "sslcourse classifier 1"
 KEY = "sslcourse-classifier"  # of the file's metadata
-STAGES = (1, 2, 3, 4, "all", "class")
 BLOCKS = {"basic": BasicBlock, "bottleneck": Bottleneck}
 
 
@@ -78,20 +77,14 @@ class Model(nn.Module):
         temperature: float = 1.0, notes: dict | None = None,
     ):  # fmt: skip
         super().__init__()
-        if stage not in STAGES:
-            raise CourseError(f"stage must be one of {', '.join(map(str, STAGES))}, and is {stage!r}.")
+        backbone.refuse_stage(stage)
         self.backbone, self.head, self.classes = backbone, head, tuple(classes)
         self.image_size, self.stage, self.temperature = image_size, stage, temperature
         self.notes = dict(notes or {})
 
     def features(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1] -> (N, d)."""
-        if self.stage == 4:
-            return self.backbone(images)
-        if self.stage == "class":
-            return self.backbone.summary(images)
-        means = [m.mean(dim=(2, 3)) for m in self.backbone.stages(images)]  # (N, C_s) each
-        return torch.cat(means, dim=1) if self.stage == "all" else means[self.stage - 1]
+        return self.backbone.features(images, self.stage)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.features(images))
@@ -101,11 +94,12 @@ class Model(nn.Module):
         return (self(images) / self.temperature).softmax(dim=1)
 
     @torch.no_grad()
-    def logits(self, images: Tensor, *, device: str | torch.device = "auto", batch_size: int = 256) -> Tensor:
+    def logits(self, images: Tensor, *, device: str | torch.device = "auto", batch_size: int | None = None) -> Tensor:
         """Logits of uint8 images (N, 3, H, W): float32 (N, C) on the CPU. The model stays where and as it was."""
         device = devices.pick_device(device)
         with devices.on(device, self), devices.evaluating(self):
-            return torch.cat([self(part.to(device).float() / 255).float().cpu() for part in images.split(batch_size)])
+            parts = images.split(batch_size or features.batch_size(self.backbone, images.shape[-2:]))
+            return torch.cat([self(part.to(device).float() / 255).float().cpu() for part in parts])
 
     def save(self, path: str | Path) -> None:
         """One safetensors file, written whole or not at all."""
@@ -117,6 +111,17 @@ class Model(nn.Module):
             "stage": self.stage, "temperature": self.temperature, "notes": self.notes,
         }  # fmt: skip
         write_atomically(Path(path), safetensors.torch.save(state, metadata={KEY: json.dumps(about)}))
+
+
+def is_classifier(path: str | Path) -> bool:
+    """Whether there is a file at `path` that `Model.save` wrote."""
+    if not Path(path).is_file():
+        return False
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return KEY in (file.metadata() or {})
+    except Exception:  # a damaged header may raise anything
+        return False
 
 
 def load(path: str | Path) -> Model:

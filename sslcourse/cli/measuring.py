@@ -58,6 +58,7 @@ def evaluate(
     labels_per_class: options.LabelsPerClass = 10,
     seeds: options.Seeds = 5,
     backbone: options.Backbone = None,
+    stage: options.Stage = None,
     size: Annotated[
         int | None, typer.Option(help="Height and width in pixels (default: the run's, or the data's own).")
     ] = None,
@@ -65,6 +66,7 @@ def evaluate(
     prefix: options.Prefix = None,
     heads: options.Heads = None,
     stem: options.Stem = None,
+    activation: options.Activation = None,
     normalize: options.Normalize = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
@@ -79,11 +81,13 @@ def evaluate(
     where = devices.pick_device(device)
     fixed, used = None, record.Record(data, labels, size)
     if source not in BASELINES:
-        fixed = weights.load(source, network=network, prefix=prefix, heads=heads, stem=stem, normalize=normalize)
+        hints = {"heads": heads, "stem": stem, "activation": activation, "normalize": normalize}
+        fixed = weights.load(source, network=network, prefix=prefix, **hints)
         _say_whose_network(source, backbone, fixed)
         used = record.settled_for_data(source, record.of(fixed), data, labels, size)
     elif backbone is not None:
         backbones.refuse_unknown(backbone)
+    read_at = _stage(stage, protocol, fixed)
     splits = load(used.data or "world", size=used.image_size, labels=used.labels)
     texts.notices(splits.notes)
     summary = evaluation.evaluate(
@@ -92,6 +96,7 @@ def evaluate(
         protocol=protocol,
         labels_per_class=labels_per_class,
         seeds=seeds,
+        stage=read_at,
         device=where,
         progress=True,
     )
@@ -101,6 +106,7 @@ def evaluate(
         "protocol": protocol,
         "labels_per_class": labels_per_class,
         "seeds": seeds,
+        "stage": read_at,
         "backbone": fixed.arch if fixed else backbone or BASELINE_BACKBONE,
         "image_size": list(splits.size),
         "classes": len(splits.test.classes),
@@ -182,6 +188,23 @@ def _protocol(source: str, protocol: str | None) -> str:
     protocol = protocol or ("finetune" if source == "scratch" else "linear")
     evaluation.refuse_unknown_protocol(protocol)
     return protocol
+
+
+def _stage(asked: str | None, protocol: str, found: backbones.Backbone | None) -> int | str:
+    """Where features are read: as asked for, else where the run's folder says, else at all stages."""
+    from sslcourse import record
+
+    stage = options.stage(asked)
+    if protocol == "finetune":
+        if stage not in (None, 4):
+            raise CourseError(
+                f"fine-tuning reads the last stage, 4, and {stage!r} was asked for; take linear or knn for it."
+            )
+        return 4
+    stage = stage or (record.of(found).stage if found else None) or "all"
+    if found:
+        found.refuse_stage(stage)
+    return stage
 
 
 def _say_whose_network(source: str, backbone: str | None, found: backbones.Backbone) -> None:

@@ -23,7 +23,7 @@ Spec = Annotated[
     typer.Option(
         "--data",
         help="world (also world:scenes, world:crowd, world:sketch, …), digits, cifar10, stl10, fashion-mnist, imagenette, "
-        "flowers, folder:PATH, huggingface:PATH",
+        "flowers, folder:PATH, huggingface:PATH, shards:PATTERN",
     ),
 ]
 Json = Annotated[
@@ -45,10 +45,17 @@ Heads = Annotated[
     int | None, typer.Option(min=1, help="Attention heads of their vision transformer, where it must be said.")
 ]
 Stem = Annotated[str | None, typer.Option(help="Their 3x3 stem, which shapes don't tell: small, tiny or solo-learn")]
+Activation = Annotated[
+    str | None,
+    typer.Option(help="Of their vision transformer, where it must be said (OpenCLIP): gelu, gelu-tanh or quick-gelu"),
+]
 Normalize = Annotated[
     str | None,
-    typer.Option(help="Their pixels: imagenet, none, half or cifar (default: what the file or its kind says)"),
+    typer.Option(
+        help="Their pixels: imagenet, none, half, clip, swav or cifar (default: what the file or its kind says)"
+    ),
 ]
+Stage = Annotated[str | None, typer.Option(help="Where features are read: 1 to 4, all, or class (a class token).")]
 
 # Pretraining.
 Task = Annotated[str, typer.Argument(help="A pretext task; `sslcourse tasks` lists them.")]
@@ -94,6 +101,11 @@ def task_options(pairs: list[str], defaults: dict[str, Any]) -> dict[str, Any]:
                 f"option {name!r} needs a value like {defaults[name]!r}, and {text!r} was given."
             ) from None
     return options
+
+
+def stage(text: str | None) -> int | str | None:
+    """ "4" to 4; words as they are."""
+    return int(text) if text and text.isascii() and text.isdigit() else text
 
 
 def whole_numbers(text: str, option: str) -> list[int]:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 Weights = Annotated[str, typer.Argument(help="A run's folder, or a file of weights (the course's or other people's).")]
 Pictures = Annotated[Path, typer.Argument(help="A folder of pictures.", parser=typed, metavar="FOLDER")]
-Stage = Annotated[str | None, typer.Option(help="Where features are read: 1 to 4, all, or class (a class token).")]
 KINDS = ("duplicates", "outliers", "clusters", "label-next")
 
 
@@ -33,7 +32,7 @@ def finetune(
     protocol: Annotated[
         str, typer.Option(help="finetune (all of the network), linear (the head alone) or knn (no training)")
     ] = "finetune",
-    stage: Stage = None,
+    stage: options.Stage = None,
     folds: Annotated[int, typer.Option(help="Folds of the cross-validation that measures it.")] = 5,
     test: Annotated[
         bool, typer.Option("--test", help="Keep the test split aside and measure on it, once, at the end.")
@@ -57,7 +56,7 @@ def finetune(
     texts.notices(splits.notes)
     images = fitting.together(splits, test=not test)
     fitted = classify.fit(
-        backbone or _new(images, seed), images, protocol=protocol, stage=_stage(stage), folds=folds, seed=seed,
+        backbone or _new(images, seed), images, protocol=protocol, stage=options.stage(stage), folds=folds, seed=seed,
         device=device, progress=True,
     )  # fmt: skip
     result = _result(source, data, protocol, fitted, images)
@@ -92,7 +91,7 @@ def embed(
     out: Annotated[
         Path, options.path_option(help="The features, a .npy file; a .csv beside it says which row is whose.")
     ],
-    stage: Stage = None,
+    stage: options.Stage = None,
     size: options.Size = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
@@ -101,7 +100,7 @@ def embed(
     from sslcourse import classify
 
     backbone, side = _backbone(source, size)
-    done = classify.embed(backbone, pictures, out, size=side or 64, stage=_stage(stage) or "all", device=device)
+    done = classify.embed(backbone, pictures, out, size=side or 64, stage=options.stage(stage) or "all", device=device)
     texts.show(*texts.written(done, "features"), as_json)
 
 
@@ -176,10 +175,6 @@ def _new(images: ImageSet, seed: int) -> Backbone:
     from sslcourse import backbones
 
     return backbones.build("resnet-tiny", image_size=images.size[0], seed=seed)
-
-
-def _stage(text: str | None) -> int | str | None:
-    return int(text) if text and text.isascii() and text.isdigit() else text
 
 
 def _tested(model, images: ImageSet, device: str):

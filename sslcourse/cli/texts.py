@@ -167,6 +167,20 @@ def exported(out: Path, arch: str, layout: str) -> str:
     return f"{shown(out)}: {arch} in the layout of {layout}"
 
 
+def deployed(out: Path, about: dict[str, Any], format: str) -> str:
+    """What a file for other programs takes and gives."""
+    classes = [f"classes: {', '.join(map(shown, about['classes']))}"] if "classes" in about else []
+    return "\n".join(
+        [
+            f"{shown(out)}: {about['arch']} in the format {format}, features of stage {about['stage']}",
+            about["input"],
+            about["output"],
+            *classes,
+            "compared with the network on pictures of this size, to 0.0001",
+        ]
+    )
+
+
 def fitted(result: dict[str, Any], measures: str, out: Path) -> str:
     """What a classifier is worth, and the command that uses it."""
     before, after = (result["calibration_error"][key] for key in ("before", "after"))

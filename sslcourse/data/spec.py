@@ -7,6 +7,7 @@ cifar10, stl10, fashion-mnist, imagenette, flowers
                      downloaded on first use; with a size, such as stl10:64
 folder:PATH          your own images (see sslcourse/data/folder.py)
 huggingface:PATH     a directory of Hugging Face's `datasets` (see sslcourse/data/huggingface.py)
+shards:PATTERN       tar files of images, in WebDataset's layout (see sslcourse/data/shards.py)
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from sslcourse.data.folder import load_folder
 from sslcourse.data.huggingface import load_huggingface
 from sslcourse.data.options import LoadOptions
 from sslcourse.data.photos import PHOTOS, load_photos
+from sslcourse.data.shards import load_shards
 from sslcourse.data.splits import Splits
 from sslcourse.data.stl10 import load_stl10
 from sslcourse.errors import CourseError, suggest
@@ -38,14 +40,17 @@ SPECS = (
     "flowers",
     "folder:PATH",
     "huggingface:PATH",
+    "shards:PATTERN",
 )
 KINDS = tuple(spec.partition(":")[0] for spec in SPECS)
 WITH_PATH = {"folder": "a folder of images", "huggingface": "a directory of Hugging Face's datasets"}
+WITH_PATH["shards"] = "tar files"
 LISTED = {  # kinds whose images can stay on disk, and what loads them
     "stl10": load_stl10,
     **dict.fromkeys(PHOTOS, load_photos),
     "folder": load_folder,
     "huggingface": load_huggingface,
+    "shards": load_shards,
 }
 
 __all__ = ["KINDS", "SPECS", "Spec", "Splits", "load", "parse"]
@@ -78,8 +83,8 @@ def load(
     size   height and width of the images in pixels, where `spec` doesn't say; by default each source's own
     labels a CSV file with the classes of the files in a folder (see sslcourse/data/labels.py)
 
-    seed, cache, progress and stream are explained in `LoadOptions`; what streams is stl10, imagenette, flowers, folder
-    and huggingface. What went wrong on the way (files skipped, images dropped) is said on standard error and stays in
+    seed, cache, progress and stream are explained in `LoadOptions`; what streams is stl10, imagenette, flowers, folder,
+    huggingface and shards. What went wrong on the way (files skipped, images dropped) is said on standard error and stays in
     `warnings`. Raises CourseError for an unknown spec, and for whatever is wrong with what it names.
     """
     parsed = parse(spec)

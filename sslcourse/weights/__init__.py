@@ -1,9 +1,14 @@
 """Everyone else's weights: read into a Backbone, and written so that torchvision and Transformers read them.
 
-`load` recognizes the checkpoints of torchvision, MoCo, DINO, MAE, VISSL, SimCLR, lightly, solo-learn, timm and
-Transformers (`layouts` has the table), and the course's own backbone.safetensors. The network's measures come from the
-shapes of the weights. What the weights can't say is looked up in the configuration beside them, assumed and reported, or
-asked for: the number of attention heads, the stride of a small stem, mean and standard deviation of the pixels.
+`load` recognizes the checkpoints of torchvision, MoCo, SwAV, DINO, iBOT, MAE, I-JEPA, CLIP, SigLIP, VISSL, SimCLR,
+lightly, solo-learn, timm and Transformers (`layouts` has the table), and the course's own backbone.safetensors. The
+network's measures come from the shapes of the weights. What the weights can't say is looked up in the configuration beside
+them, assumed and reported, or asked for: the number of attention heads, the activation in the blocks, the stride of a small
+stem, mean and standard deviation of the pixels.
+
+Of a network for images and texts, the image tower is kept, without its projection to the space that both share. Its class
+token (CLIP), or what its attention pooling saw (SigLIP), is what `Backbone.summary` gives, and its patches go through the
+last norm, as they do in all other transformers here; CLIP itself normalizes the class token alone.
 """
 
 from __future__ import annotations
@@ -21,9 +26,10 @@ from torch import Tensor, nn
 from sslcourse import backbones
 from sslcourse.backbones import Backbone
 from sslcourse.console import printable, say, shown
-from sslcourse.errors import CourseError, whole_number
+from sslcourse.errors import CourseError, one_of, whole_number
 from sslcourse.paths import typed
-from sslcourse.weights import huggingface, layouts, networks, preprocessing, sources, writing
+from sslcourse.vit import ACTIVATIONS
+from sslcourse.weights import huggingface, layouts, networks, openclip, preprocessing, sources, writing
 from sslcourse.weights.layouts import Found
 from sslcourse.weights.networks import MeasuredResNet, MeasuredVit, ResNetMeasures, VitMeasures, measures_of
 from sslcourse.weights.reading import Contents, read
@@ -65,6 +71,7 @@ def load(
     prefix: str | None = None,
     heads: int | None = None,
     stem: str | None = None,
+    activation: str | None = None,
     normalize: str | tuple[Sequence[float], Sequence[float]] | None = None,
     quiet: bool = False,
 ) -> Backbone:
@@ -74,16 +81,18 @@ def load(
     prefix     the dotted path of the network, where a checkpoint holds several more
     heads      attention heads of a vision transformer whose width isn't a usual one
     stem       of a 3x3 stem: "small" (stride 1), "tiny" (stride 2) or "solo-learn" (stride 1, padded by 2)
-    normalize  "imagenet", "none" (pixels in [0, 1], as SimCLR), "half" (pixels in [-1, 1]), "cifar", or
+    activation "gelu", "gelu-tanh" or "quick-gelu", of a vision transformer whose file and kind don't say (OpenCLIP's)
+    normalize  "imagenet", "none" (pixels in [0, 1], as SimCLR), "half" (pixels in [-1, 1]), "clip", "swav", "cifar", or
                (mean, std). A plain state_dict doesn't say: ImageNet's is assumed, and the report says so
     quiet      leaves out the line on standard error
 
-    The five options are for files that don't say: the course's own say everything, and a line on standard error says which
+    The six options are for files that don't say: the course's own say everything, and a line on standard error says which
     option is left unused. The backbone carries a `report` of what was used, left and missing. Nothing in a file is ever
     executed. Raises CourseError for a file that can't be read, isn't known, or lacks anything but a head.
     """
     path = typed(source)
-    hints = {"network": network, "prefix": prefix, "heads": heads, "stem": stem, "normalize": normalize}
+    hints = {"network": network, "prefix": prefix, "heads": heads, "stem": stem, "activation": activation}
+    hints["normalize"] = normalize
     _refuse_odd(hints)
     own = path / "backbone.safetensors" if path.is_dir() else path
     if _is_ours(own) or path.is_dir() and own.exists():
@@ -92,7 +101,7 @@ def load(
     found = layouts.find(contents, network, prefix)
     origin = sources.of(contents, found)
     try:
-        measures, trunk = _trunk(contents, found, origin, heads, stem)
+        measures, trunk = _trunk(contents, found, origin, hints)
     except (KeyError, IndexError, TypeError, RuntimeError, ZeroDivisionError):
         raise CourseError(
             f"{shown(path)} has the names of a {found.layout.kind}, but the shapes of its weights don't fit together; the "
@@ -111,11 +120,13 @@ def load(
 
 def _refuse_odd(hints: dict[str, Any]) -> None:
     """CourseError for options of `load` that are of another kind than they must be."""
-    for name in ("network", "prefix", "stem"):
+    for name in ("network", "prefix", "stem", "activation"):
         if not isinstance(hints[name], str | None):
             raise CourseError(f"{name} is a word, and {hints[name]!r} was given; leave it out where you aren't sure.")
     if hints["heads"] is not None:
         whole_number("heads", hints["heads"])
+    if hints["activation"] is not None:
+        one_of("activation", hints["activation"], ACTIVATIONS)
 
 
 def _load_ours(path: Path, hints: dict[str, Any]) -> Backbone:
@@ -144,10 +155,10 @@ def _is_ours(path: Path) -> bool:
 
 
 def _trunk(
-    contents: Contents, found: Found, origin: Source, heads: int | None, stem: str | None
+    contents: Contents, found: Found, origin: Source, hints: dict[str, Any]
 ) -> tuple[ResNetMeasures | VitMeasures, nn.Module]:
     """A trunk in the measures of what was found; without numbers yet."""
-    config = contents.config
+    config, stem = contents.config, hints["stem"]
     if origin.configured:
         huggingface.refuse_unknown(config, found.layout.kind)
     if found.layout.kind == "resnet":
@@ -157,13 +168,41 @@ def _trunk(
             measures = huggingface.resnet_measures(measures, config)
         with torch.device("meta"):
             return measures, MeasuredResNet(measures)
-    heads = heads or config.get("num_attention_heads") or config.get("model_args", {}).get("num_heads")
-    epsilon = huggingface.epsilon(config) if origin.configured else origin.epsilon
-    measures = networks.vit_measures(found.weights, eps=epsilon, heads=heads)
-    if origin.configured:
-        huggingface.refuse_vit_contradiction(measures, config)
+    measures = _vit_measures(config, found, origin, hints)
     with torch.device("meta"):
         return measures, MeasuredVit(measures)
+
+
+def _vit_measures(config: dict[str, Any], found: Found, origin: Source, hints: dict[str, Any]) -> VitMeasures:
+    """What decides a vision transformer: shapes, and beside them its configuration, its source and what was asked for."""
+    width = found.weights["patch_embed.proj.weight"].shape[0]
+    if origin.configured:
+        if (periods := huggingface.periods(config, width)) is not None:
+            found.weights["rope.periods"], found.sources["rope.periods"] = periods, []
+        size = config.get("image_size")
+        measures = networks.vit_measures(
+            found.weights, eps=huggingface.epsilon(config), heads=hints["heads"] or huggingface.heads(config),
+            activation=huggingface.activation(config), image_size=size[0] if isinstance(size, list) else size,
+        )  # fmt: skip
+        huggingface.refuse_vit_contradiction(measures, config)
+        return measures
+    known = config.get("model_args", {}).get("num_heads") or openclip.heads(config, width) or origin.heads.get(width)
+    return networks.vit_measures(
+        found.weights, eps=origin.epsilon, heads=hints["heads"] or known, activation=_activation(config, origin, hints)
+    )
+
+
+def _activation(config: dict[str, Any], origin: Source, hints: dict[str, Any]) -> str:
+    """The activation of the blocks. CourseError where nothing says it."""
+    timm = config.get("architecture", "") if config.get("pretrained_cfg") else ""
+    said = "quick-gelu" if "quickgelu" in str(timm) else "gelu" if timm else openclip.activation(config)
+    found = hints["activation"] or said or origin.activation
+    if found is None:
+        raise CourseError(
+            f"the blocks of {origin.name} have one of two activations, which the weights don't tell; give it as activation="
+            "'quick-gelu' (OpenAI's networks, and OpenCLIP's with quickgelu in their name) or 'gelu' (OpenCLIP's others)."
+        )
+    return found
 
 
 def _fill(trunk: nn.Module, found: Found, contents: Contents) -> None:
@@ -186,18 +225,18 @@ def _fill(trunk: nn.Module, found: Found, contents: Contents) -> None:
         tensor = found.weights.get(name, torch.zeros((), dtype=torch.int64))
         if tensor.shape != place.shape:
             raise CourseError(
-                f"{layouts.named(found.sources[name][0])} in {shown(contents.path)} has the shape {tuple(tensor.shape)}, and the rest of the network "
+                f"{found.origin(name)} in {shown(contents.path)} has the shape {tuple(tensor.shape)}, and the rest of the network "
                 f"needs {tuple(place.shape)}; the file is damaged, or of another kind of network."
             )
         if place.is_floating_point() and not tensor.is_floating_point():
             raise CourseError(
-                f"{layouts.named(found.sources[name][0])} in {shown(contents.path)} holds {tensor.dtype}, and a network here "
+                f"{found.origin(name)} in {shown(contents.path)} holds {tensor.dtype}, and a network here "
                 "has floating-point numbers; save its state_dict as float32."
             )
         state[name] = tensor.detach().to(place.dtype, copy=True, memory_format=torch.contiguous_format)
         if not backbones.is_sound(name, state[name]):
             raise CourseError(
-                f"{layouts.named(found.sources[name][0])} in {shown(contents.path)} isn't finite, or a variance below 0; "
+                f"{found.origin(name)} in {shown(contents.path)} isn't finite, or a variance below 0; "
                 "take an earlier checkpoint."
             )
     trunk.load_state_dict(state, assign=True)

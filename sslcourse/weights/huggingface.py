@@ -19,10 +19,24 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from sslcourse.backbones import Backbone
 from sslcourse.errors import CourseError
 from sslcourse.files import write_atomically
+from sslcourse.vit import RotaryPositions
 from sslcourse.weights.networks import ResNetMeasures, VitMeasures
 
-EPS = {"vit": 1e-12, "vit_mae": 1e-12, "vit_msn": 1e-6, "dinov2": 1e-6}  # of layer norms, where config.json is silent
-KINDS = {"resnet": "resnet"} | dict.fromkeys(EPS, "vit")
+# Of vision transformers, where config.json is silent: epsilon of the layer norms, heads, activation.
+DEFAULTS: dict[str, tuple[float, int, str]] = {
+    "vit": (1e-12, 12, "gelu"),
+    "vit_mae": (1e-12, 12, "gelu"),
+    "vit_msn": (1e-6, 12, "gelu"),
+    "ijepa": (1e-12, 12, "gelu"),
+    "dinov2": (1e-6, 12, "gelu"),
+    "dinov2_with_registers": (1e-6, 12, "gelu"),
+    "dinov3_vit": (1e-5, 6, "gelu"),
+    **dict.fromkeys(("clip", "clip_vision_model"), (1e-5, 12, "quick_gelu")),
+    **dict.fromkeys(("siglip", "siglip_vision_model"), (1e-6, 12, "gelu_pytorch_tanh")),
+}
+KINDS = {"resnet": "resnet"} | dict.fromkeys(DEFAULTS, "vit")
+ACTIVATIONS = {"gelu": "gelu", "quick_gelu": "quick-gelu", "gelu_pytorch_tanh": "gelu-tanh", "gelu_new": "gelu-tanh"}
+ROPE_THETA = 100.0  # DINOv3's base of rotary positions, where config.json is silent
 
 
 # --- reading ------------------------------------------------------------------------------------------------------
@@ -38,15 +52,17 @@ def refuse_unknown(config: dict[str, Any], kind: str) -> None:
         )
     if KINDS.get(model) != kind:
         raise CourseError(f"config.json says model_type {model!r}, and this course reads {', '.join(KINDS)}.")
-    activation = config.get("hidden_act", "relu" if kind == "resnet" else "gelu")
-    if activation != ("relu" if kind == "resnet" else "gelu"):
+    known = ("relu",) if kind == "resnet" else tuple(ACTIVATIONS)
+    if config.get("hidden_act", known[0]) not in known:
         raise CourseError(
-            f"config.json says hidden_act {activation!r}; only relu in a ResNet and gelu in a ViT can be read."
+            f"config.json says hidden_act {config['hidden_act']!r}; only relu in a ResNet, and {', '.join(ACTIVATIONS)} in a "
+            "vision transformer can be read."
         )
-    if config.get("use_swiglu_ffn"):
-        raise CourseError(
-            "config.json says use_swiglu_ffn, a gated network in each block, which this course doesn't have."
-        )
+    for gated in ("use_swiglu_ffn", "use_gated_mlp"):
+        if config.get(gated):
+            raise CourseError(
+                f"config.json says {gated}, a gated network in each block, which this course doesn't have."
+            )
 
 
 def resnet_measures(found: ResNetMeasures, config: dict[str, Any]) -> ResNetMeasures:
@@ -85,7 +101,24 @@ def refuse_contradiction(name: str, config_says: Any, shapes_say: Any) -> None:
 
 def epsilon(config: dict[str, Any]) -> float:
     """Of a vision transformer's layer norms: what config.json says, or the default of its kind."""
-    return config.get("layer_norm_eps", EPS[config["model_type"]])
+    return config.get("layer_norm_eps", DEFAULTS[config["model_type"]][0])
+
+
+def heads(config: dict[str, Any]) -> int:
+    """Attention heads of a vision transformer, likewise."""
+    return config.get("num_attention_heads", DEFAULTS[config["model_type"]][1])
+
+
+def activation(config: dict[str, Any]) -> str:
+    """The activation of a vision transformer's blocks, likewise, in the words of vit.ACTIVATIONS."""
+    return ACTIVATIONS[config.get("hidden_act", DEFAULTS[config["model_type"]][2])]
+
+
+def periods(config: dict[str, Any], width: int) -> Tensor | None:
+    """Periods of DINOv3's rotary positions for heads as config.json has them, which no file holds: (e / 4,)."""
+    if config["model_type"] != "dinov3_vit" or width % heads(config) or width // heads(config) % 4:
+        return None
+    return RotaryPositions(width // heads(config), config.get("rope_theta", ROPE_THETA)).periods
 
 
 # --- writing ------------------------------------------------------------------------------------------------------
@@ -100,6 +133,8 @@ WAY_OUT = (
 def limit(m: ResNetMeasures | VitMeasures) -> str:
     """Why Transformers' classes can't express a network; "" where they can."""
     if isinstance(m, VitMeasures):
+        if not m.plain:
+            return f"a {m.name} has parts that a ViTModel or Dinov2Model of Transformers hasn't: keep the file that it came in"
         if not m.last_norm:
             return "this vision transformer has no last norm, and those of Transformers have"
         if m.layer_scale and m.hidden % m.width:

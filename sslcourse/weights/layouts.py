@@ -9,7 +9,15 @@ prefix, and what begins with it and isn't part of the network must be a known he
     MoCo v1, v2 (1911.05722)      state_dict.module.encoder_q. | encoder_k.       torchvision's
     DINO (2104.14294)             teacher.[module.]backbone. | student.module.…   timm's, or torchvision's
     DINO's backbone alone         (none)                                          timm's, or torchvision's
+    iBOT (2111.07832)             as DINO; state_dict. of a teacher alone         timm's
     MAE (2111.06377)              model.                                          timm's, decoder beside them
+    MoCo v3 (2104.02057)          state_dict.module.base_encoder. | momentum_…    timm's, or torchvision's
+    SwAV (2006.09882)             [state_dict.]module.                            torchvision's, prototypes beside them
+    DINOv2 (2304.07193)           (none), or of a training teacher.backbone.      timm's; in a training blocks.0.1.norm1
+    DINOv3 (2508.10104)           (none)                                          timm's, rope_embed, storage_tokens
+    I-JEPA (2301.08243)           target_encoder.module. | encoder.module.        timm's, without a class token
+    CLIP (2103.00020), OpenCLIP   [state_dict.module.]visual.                     transformer.resblocks.0.ln_1
+    SigLIP (2303.15343)           visual.trunk., or (none)                        timm's, attn_pool beside them
     VISSL                         classy_state_dict.base_model.model.trunk.[base_model.]_feature_blocks.
                                   model_state_dict._feature_blocks., or bare      torchvision's
     SimCLR to PyTorch (tonylins)  state_dict.                                     torchvision's
@@ -17,7 +25,7 @@ prefix, and what begins with it and isn't part of the network must be a known he
     lightly                       state_dict.backbone.                            torchvision's, or 0, 1, 4.0.conv1
     solo-learn                    state_dict.backbone. (once encoder.)            torchvision's, or timm's
     timm                          (none)                                          patch_embed.proj, blocks.0.attn.qkv
-    Hugging Face                  (none), resnet., vit., dinov2.                  embeddings., encoder.
+    Hugging Face                  (none), resnet., vit., dinov2., vision_model.   embeddings., encoder.
 """
 
 from __future__ import annotations
@@ -35,10 +43,12 @@ from sslcourse.weights.reading import Contents, refuse_unusual
 
 LONGEST_NAME, MOST_NAMED = 120, 8  # letters of an entry's name, and names, that a message holds
 TEACHER = re.compile(r"(^|[._])(encoder_k|momentum|teacher|target|ema)")
-# What may stand beside a network without being part of it: heads, the masked autoencoder's decoder, the mask's token.
+# What may stand beside a network without being part of it: heads, the masked autoencoder's decoder, the mask's token, and
+# DINOv3's norm of the class token of small crops, which only training uses.
 HEAD = re.compile(
     r"^(fc|heads?|head_dist|classifier|linear|projectors?|projection_head|prediction_head|predictor|prototypes|pooler"
-    r"|mask_token|fc_norm|decoder\w*|contrastive_head|classification_head|online_classifier)(\.|$)"
+    r"|mask_token|masked_embed|fc_norm|decoder\w*|contrastive_head|classification_head|online_classifier|local_cls_norm"
+    r"|embeddings\.position_ids)(\.|$)"
 )
 
 
@@ -92,9 +102,39 @@ def huggingface_resnet(key: str) -> str:
     return key
 
 
+# What others call the parts of a vision transformer that lie outside its blocks: VISSL, DINOv2, DINOv3.
+TIMM = {
+    "class_token": "cls_token",
+    "pos_embedding": "pos_embed",
+    "register_tokens": "reg_token",
+    "storage_tokens": "reg_token",
+    "rope_embed.periods": "rope.periods",
+}
+
+
 def timm(key: str) -> str:
-    """timm's own names; VISSL says class_token and pos_embedding."""
-    return {"class_token": "cls_token", "pos_embedding": "pos_embed"}.get(key, key)
+    """timm's own names; iBOT says gamma_1 for ls1.gamma, which it has when it is fine-tuned."""
+    return TIMM.get(key) or re.sub(r"^(blocks\.\d{1,4}\.)gamma_([12])$", r"\1ls\2.gamma", key)
+
+
+def dinov2(key: str) -> str:
+    """Names while DINOv2 is trained: its blocks come in chunks, numbered through."""
+    return timm(re.sub(r"^blocks\.\d{1,4}\.(?=\d{1,4}\.)", "blocks.", key))
+
+
+def clip(key: str) -> str:
+    """Names of CLIP's image tower, and of OpenCLIP's."""
+    outside = {
+        "class_embedding": "cls_token",
+        "positional_embedding": "pos_embed",
+        "conv1.weight": "patch_embed.proj.weight",
+        "proj": "projector",  # to the space that images share with texts
+    }
+    inside = {"ln_1": "norm1", "ln_2": "norm2", "ls_1": "ls1", "ls_2": "ls2", "mlp.c_fc": "mlp.fc1"}
+    inside |= {"mlp.c_proj": "mlp.fc2", "attn.in_proj": "attn.qkv", "attn.out_proj": "attn.proj"}
+    key = re.sub(r"^ln_(pre|post)\.", lambda m: "norm_pre." if m[1] == "pre" else "norm.", key)
+    match = re.match(r"transformer\.resblocks\.(\d{1,4})\.(.+)[._](weight|bias|gamma)$", key)
+    return f"blocks.{match[1]}.{inside.get(match[2], match[2])}.{match[3]}" if match else outside.get(key, key)
 
 
 # Transformers' names of what lies in a block of a vision transformer: those in its files, and those in memory since v5.
@@ -111,6 +151,14 @@ IN_BLOCK = {
     r"attention\.v_proj": "attn.v",
     r"attention\.output\.dense": "attn.proj",
     r"attention\.o_proj": "attn.proj",
+    r"self_attn\.q_proj": "attn.q",
+    r"self_attn\.k_proj": "attn.k",
+    r"self_attn\.v_proj": "attn.v",
+    r"self_attn\.out_proj": "attn.proj",
+    r"layer_norm1": "norm1",
+    r"layer_norm2": "norm2",
+    r"mlp\.up_proj": "mlp.fc1",
+    r"mlp\.down_proj": "mlp.fc2",
     r"intermediate\.dense": "mlp.fc1",
     r"output\.dense": "mlp.fc2",
     r"mlp\.fc1": "mlp.fc1",
@@ -118,8 +166,21 @@ IN_BLOCK = {
 }
 
 
+OUTSIDE = {
+    r"embeddings\.patch_embeddings?": "patch_embed.proj",
+    r"pre_layrnorm": "norm_pre",
+    r"post_layernorm": "norm",
+    r"head\.attention\.in_proj": "attn_pool.qkv",
+    r"head\.attention\.out_proj": "attn_pool.proj",
+    r"head\.layernorm": "attn_pool.norm",
+    r"head\.mlp\.fc1": "attn_pool.mlp.fc1",
+    r"head\.mlp\.fc2": "attn_pool.mlp.fc2",
+}
+
+
 def huggingface_vit(key: str) -> str:
-    """Names of Transformers' ViTModel and Dinov2Model; attn.q, attn.k and attn.v are joined later."""
+    """Names of Transformers' vision transformers: ViTModel, Dinov2Model, DINOv3ViTModel, IJepaModel, CLIPVisionModel,
+    SiglipVisionModel and others; attn.q, attn.k and attn.v are joined later."""
     outside = {
         "embeddings.cls_token": "cls_token",
         "embeddings.mask_token": "mask_token",
@@ -128,9 +189,15 @@ def huggingface_vit(key: str) -> str:
         "layernorm.bias": "norm.bias",
         "embeddings.patch_embeddings.projection.weight": "patch_embed.proj.weight",
         "embeddings.patch_embeddings.projection.bias": "patch_embed.proj.bias",
+        "embeddings.register_tokens": "reg_token",
+        "embeddings.class_embedding": "cls_token",
+        "embeddings.position_embedding.weight": "pos_embed",
+        "head.probe": "attn_pool.latent",
     }
-    match = re.match(r"(?:encoder\.layer|layers)\.(\d{1,4})\.(.+)$", key)
+    match = re.match(r"(?:model\.layer|encoder\.layer|encoder\.layers|layers|layer)\.(\d{1,4})\.(.+)$", key)
     if not match:
+        for pattern, name in OUTSIDE.items():
+            key = re.sub(rf"^{pattern}[._](weight|bias)$", rf"{name}.\1", key)
         return outside.get(key, key)
     block, rest = f"blocks.{match[1]}.", match[2]
     if scale := re.fullmatch(r"layer_scale([12])\.lambda1", rest):
@@ -154,6 +221,7 @@ class Layout:
     first: str
     block: str
     without: str = ""
+    keys_unbiased: bool = False  # queries and values have a bias, and keys have none
 
 
 LAYOUTS = (
@@ -169,12 +237,29 @@ LAYOUTS = (
         "encoder.stages.0.layers.0.layer.0.convolution.weight",
     ),
     Layout("timm", "vit", timm, "patch_embed.proj.weight", "blocks.0.norm1.weight"),
+    Layout("dinov2", "vit", dinov2, "patch_embed.proj.weight", "blocks.0.0.norm1.weight"),
+    Layout("clip", "vit", clip, "conv1.weight", "transformer.resblocks.0.ln_1.weight"),
     Layout(
         "huggingface",
         "vit",
         huggingface_vit,
         "embeddings.patch_embeddings.projection.weight",
         "embeddings.patch_embeddings.projection.bias",
+    ),
+    Layout(  # DINOv3
+        "huggingface",
+        "vit",
+        huggingface_vit,
+        "embeddings.patch_embeddings.weight",
+        "embeddings.cls_token",
+        keys_unbiased=True,
+    ),
+    Layout(  # CLIP and SigLIP
+        "huggingface",
+        "vit",
+        huggingface_vit,
+        "embeddings.patch_embedding.weight",
+        "embeddings.position_embedding.weight",
     ),
 )
 
@@ -193,14 +278,19 @@ class Found:
 
     def origins(self, names: list[str]) -> list[str]:
         """The names in the file of these parts."""
-        return [origin for name in names for origin in self.sources[name]]
+        return list(dict.fromkeys(origin for name in names for origin in self.sources[name]))
+
+    def origin(self, name: str) -> str:
+        """The name in the file of one part, or of the first of several that it was made of, as a message can hold it."""
+        return named(next(iter(self.sources.get(name, ())), name))
 
 
 def find(contents: Contents, network: str | None = None, prefix: str | None = None) -> Found:
     """The one network of a checkpoint that was asked for.
 
     network  "teacher" or "student", of a checkpoint that holds both. By default the one that its method evaluates: a
-             network that is called teacher (DINO), else the one that isn't an average over training (MoCo's query encoder)
+             network that is called teacher (DINO) or target encoder (I-JEPA), else the one that isn't an average over
+             training (MoCo's query encoder)
     prefix   the dotted path of the network, where several are left
     Raises CourseError when none or several are found, with what there is.
     """
@@ -211,8 +301,8 @@ def find(contents: Contents, network: str | None = None, prefix: str | None = No
         some = ", ".join(named(name) for name in list(contents.tensors)[:3])
         raise CourseError(
             f"{shown(contents.path)} holds no residual network or vision transformer in a layout that this course knows (its first "
-            f"entries are {some}); it reads those of torchvision, MoCo, DINO, MAE, VISSL, SimCLR, lightly, solo-learn, timm "
-            "and Transformers."
+            f"entries are {some}); it reads those of torchvision, MoCo, SwAV, DINO, iBOT, MAE, I-JEPA, CLIP, SigLIP, VISSL, SimCLR, "
+            "lightly, solo-learn, timm and Transformers."
         )
     chosen = _choose(candidates, network, prefix)
     if len(chosen) != 1:
@@ -249,8 +339,8 @@ def _choose(candidates: list[tuple[Layout, str]], network: str | None, prefix: s
     students = [c for c in candidates if not TEACHER.search(c[1])]
     if network is not None:
         return teachers if network == "teacher" else students
-    named = [c for c in teachers if "teacher" in c[1]]
-    if len(named) == 1 and all("student" in p or "base_model" in p for _, p in students):
+    named = [c for c in teachers if "teacher" in c[1] or c[1].startswith("target_encoder.")]
+    if len(named) == 1 and all(re.search(r"student|base_model|^encoder\.", p) for _, p in students):
         return named
     exact = [c for c in students if c[1].endswith("backbone.") and not c[1].endswith("student_backbone.")]
     return students if len(students) == 1 else exact or students or teachers
@@ -269,14 +359,42 @@ def _collect(contents: Contents, layout: Layout, prefix: str) -> Found:
         if not HEAD.match(name):
             refuse_unusual(key, tensor, contents.path)
         found.weights[name], found.sources[name] = tensor, [key]
+    _join(found)
+    _divide(found)
+    return found
+
+
+def _join(found: Found) -> None:
+    """Queries, keys and values that have entries of their own to one, in timm's order; DINOv3's mask of the keys' bias to
+    the bias that it leaves."""
     for name in [name for name in found.weights if re.search(r"\.attn\.q\.(weight|bias)$", name)]:
         three = [name.replace(".attn.q.", f".attn.{part}.") for part in "qkv"]
+        if found.layout.keys_unbiased and name.endswith("bias") and three[1] not in found.weights:
+            found.weights[three[1]], found.sources[three[1]] = torch.zeros_like(found.weights[name]), []
         if not all(part in found.weights for part in three):
             raise CourseError(f"of queries, keys and values some are missing beside {found.sources[name][0]}.")
         joined = name.replace(".attn.q.", ".attn.qkv.")
-        found.sources[joined] = [found.sources.pop(part)[0] for part in three]
+        found.sources[joined] = [origin for part in three for origin in found.sources.pop(part)]
         parts = [found.weights.pop(part) for part in three]
         if len({part.shape for part in parts}) > 1 or parts[0].dim() == 0:
             raise CourseError(f"queries, keys and values beside {found.sources[joined][0]} have different shapes.")
         found.weights[joined] = torch.cat(parts)  # (3 d, d) or (3 d,)
-    return found
+    for name in [name for name in found.weights if name.endswith(".attn.qkv.bias_mask")]:
+        bias = name.removesuffix("_mask")
+        if bias in found.weights:
+            found.weights[bias] = found.weights[bias] * found.weights.pop(name)  # (3 d,)
+            found.sources[bias] += found.sources.pop(name)
+
+
+def _divide(found: Found) -> None:
+    """Shapes as timm has them: tokens (1, n, d), and queries apart from keys and values where one query looks at all."""
+    for name in ("cls_token", "pos_embed", "reg_token"):
+        if name in found.weights and found.weights[name].dim() < 3:
+            tokens = found.weights[name]
+            found.weights[name] = tokens.reshape(1, -1, tokens.shape[-1] if tokens.dim() else 1)
+    for last in ("weight", "bias"):
+        if (name := f"attn_pool.qkv.{last}") in found.weights:
+            both, origin = found.weights.pop(name), found.sources.pop(name)
+            for part, rows in (("q", slice(0, len(both) // 3)), ("kv", slice(len(both) // 3, None))):
+                found.weights[f"attn_pool.{part}.{last}"] = both[rows]
+                found.sources[f"attn_pool.{part}.{last}"] = list(origin)

@@ -13,12 +13,14 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from sslcourse.backbones import ARCHITECTURES, PATCHES, STEMS, TRANSFORMERS, Backbone, ResNet
 from sslcourse.errors import CourseError, suggest
-from sslcourse.vit import Block, VisionTransformer
+from sslcourse.vit import Angles, AttentionPool, Block, Mlp, PatchEmbed, RotaryPositions, VisionTransformer
 
 # name: (kernel size, stride, padding, max-pooling afterwards). solo-learn pads its 3x3 stem by 2, so that maps grow.
 ALL_STEMS = {name: (kernel, stride, kernel // 2, pool) for name, (kernel, stride, pool) in STEMS.items()}
 ALL_STEMS |= {"solo-learn": (3, 1, 2, False)}
-HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}  # of the widths in use: the weights don't tell the number
+# of the widths in use: the weights don't tell the number
+HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1152: 16, 1280: 16, 1408: 16, 1536: 24, 1664: 16}
+USUAL_SIZE = 224  # pixels a side, of images for a network that fits any
 # Layer counts of the residual networks that have names.
 DEPTHS = {(BasicBlock, (2, 2, 2, 2)): 18, (BasicBlock, (3, 4, 6, 3)): 34, (Bottleneck, (3, 4, 6, 3)): 50}
 DEPTHS |= {(Bottleneck, (3, 4, 23, 3)): 101, (Bottleneck, (3, 8, 36, 3)): 152, (Bottleneck, (3, 24, 36, 3)): 200}
@@ -148,6 +150,21 @@ class VitMeasures:
     qkv_bias: bool = True
     layer_scale: bool = False
     last_norm: bool = True
+    activation: str = "gelu"  # of vit.ACTIVATIONS
+    class_token: bool = True
+    registers: int = 0
+    placed: int = 1  # tokens before the patches that have a position
+    rotary: bool = False  # positions are turned into queries and keys, and nothing is added to the tokens
+    first_norm: bool = False  # a norm before the first block
+    pooled: bool = False  # attention pooling at the end
+    patch_bias: bool = True
+
+    @property
+    def plain(self) -> bool:
+        """Whether it has a class token, learned positions and nothing else, as ViTModel and Dinov2Model have."""
+        usual = VitMeasures(self.image_size, self.patch, self.width, self.depth, self.heads, self.hidden, self.eps)
+        ours = dataclasses.replace(self, qkv_bias=True, layer_scale=False, last_norm=True)
+        return ours == usual
 
     @property
     def name(self) -> str:
@@ -156,7 +173,11 @@ class VitMeasures:
             usual = VitMeasures(self.patch * PATCHES, self.patch, width, depth, heads, 4 * width, 1e-6)
             if self == usual:
                 return name
-        return f"vit-{self.width}x{self.depth}"
+        parts = [f"vit-{self.width}x{self.depth}"]
+        parts += [f"registers{self.registers}"] * bool(self.registers)
+        parts += ["rotary"] * self.rotary + ["without-class-token"] * (not self.class_token) + ["pooled"] * self.pooled
+        parts += [self.activation] * (self.activation != "gelu")
+        return "-".join(parts)
 
 
 class LayerScale(nn.Module):
@@ -178,12 +199,12 @@ class MeasuredBlock(Block):
         super().__init__(m.width, m.heads)
         self.norm1.eps = self.norm2.eps = m.eps
         self.attn.qkv = nn.Linear(m.width, 3 * m.width, bias=m.qkv_bias)
-        self.mlp.fc1, self.mlp.fc2 = nn.Linear(m.width, m.hidden), nn.Linear(m.hidden, m.width)
+        self.mlp = Mlp(m.width, m.hidden, m.activation)
         self.ls1 = LayerScale(m.width) if m.layer_scale else nn.Identity()
         self.ls2 = LayerScale(m.width) if m.layer_scale else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.ls1(self.attn(self.norm1(x)))  # (N, T, d)
+    def forward(self, x: Tensor, angles: Angles | None = None) -> Tensor:
+        x = x + self.ls1(self.attn(self.norm1(x), angles))  # (N, T, d)
         return x + self.ls2(self.mlp(self.norm2(x)))
 
 
@@ -195,28 +216,59 @@ class MeasuredVit(VisionTransformer):
         super().__init__(m.image_size, m.patch, m.width, m.depth, m.heads)
         self.blocks = nn.ModuleList(MeasuredBlock(m) for _ in range(m.depth))
         self.norm = nn.LayerNorm(m.width, eps=m.eps) if m.last_norm else nn.Identity()
+        if not m.patch_bias:
+            self.patch_embed = PatchEmbed(m.patch, m.width, bias=False)
+        if not m.class_token:
+            self.cls_token = None
+        if m.registers:
+            self.reg_token = nn.Parameter(torch.zeros(1, m.registers, m.width))
+        self.placed, self.antialias = m.placed, m.registers > 0  # as DINOv2's with registers do, and no others
+        if m.rotary:
+            self.pos_embed, self.rope = None, RotaryPositions(m.width // m.heads)
+        else:
+            self.pos_embed = nn.Parameter(torch.zeros(1, m.placed + self.side**2, m.width))
+        if m.first_norm:
+            self.norm_pre = nn.LayerNorm(m.width, eps=m.eps)
+        if m.pooled:
+            self.attn_pool = AttentionPool(m.width, m.heads, m.hidden, m.eps, m.activation)
 
 
-def vit_measures(weights: dict[str, Tensor], *, eps: float, heads: int | None = None) -> VitMeasures:
-    """What the shapes of weights in timm's names say; `eps` and `heads` are not among it.
+def vit_measures(
+    weights: dict[str, Tensor],
+    *,
+    eps: float,
+    heads: int | None = None,
+    activation: str = "gelu",
+    image_size: int | None = None,
+) -> VitMeasures:
+    """What the shapes of weights in timm's names say; the keywords are not among it.
 
-    `heads` is looked up in HEADS where it isn't given. Raises CourseError when it can't be known, or for images or
-    patches that aren't square, or without a class token.
+    heads       looked up in HEADS where it isn't given and no rotary positions tell it
+    image_size  pixels a side that a network with rotary positions is meant for, which fit any (default: about 224)
+
+    Raises CourseError when the heads can't be known, or for images or patches that aren't square.
     """
-    for name in ("cls_token", "pos_embed", "blocks.0.mlp.fc1.weight"):
+    for name in ("pos_embed",) * ("rope.periods" not in weights) + ("blocks.0.mlp.fc1.weight",):
         if name not in weights:
             raise CourseError(
-                f"this vision transformer has no {name}; the course reads those with a class token, learned or fixed "
-                "positions, and a two-layer network in each block."
+                f"this vision transformer has no {name}; the course reads those with learned, fixed or rotary positions and a "
+                "two-layer network in each block."
             )
     width, channels, patch, patch_across = (*weights["patch_embed.proj.weight"].shape, 0, 0, 0)[:4]
-    count = weights["pos_embed"].shape[1] - 1
-    side = math.isqrt(max(count, 0))
-    if channels != 3 or patch != patch_across or side * side != count or count < 1:
+    registers = weights["reg_token"].shape[1] if "reg_token" in weights else 0
+    side, placed = _sides(weights, registers, patch, image_size)
+    if channels != 3 or patch != patch_across or side is None:
+        count = weights["pos_embed"].shape[1] if "pos_embed" in weights else 0
         raise CourseError(
             f"this vision transformer has patches of {patch}x{patch_across} pixels, {channels} channels and {count} "
-            "positions beside the class token's; the course reads square patches of square images with three channels."
+            "positions; the course reads square patches of square images with three channels."
         )
+    if "cls_token" not in weights and placed:
+        raise CourseError(
+            "this vision transformer has no cls_token, and its positions count one; get the whole file again."
+        )
+    if "rope.periods" in weights:
+        heads = width // (4 * max(1, len(weights["rope.periods"])))
     heads = heads or HEADS.get(width)
     if heads is None or heads < 1 or width % heads:
         raise CourseError(
@@ -234,7 +286,29 @@ def vit_measures(weights: dict[str, Tensor], *, eps: float, heads: int | None = 
         qkv_bias="blocks.0.attn.qkv.bias" in weights,
         layer_scale="blocks.0.ls1.gamma" in weights,
         last_norm="norm.weight" in weights or "fc_norm.weight" not in weights,
+        activation=activation,
+        class_token="cls_token" in weights,
+        registers=registers,
+        placed=placed,
+        rotary="rope.periods" in weights,
+        first_norm="norm_pre.weight" in weights,
+        pooled="attn_pool.latent" in weights,
+        # a patch embedding without a bias is CLIP's, which has a norm behind it; elsewhere a bias that isn't there is lost
+        patch_bias="patch_embed.proj.bias" in weights or "norm_pre.weight" not in weights,
     )
+
+
+def _sides(weights: dict[str, Tensor], registers: int, patch: int, image_size: int | None) -> tuple[int | None, int]:
+    """Patches in a row, and how many of the tokens before them have positions; (None, 0) where no square fits."""
+    if "rope.periods" in weights:
+        side = round((image_size or USUAL_SIZE) / patch) if patch else 0
+        return side or None, 0
+    shape = weights["pos_embed"].shape
+    for placed in (1, 0, 1 + registers):
+        side = math.isqrt(max(shape[1] - placed, 0)) if len(shape) == 3 else 0
+        if side and side * side == shape[1] - placed:
+            return side, placed
+    return None, 0
 
 
 def measures_of(backbone: Backbone) -> ResNetMeasures | VitMeasures:

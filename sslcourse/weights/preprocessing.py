@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sslcourse.backbones import IMAGENET_MEAN, IMAGENET_STD
 from sslcourse.errors import CourseError, suggest
+from sslcourse.weights import openclip
 from sslcourse.weights.reading import Contents
 from sslcourse.weights.sources import Source
 
@@ -16,6 +17,8 @@ NORMALIZATIONS: dict[str, tuple[Three, Three]] = {
     "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
     "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),  # SimCLR: images in [0, 1]
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),  # many of timm's and Google's vision transformers: images in [-1, 1]
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),  # of OpenAI's own pictures
+    "swav": (IMAGENET_MEAN, (0.228, 0.224, 0.225)),  # as its code has it, for pretraining and evaluation
     "cifar": ((0.4914, 0.4822, 0.4465), (0.247, 0.243, 0.261)),  # as solo-learn has it, for CIFAR-10 and CIFAR-100
 }
 
@@ -49,7 +52,7 @@ def choose(
         return given(normalize)
     if contents.preprocessor:
         return _of_processor(contents.preprocessor)
-    about = contents.config.get("pretrained_cfg", {})
+    about = contents.config.get("pretrained_cfg") or openclip.preprocessing(contents.config)
     if {"mean", "std"} <= about.keys():
         return Normalization(_three(about["mean"]), _three(about["std"], above_zero=True), "config.json says so")
     if small and source.small_normalization:

@@ -12,6 +12,7 @@ import json
 import math
 import pickle
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,9 @@ from sslcourse.errors import CourseError
 from sslcourse.files import reading
 
 HUGGING_FACE_FILES = ("model.safetensors", "pytorch_model.bin")
+OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+OPEN_CLIP = "open_clip"  # where a configuration of OpenCLIP stands in `Contents.config`
+TOWER = "vision_config"  # of the image tower, in a configuration of images and texts
 WEIGHTS = (".pth", ".pt", ".ckpt", ".torch", ".bin", ".safetensors", ".tar")
 TENSORFLOW = re.compile(r"\.(index|meta|pb|h5|hdf5|keras|msgpack|data-\d+-of-\d+)$|^checkpoint$")
 # What a checkpoint holds beside networks; it is left, and not looked into.
@@ -39,7 +43,8 @@ class Contents:
 
     tensors   every tensor of every network, by its dotted path: {"state_dict.module.encoder_q.conv1.weight": ...}
     entries   the names at the top of the file
-    config, preprocessor   config.json and preprocessor_config.json beside the weights, or empty
+    config, preprocessor   config.json and preprocessor_config.json beside the weights, or empty. Of a network for images
+                           and texts, the image tower's configuration is among the others; OpenCLIP's own stands in OPEN_CLIP
     """
 
     path: Path
@@ -56,6 +61,7 @@ def read(path: Path) -> Contents:
     """
     folder = path if path.is_dir() else path.parent
     described = (folder / "config.json").is_file() and (path.is_dir() or path.name in HUGGING_FACE_FILES)
+    openclip = (folder / f"{OPEN_CLIP}_config.json").is_file() and (path.is_dir() or path.name in OPEN_CLIP_FILES)
     with reading(shown(path)):
         tree = _tree(path)
     try:
@@ -72,6 +78,8 @@ def read(path: Path) -> Contents:
     if described:
         contents.config = _settings(folder / "config.json")
         contents.preprocessor = _settings(folder / "preprocessor_config.json")
+    if openclip:
+        contents.config = contents.config | {OPEN_CLIP: _settings(folder / f"{OPEN_CLIP}_config.json")}
     return contents
 
 
@@ -158,20 +166,32 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 def _pickle(path: Path) -> Mapping:
     """A file of `torch.save`. Nothing in it is ever executed."""
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a program is refused below, in one sentence
             tree = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _refusal(path, str(error)) from None
-    except Exception as error:  # a damaged pickle may raise anything
+    except RuntimeError as error:
+        if "TorchScript" not in str(error):
+            raise _damaged(path, error) from None
         raise CourseError(
-            f"{path} is damaged, or not a file of weights ({type(error).__name__}); give what `torch.save` or safetensors "
-            "wrote, and compare its size with the original's."
+            f"{path} is a TorchScript archive, a program that brings its weights, and no program is run here; take the weights "
+            "out of it: torch.save(torch.jit.load(OLD).state_dict(), NEW)."
         ) from None
+    except Exception as error:  # a damaged pickle may raise anything
+        raise _damaged(path, error) from None
     if not isinstance(tree, Mapping):
         raise CourseError(
             f"{path} holds a {type(tree).__name__} and not a dictionary of weights; save model.state_dict() instead."
         )
     return tree
+
+
+def _damaged(path: Path, error: Exception) -> CourseError:
+    return CourseError(
+        f"{path} is damaged, or not a file of weights ({type(error).__name__}); give what `torch.save` or safetensors "
+        "wrote, and compare its size with the original's."
+    )
 
 
 def _refusal(path: Path, error: str) -> CourseError:
@@ -190,7 +210,7 @@ def _refusal(path: Path, error: str) -> CourseError:
 
 def _directory(path: Path) -> Mapping:
     """The weights of a `save_pretrained` directory: one file, or several with an index beside them."""
-    for name in HUGGING_FACE_FILES:
+    for name in (*HUGGING_FACE_FILES, *OPEN_CLIP_FILES):
         if (path / name).is_file():
             return _file(path / name)
         index = path / f"{name}.index.json"
@@ -236,6 +256,8 @@ def _json(path: Path) -> dict[str, Any]:
 def _settings(path: Path) -> dict[str, Any]:
     """A configuration, without what is null in it. Raises CourseError for a value of another kind than it must be."""
     settings = {name: value for name, value in _json(path).items() if value is not None}
+    if isinstance(tower := settings.get(TOWER), dict):
+        settings |= {name: value for name, value in tower.items() if value is not None and name != "model_type"}
     for name, value in settings.items():
         if name in KINDS and not KINDS[name][0](value):
             raise CourseError(
@@ -272,12 +294,12 @@ SIDE: Kind = (lambda value: _count(value) or _counts(value), "number of pixels")
 NAMES: Kind = (lambda value: isinstance(value, dict), "names with values")
 KINDS: dict[str, Kind] = {
     **dict.fromkeys(("model_type", "hidden_act", "layer_type"), WORD),
-    **dict.fromkeys(("use_swiglu_ffn", "downsample_in_bottleneck", "downsample_in_first_stage"), FLAG),
+    **dict.fromkeys(("use_swiglu_ffn", "use_gated_mlp", "downsample_in_bottleneck", "downsample_in_first_stage"), FLAG),
     **dict.fromkeys(("do_rescale", "do_normalize"), FLAG),
     **dict.fromkeys(("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"), COUNT),
     **dict.fromkeys(("image_size", "patch_size"), SIDE),
-    **dict.fromkeys(("pretrained_cfg", "model_args"), NAMES),
-    **dict.fromkeys(("layer_norm_eps", "rescale_factor"), (_number, "number above 0")),
+    **dict.fromkeys(("pretrained_cfg", "model_args", "model_cfg", "preprocess_cfg", TOWER), NAMES),
+    **dict.fromkeys(("layer_norm_eps", "rescale_factor", "rope_theta"), (_number, "number above 0")),
     **dict.fromkeys(("image_mean", "image_std"), (_numbers, "list of numbers")),
     "depths": COUNTS,
 }

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from sslcourse.weights.layouts import Found
 from sslcourse.weights.reading import Contents
@@ -19,6 +19,8 @@ class Source:
     name                 as reports say it
     matches              whether a checkpoint, with the network that was found in it, is theirs
     epsilon              of a vision transformer's layer norms
+    heads                of a vision transformer, by its width, where they aren't the usual ones
+    activation           of vit.ACTIVATIONS; None where it differs, and nothing in their files tells it
     stem                 what a 3x3 stem of theirs is, where its width doesn't decide
     normalization        a name of `preprocessing.NORMALIZATIONS`: how their code treats pixels; None where it differs
     small_normalization  likewise for networks with a 3x3 stem of stride 1
@@ -29,6 +31,8 @@ class Source:
     name: str
     matches: Callable[[Contents, Found], bool]
     epsilon: float = 1e-6
+    heads: Mapping[int, int] = field(default_factory=dict)
+    activation: str | None = "gelu"
     stem: str | None = None
     normalization: str | None = None
     small_normalization: str | None = None
@@ -59,6 +63,34 @@ def _moco_v2(contents: Contents, found: Found) -> bool:
 
 def _moco_v1(contents: Contents, found: Found) -> bool:
     return _moco(contents, found) and f"{found.prefix}fc.weight" in contents.tensors
+
+
+def _moco_v3(contents: Contents, found: Found) -> bool:
+    return re.search(r"(^|\.)(base|momentum)_encoder\.$", found.prefix) is not None
+
+
+def _swav(contents: Contents, found: Found) -> bool:
+    """SwAV's ResNets have their projection and prototypes among themselves, and are saved from several processes."""
+    kept = re.search(r"(^|\.)module\.$", found.prefix) and any(n.startswith("prototypes.") for n in found.weights)
+    return found.layout.name == "torchvision" and bool(kept)
+
+
+def _ibot(contents: Contents, found: Found) -> bool:
+    return "ibot_loss" in contents.entries or "masked_embed" in found.weights
+
+
+def _dinov2(contents: Contents, found: Found) -> bool:
+    scaled = {"mask_token", "blocks.0.ls1.gamma"} <= found.weights.keys()
+    return found.layout.name == "dinov2" or scaled and found.layout.name == "timm"
+
+
+def _clip_openai(contents: Contents, found: Found) -> bool:
+    """Numbers about the network that only a state_dict of OpenAI's own files has."""
+    return found.layout.name == "clip" and {"input_resolution", "context_length"} <= set(contents.entries)
+
+
+def _clip(contents: Contents, found: Found) -> bool:
+    return found.layout.name == "clip" or "norm_pre.weight" in found.weights  # timm's too
 
 
 def _mae(contents: Contents, found: Found) -> bool:
@@ -95,12 +127,23 @@ def _lightly(contents: Contents, found: Found) -> bool:
 
 SOURCES = (
     Source("Transformers", lambda contents, found: found.layout.name == "huggingface", configured=True),
+    # Theirs say no activation, and it isn't the same in all of them.
+    Source("CLIP", _clip_openai, epsilon=1e-5, activation="quick-gelu", normalization="clip"),
+    Source("CLIP or OpenCLIP", _clip, epsilon=1e-5, activation=None, normalization="clip"),
+    Source("SigLIP", lambda contents, found: "attn_pool.latent" in found.weights, normalization="half"),
     Source("timm", lambda contents, found: bool(contents.config.get("pretrained_cfg"))),
     # VISSL's transformers keep the epsilon that PyTorch's layer norm has by default
     Source("VISSL", _vissl, epsilon=1e-5, normalization="imagenet"),
     Source("MoCo v2", _moco_v2, normalization="imagenet"),
     Source("MoCo v1", _moco_v1, normalization="imagenet"),
     Source("MoCo", _moco, normalization="imagenet"),
+    # a ViT-S of MoCo v3 has 12 heads, where all others have 6
+    Source("MoCo v3", _moco_v3, heads={384: 12}, normalization="imagenet"),
+    Source("SwAV", _swav, normalization="swav"),
+    Source("iBOT", _ibot, normalization="imagenet"),
+    Source("I-JEPA", lambda contents, found: "target_encoder" in contents.entries, normalization="imagenet"),
+    Source("DINOv3", lambda contents, found: "rope.periods" in found.weights, epsilon=1e-5, normalization="imagenet"),
+    Source("DINOv2", _dinov2, normalization="imagenet"),
     Source("DINO", lambda contents, found: {"teacher", "student"} <= set(contents.entries), normalization="imagenet"),
     Source("MAE", _mae, normalization="imagenet"),
     Source("SimCLR", _simclr, normalization="none", reason="SimCLR takes images in [0, 1]"),

@@ -57,7 +57,9 @@ PHASES = {
         ["tools/claims.py", "check"],
         ["tools/lesson_form.py", "check"],
     ],
-    "unit": [[*PYTEST, *TWO, "tests", "-m", "not commands and not notebooks and not devices and not browser and not weights"]],
+    "unit": [
+        [*PYTEST, *TWO, "tests", "-m", "not commands and not notebooks and not devices and not browser and not weights"]
+    ],
     "commands": [[*PYTEST, *TWO, "tests", "-m", "commands"]],
     "lessons": [[*PYTEST, *TWO, *WHOLE_FILES, *STORED, "--nbval-lax", "--nbval-current-env", *lessons()]],
     "notebooks": [[*PYTEST, *TWO, "--dist", "loadscope", "tests", "-m", "notebooks"]],

@@ -18,11 +18,13 @@ class Closeness:
     """How near is equal: |got - want| <= atol + rtol * |want| for floats; integers exactly, unless atol is 1 or more.
 
     dtype: "exact" (float32 is not float64), "kind" (floating, integer or boolean must agree, the width not) or "any".
+    plain: a tensor without dimensions is no number, where the text promises a float or an int.
     """
 
     rtol: float = 1e-4
     atol: float = 1e-5
     dtype: Literal["exact", "kind", "any"] = "kind"
+    plain: bool = False
 
 
 def is_number(value: Any) -> bool:
@@ -92,7 +94,7 @@ def values_close(got: Any, want: Any, close: Closeness) -> Tensor:
 
 def leaf_equal(got: Any, want: Any, close: Closeness) -> bool:
     """Equality of two things that are no containers."""
-    if not same_type(got, want):
+    if not same_type(got, want) or close.plain and isinstance(got, Tensor) and not isinstance(want, Tensor):
         return False
     if isinstance(want, Tensor | np.ndarray):
         a, b = torch.as_tensor(got), torch.as_tensor(want)

@@ -72,8 +72,9 @@ class Results:
         if not path or path == ("value",):
             return whole
         *above, last = path
-        if isinstance(last, str) and last.startswith("gradient of argument "):
-            place = int(last.split()[-1])
+        gradient = next((key for key in path if isinstance(key, str) and key.startswith("gradient of argument ")), None)
+        if gradient is not None:
+            place = int(gradient.split()[-1])
             name = self.names[place - 1] if place <= len(self.names) else None
             return f"The gradient with respect to the {ORDINALS[place - 1]} argument" + (f", `{name}`," if name else "")
         what = (
@@ -101,7 +102,7 @@ def coarse(results: Results) -> Diagnosis | None:
     for index in wrong:
         path, a, b = first_difference(results.got[index], results.want[index], results.close)
         subject = results.subject(path)
-        found = of_type(a, b, subject, results.noun) or of_shape(a, b, subject, results.close)
+        found = of_type(a, b, subject, results.noun, results.close) or of_shape(a, b, subject, results.close)
         found = found or of_dtype(a, b, subject, results.close)
         if found is not None:
             return found + where(results.cases[index], results.names, len(wrong), len(results.want))
@@ -114,9 +115,25 @@ def fine(results: Results) -> Diagnosis:
     path, a, b = first_difference(results.got[wrong[0]], results.want[wrong[0]], results.close)
     subject = results.subject(path)
     together = [pair for got, want in zip(results.got, results.want, strict=True) for pair in at_path(got, want, path)]
-    found = of_nan(a, b, subject) or of_relation(together, results.cases, results.names, subject, results.close)
+    found = _swapped_parts(results) or of_nan(a, b, subject)
+    found = found or of_relation(together, results.cases, results.names, subject, results.close)
     found = found or of_values(a, b, subject, results.close)
     return found + where(results.cases[wrong[0]], results.names, len(wrong), len(results.want))
+
+
+def _swapped_parts(results: Results) -> Diagnosis | None:
+    """The parts of a tuple in another order."""
+    length = min((len(r) if isinstance(r, list | tuple) else 0 for r in (*results.got, *results.want)), default=0)
+    for order in itertools.permutations(range(length)) if 1 < length < 5 else ():
+        same = all(
+            len(a) == len(b) == length and all(equal(a[i], b[j], results.close) for i, j in enumerate(order))
+            for a, b in zip(results.got, results.want, strict=True)
+        )
+        if same:
+            return Diagnosis(
+                "The parts of your result are right, and come in another order than is needed.", "another order"
+            )
+    return None
 
 
 def at_path(got: Any, want: Any, path: Path) -> list[tuple[Any, Any]]:
@@ -210,7 +227,7 @@ def where(case: Case, names: Sequence[str | None], wrong: int, total: int) -> st
 # -- coarse: type, shape, dtype, NaN ------------------------------------------------------------------------------------
 
 
-def of_type(got: Any, want: Any, subject: str, noun: str) -> Diagnosis | None:
+def of_type(got: Any, want: Any, subject: str, noun: str, close: Closeness) -> Diagnosis | None:
     """Nothing, or the wrong kind of thing, was given."""
     if got is None and want is not None:
         if noun == "function" and subject.endswith("result"):
@@ -237,9 +254,12 @@ def of_type(got: Any, want: Any, subject: str, noun: str) -> Diagnosis | None:
                 "other keys",
             )
         return Diagnosis(f"{subject} has {len(got)} parts, but {len(want)} are needed.", "another number of parts")
-    if same_type(got, want):
+    plain = close.plain and is_number(want) and not isinstance(want, Tensor) and isinstance(got, Tensor)
+    if same_type(got, want) and not plain:
         return None
     tip, name = "", None
+    if isinstance(want, Mapping) and isinstance(got, list | tuple) and list(got) == list(want):
+        tip, name = " The names are right; what belongs to them is missing.", "names alone"
     if isinstance(want, Tensor):
         if isinstance(got, np.ndarray):
             tip, name = (
@@ -254,7 +274,7 @@ def of_type(got: Any, want: Any, subject: str, noun: str) -> Diagnosis | None:
             )
         elif isinstance(got, list | tuple) and got and all(isinstance(item, Tensor) for item in got):
             tip, name = _of_list(got, want)
-    elif is_number(want) and isinstance(got, Tensor | np.ndarray) and math.prod(got.shape) == 1:
+    if is_number(want) and isinstance(got, Tensor | np.ndarray) and math.prod(got.shape) == 1:
         tip, name = " .item() makes a number of a tensor with one element.", "a tensor for a number"
     if callable(got) and not isinstance(got, nn.Module | type):
         tip, name = " Did you forget to call it?", "not called"
@@ -303,13 +323,46 @@ def of_shape(got: Any, want: Any, subject: str, close: Closeness) -> Diagnosis |
                     f"{which} missing",
                 )
         tip = " One number is needed for the whole batch."
+    elif part := _part(given, needed, close):
+        return Diagnosis(f"{subject} has the shape {shape(got)}, but {shape(want)} is needed: yours is {part}.", part)
     elif not a:
         tip = " You reduce over too many dimensions: see the argument dim of mean and sum."
     elif math.prod(a) == math.prod(b) and values_close(given.reshape(b), needed, close).all():
         tip, name = " The values are right, in another shape: see reshape.", "another shape"
-    elif len(a) == len(b) - 1 and a == b[1:]:
+    elif len(a) == len(b) - 1 and a == b[1:] and b[0] not in b[1:]:
         tip = " The batch dimension is missing: is one image handled where a batch comes in?"
     return Diagnosis(f"{subject} has the shape {shape(got)}, but {shape(want)} is needed.{tip}", name)
+
+
+def _part(given: Tensor, needed: Tensor, close: Closeness) -> str | None:
+    """What a result in another shape is of the one that is needed, in words; or None."""
+
+    def alike(a: Tensor, b: Tensor) -> bool:
+        return a.shape == b.shape and a.numel() > 1 and bool(values_close(a, b, close).all())
+
+    if needed.dim() == 2 and needed.shape[0] == needed.shape[1] and alike(given, needed.diagonal()):
+        return "its diagonal alone"
+    for dim in range(needed.dim()):
+        for name, less in (
+            ("mean", needed.mean),
+            ("sum", needed.sum),
+            ("maximum", needed.amax),
+            ("minimum", needed.amin),
+        ):
+            if alike(given, less(dim)):
+                return f"its {name} over dimension {dim}"
+        if given.dim() == needed.dim() and given.shape[dim] != needed.shape[dim]:
+            less = max(1, min(given.shape[dim], needed.shape[dim]))
+            more = "more places" if given.shape[dim] > needed.shape[dim] else "fewer places"
+            for which, at in (("the first", 0), ("the last", -less)):
+                ends = (t[(slice(None),) * dim + (slice(at, at + less or None),)] for t in (given, needed))
+                if alike(*ends):
+                    return f"right in {which} {less} places along dimension {dim}, with {more} than needed"
+        elif given.dim() == needed.dim() - 1:
+            for index in range(needed.shape[dim]):
+                if alike(given, needed.select(dim, index)):
+                    return f"what stands at place {index} of dimension {dim} alone"
+    return None
 
 
 def _permutation(given: Tensor, needed: Tensor, close: Closeness) -> tuple[int, ...] | None:
@@ -391,8 +444,10 @@ def of_relation(
             ),
             None,
         )
-        or _order(flat, subject, loose)
         or _shifted(flat, subject, loose)
+        or _order(flat, subject, loose)
+        or _unfinished(flat, subject, loose)
+        or _an_argument(flat, cases, names, subject, loose)
     )
 
 
@@ -409,6 +464,8 @@ SHAPES: tuple[tuple[str, Callable[[Tensor], Tensor]], ...] = (
     ("the reciprocal (1/x)", lambda t: 1 / t),
     ("the absolute value", lambda t: t.abs()),
     ("the complement (1 - x)", lambda t: 1 - t),
+    ("the cumulative sum", lambda t: t.cumsum(0) if t.dim() else t * torch.nan),
+    ("the cumulative sum along the last dimension", lambda t: t.cumsum(-1) if t.dim() else t * torch.nan),
     ("the softmax over the last dimension", lambda t: t.softmax(-1) if t.dim() else t * torch.nan),
     ("the transpose (the last two dimensions swapped)", lambda t: t.mT if t.dim() > 1 else t * torch.nan),
 )
@@ -476,8 +533,9 @@ def _factor(flat, cases, names, subject: str, close: Closeness) -> Diagnosis | N
         if not alike
         else "everywhere"
     )
+    why = next((words for factor, words in KNOWN.items() if math.isclose(first, factor, rel_tol=1e-3)), "")
     return Diagnosis(
-        f"{subject} is {amount}, {same}: a constant factor is missing or too much.",
+        f"{subject} is {amount}, {same}: {why or 'a constant factor is missing or too much'}.",
         f"a factor of {number(first)}" if alike else "a factor that varies",
     )
 
@@ -514,8 +572,57 @@ def _offset(flat, subject: str, close: Closeness) -> Diagnosis | None:
     return Diagnosis(f"{subject} is {amount} {direction} everywhere, in every case.", f"{amount} {direction}")
 
 
+KNOWN = {
+    1 / math.log(2): "that is a logarithm to base 2 for the natural one", math.log(2): "that is a natural logarithm for one to base 2",
+    1 / math.log(10): "that is a logarithm to base 10 for the natural one", 100: "that is in percent", 0.01: "that is percent for shares",
+    180 / math.pi: "those are degrees for radians", math.pi / 180: "those are radians for degrees", 255: "bytes are in [0, 255]",
+    1 / 255: "bytes are in [0, 255]",
+}  # fmt: skip
+
+
+def _unfinished(flat, subject: str, close: Closeness) -> Diagnosis | None:
+    """Right values that were rounded, limited, or set to 0 in places."""
+    for digits in range(5):
+        if all(_matches(a, lambda t, d=digits: (t * 10**d).round() / 10**d, b, close) for a, b in flat):
+            what = f"rounded to {digits} digits" if digits else "rounded to whole numbers"
+            return Diagnosis(f"{subject} is {what}: the values themselves are needed.", "rounded")
+    low, high = (min(float(a.min()) for a, _ in flat if a.numel()), max(float(a.max()) for a, _ in flat if a.numel()))
+    if low < high and all(_matches(a, lambda t: t.clamp(low, high), b, close) for a, b in flat):
+        inside = sum(int(((b > low) & (b < high)).sum()) for _, b in flat)
+        if inside > 2:
+            return Diagnosis(
+                f"{subject} is right between {number(low)} and {number(high)}, and limited to that.", "limited"
+            )
+    kept = [(a != 0) for a, _ in flat]
+    if all(_matches(a, lambda t, k=k: t * k, b, close) for (a, b), k in zip(flat, kept, strict=True)):
+        if sum(int((a != 0).sum()) for a, _ in flat) > 2:
+            square = all(a.dim() == 2 and a.shape[0] == a.shape[1] for a, _ in flat)
+            diagonal = square and all(bool((a != 0)[~torch.eye(len(a), dtype=torch.bool)].any()) for a, _ in flat)
+            diagonal = diagonal and all(_matches(a, lambda t: t - t.diagonal().diag(), b, close) for a, b in flat)
+            where_ = "on the diagonal" if diagonal else "in some places"
+            return Diagnosis(f"{subject} is right but for zeros {where_}, where there are values.", "zeros in places")
+    return None
+
+
+def _an_argument(flat, cases, names, subject: str, close: Closeness) -> Diagnosis | None:
+    """One of the arguments, as it came."""
+    for position, first in enumerate(cases[0] if cases else ()):
+        theirs = [case[position] for case in cases if len(case) > position]
+        if isinstance(first, Tensor) and len(theirs) == len(flat) and all(isinstance(t, Tensor) for t in theirs):
+            if all(_matches(a, lambda t, x=x: as_float(x), b, close) for (a, b), x in zip(flat, theirs, strict=True)):
+                name = names[position] if position < len(names) else None
+                called = f"`{name}`" if name else f"the {ordinal(position)} argument"
+                return Diagnosis(f"{subject} is {called} as it came: nothing is done to it.", "nothing done")
+    return None
+
+
 def _order(flat, subject: str, close: Closeness) -> Diagnosis | None:
-    """The right rows in another order."""
+    """The right rows in another order, or the right values of each row."""
+    for dim in range(1, min((a.dim() for a, _ in flat), default=0)):
+        if all(_matches(a.sort(dim).values, lambda t, d=dim: t.sort(d).values, b, close) for a, b in flat):
+            rising = all(bool((a.diff(dim=dim) >= 0).all()) for a, _ in flat)
+            how = "sorted from small to large" if rising else "in another order"
+            return Diagnosis(f"{subject} has the right values along dimension {dim}, {how}.", "another order")
     for a, b in flat:
         if a.dim() == 0 or len(a) < 2 or len(a) > 512 or a.is_complex():
             return None
@@ -523,6 +630,10 @@ def _order(flat, subject: str, close: Closeness) -> Diagnosis | None:
         limit = close.atol + close.rtol * b.abs().max()
         if not ((rows <= limit).any(0).all() and (rows <= limit).any(1).all()):
             return None
+    if flat[0][0].dim() == 1 and all(bool((a.diff() >= 0).all()) for a, _ in flat):
+        return Diagnosis(
+            f"{subject} has the right elements sorted from small to large: another order is needed.", "sorted"
+        )
     rest = "" if flat[0][0].dim() == 1 else " (rows along dimension 0)"
     return Diagnosis(f"{subject} has the right elements{rest} in another order.", "another order")
 

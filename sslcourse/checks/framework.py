@@ -57,6 +57,7 @@ from sslcourse.checks.source import source_once
 
 __all__ = ["Check", "CheckFailed", "Forbidden", "Mistake", "NotSolvedYet", "ValueCheck", "Wrong", "changed", "is_change", "value_and_gradients", "yourself"]  # fmt: skip
 
+MISTAKEN = ("a tensor for a number", "no gradient")  # an author's Mistake says more about these
 WIDTH = 80  # columns of a message
 SECOND = 1000  # what passes the cases of one seed is tried on those of another
 OWN = 0x5E1F0000  # below 2**32: torch takes no more of a seed; with it, an answer's own manual_seed(0) doesn't draw what a case holds
@@ -106,7 +107,9 @@ class Check:
     default `answer(*case)`; for a class, build an instance and use it. close: rtol, atol and how strict dtypes are.
     kind: what the answer is. praise: said when it passes. forbidden: functions that the text forbids. source: the
     reference written out for mutation, where the reference itself does its work elsewhere. arguments: what the parts of a
-    case are called, where they aren't the reference's own arguments.
+    case are called, where they aren't the reference's own arguments. gradients: are gradients with respect to the
+    arguments compared, too? By default those of a loss: where the reference and all other right answers give a tensor
+    without dimensions that carries one.
     """
 
     name: str
@@ -124,6 +127,7 @@ class Check:
     forbidden: tuple[Forbidden, ...] = ()
     source: Answer = None
     arguments: tuple[str, ...] = ()
+    gradients: bool | None = None
     _memory: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -188,8 +192,8 @@ class Check:
         # what isn't even a tensor has no gradient, either: mistakes only where nothing coarse is wrong
         return (
             self._known_wrong(got, want, seed)
-            or (self._known_mistake(answer, seed) if rough is None else None)
-            or self._small_change(answer, got, want, seed)
+            or (self._known_mistake(answer, seed) if rough is None or rough.name in MISTAKEN else None)
+            or self._small_change(answer, got, want, seed, lambda: self._relation(results, rough))
             or rough
             or self._unknown(answer, got, want, results, seed)
         )
@@ -236,7 +240,29 @@ class Check:
             return Raised(type(error).__name__, str(error), error)
 
     def _plain(self, answer: Answer, case: Case) -> Any:
+        if self.run is None and self._compares_gradients():
+            given = value_and_gradients(answer, case)
+            asked = self._memory.get("asked", set(given))
+            return snapshot({name: item for name, item in given.items() if name in asked})
         return snapshot(self.run(answer, case) if self.run else answer(*case))
+
+    def _compares_gradients(self) -> bool:
+        """Where every right answer carries a gradient, one that cuts it off is wrong."""
+        if self.gradients is None and "asked" not in self._memory:
+            function = self.kind == "function"
+            asked = set.intersection(*map(self._carried, (self.reference, *self.rights))) if function else set()
+            self._memory["asked"] = asked | {"value"} if asked else asked
+        return bool(self._memory["asked"]) if self.gradients is None else self.gradients
+
+    def _carried(self, answer: Answer) -> set[str]:
+        """The names of the gradients that a loss carries."""
+        with contextlib.suppress(Exception), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            seed_everything(0)
+            given = value_and_gradients(answer, self._fresh(0)[0])
+            if isinstance(given["value"], Tensor) and given["value"].dim() == 0:
+                return {n for n, g in given.items() if n != "value" and any(t is not None for _, t, _ in pairs(g, g))}
+        return set()
 
     @staticmethod
     def _alike(got: list[Any], want: list[Any], close: Closeness) -> bool:
@@ -262,11 +288,20 @@ class Check:
                     return Diagnosis(wrong.hint, wrong.name)
         return None
 
-    def _small_change(self, answer: Answer, got: list[Any], want: list[Any], seed: int) -> Diagnosis | None:
+    @staticmethod
+    def _relation(results: Results, rough: Diagnosis | None) -> Diagnosis | None:
+        """What results are of the right ones, where that has a name."""
+        found = rough or (fine(results) if results.got and results.wrong() else None)
+        return found if found is not None and found.name else None
+
+    def _small_change(
+        self, answer: Answer, got: list[Any], want: list[Any], seed: int, relation: Callable[[], Diagnosis | None]
+    ) -> Diagnosis | None:
         """The small changes of the reference that come to these results in every case."""
         alike = len(got) > 1 and all(equal(result, got[0], self.close) for result in got[1:])
-        whole = [(g, w) for g, w in zip(got, want, strict=True) if not isinstance(g, Raised)]
-        typed = all(same_type(a, b) for g, w in whole for _, a, b in pairs(g, w))
+        both = [(g, w) for g, w in zip(got, want, strict=True) if not isinstance(g, Raised)]
+        one = any(isinstance(g, Tensor) and isinstance(w, list | tuple) for g, w in both)
+        typed = not both or one or any(all(same_type(a, b) for _, a, b in pairs(g, w)) for g, w in both)
         search = self._search()
         right = self._alike(got, want, Closeness(self.close.rtol, self.close.atol, "any"))  # but for the dtype
         if search is None or alike or right or not typed:
@@ -278,7 +313,7 @@ class Check:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return search.find(draw(seed), lambda: draw(seed + SECOND + 1))
+            return search.find(draw(seed), lambda: draw(seed + SECOND + 1), relation)
 
     def _search(self) -> Search | None:
         """The search among the mutants of the right answers, made once; None where there is no source."""
@@ -430,18 +465,29 @@ class ValueCheck(Check):
 def value_and_gradients(answer: Answer, case: Case) -> dict[str, Any]:
     """For `run`: the result, and the gradient of its sum with respect to every floating-point tensor among the arguments.
 
-    A result cut off from the graph has None for a gradient, and the diagnosis says so.
+    A list of tensors among them has a list of gradients. A result cut off from the graph has None for a gradient, and the
+    diagnosis says so.
     """
-    case = tuple(a.detach().requires_grad_() if isinstance(a, Tensor) and a.is_floating_point() else a for a in case)
-    leaves = {
-        f"gradient of argument {i + 1}": a for i, a in enumerate(case) if isinstance(a, Tensor) and a.requires_grad
-    }
+
+    leaves: list[Tensor] = []
+
+    def fresh(value: Any) -> Any:
+        if type(value) in (list, tuple) and value and all(isinstance(item, Tensor) for item in value):
+            return type(value)(map(fresh, value))
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            return value
+        leaves.append(value.detach().requires_grad_())
+        return leaves[-1]
+
+    def gradient(value: Any) -> Any:
+        return list(map(gradient, value)) if isinstance(value, list | tuple) else grads.get(id(value))
+
+    case = tuple(map(fresh, case))
     with torch.enable_grad():
         value = answer(*case)
         connected = isinstance(value, Tensor) and value.requires_grad
-        grads = (
-            torch.autograd.grad(value.sum(), list(leaves.values()), allow_unused=True)
-            if connected
-            else [None] * len(leaves)
-        )
-    return {"value": value, **dict(zip(leaves, grads, strict=True))}
+        theirs = torch.autograd.grad(value.sum(), leaves, allow_unused=True) if connected and leaves else []
+    grads = {id(leaf): its for leaf, its in zip(leaves, theirs, strict=False)}
+    ids = set(map(id, leaves))
+    asked = [i for i, part in enumerate(case) if id(part[0] if type(part) in (list, tuple) and part else part) in ids]
+    return {"value": value, **{f"gradient of argument {i + 1}": gradient(case[i]) for i in asked}}

@@ -96,6 +96,7 @@ def _returns_attached(answer: Callable, cases: list[tuple]) -> bool:
 train_step = Check(
     name="3.1 one training step",
     reference=one_training_step, cases=_step_cases, run=_take_steps, rights=(_zero_grad_first, _with_autograd_grad),
+    close=Closeness(plain=True),
     wrongs=(
         Wrong("gradients accumulate", change=("optimizer.zero_grad()", "pass"), hint="""
             Your gradients accumulate: .backward() adds to what is in p.grad, so from the second step on you follow the

@@ -482,7 +482,7 @@ best_possible_prediction = Check(
         """With total = N * G: accuracy = sum over outcomes of max(n) / total; loss = sum over outcomes and elements
         of n * log(n_outcome / n) / total, where n_outcome is the sum of n there.""",
     ),
-    close=Closeness(rtol=1e-4, atol=1e-5),
+    close=Closeness(rtol=1e-4, atol=1e-5, plain=True),
     praise="Whatever a network claims above this accuracy on new pictures, it has got from a leak.",
 )  # fmt: skip
 
@@ -639,7 +639,7 @@ def _drop_in_loop(predict, images, answers, hidden, fill):
 
 def _drop_by_fill(predict, images, answers, hidden, fill):
     covered = torch.where(hidden.unsqueeze(1), torch.full_like(images, fill), images)
-    return predict(images).eq(answers).float().mean() - predict(covered).eq(answers).float().mean()
+    return (predict(images).eq(answers).float().mean() - predict(covered).eq(answers).float().mean()).item()
 
 
 def _drop_by_mixing(predict, images, answers, hidden, fill):
@@ -658,6 +658,7 @@ def _changes_its_argument(answer: Callable, cases: list[tuple]) -> bool:
 shortcut_detector = Check(
     name="4.6 a shortcut detector",
     reference=drop_when_hidden, cases=_hidden_pictures, rights=(_drop_in_loop, _drop_by_fill, _drop_by_mixing),
+    close=Closeness(plain=True),
     wrongs=(
         Wrong("mask inverted", change=("hidden[", "~hidden["), hint="""
             You hide everything *but* the hidden pixels: hidden is True where a pixel is to be replaced. In

@@ -82,7 +82,7 @@ light_behind_a_number = Check(
         torch.where(mask, a, b) chooses.""",
         "torch.where(x > 0.04045, ((x + 0.055) / 1.055) ** 2.4, x / 12.92)",
     ),
-    close=Closeness(rtol=1e-4, atol=1e-6),
+    close=Closeness(rtol=1e-4, atol=1e-6, dtype="exact"),
     praise="Whoever averages pixels, blurs or resizes without this step averages numbers, not light.",
 )  # fmt: skip
 

@@ -44,9 +44,12 @@ offset_of_a_position = Check(
     reference=offset_of, cases=_positions, rights=(_offset_by_table, _offset_in_loop),
     wrongs=(
         Wrong("centre counted", lambda position: torch.stack([position // 3 - 1, position % 3 - 1], dim=1),
-            also=((">=", ">"),), hint="""
+            hint="""
             You count the centre as a position: label 4 gets the offset (0, 0), and nobody gets below right. The first
             patch lies in the centre, so from label 4 on everything moves up by one cell of the 3 x 3 square."""),
+        Wrong("one label too late", change=(">=", ">"), hint="""
+            Label 4 gets the offset (0, 0), the first patch's own place, and the others are right: the step over the
+            centre comes one label too late. Label 4 is the neighbour on the right, cell 5."""),
         Wrong("rows and columns swapped", lambda position: offset_of(position).flip(1), """
             Rows and columns are swapped: label 1 is above, one row up in the same column, (-1, 0). The row of a cell
             is cell // 3, the column is cell % 3, and the row stands first."""),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sslcourse.checks.framework import Check, Wrong, yourself
+from sslcourse.checks.compare import Closeness
+from sslcourse.checks.framework import Check, Forbidden, Wrong, yourself
 from sslcourse.pretext.inpainting import inside_error
 
 
@@ -17,6 +18,12 @@ def _holes(generator: torch.Generator) -> list[tuple[Tensor, Tensor, Tensor]]:
         hole[:, :, 0, 0], hole[:, :, -1, -1] = True, False  # every picture has both
         cases.append((predicted, truth, hole))
     return cases
+
+
+def inside(predicted: Tensor, truth: Tensor, hole: Tensor) -> Tensor:
+    """predicted, truth (N, C, H, W), hole bool (N, 1, H, W), True inside -> the mean squared error inside, a scalar."""
+    squared = (predicted - truth).square() * hole  # (N, C, H, W)
+    return squared.sum() / (hole.sum() * truth.shape[1])
 
 
 def _inside_by_index(predicted, truth, hole):
@@ -40,9 +47,10 @@ def _mean_of_pictures(predicted, truth, hole):
 
 inside_the_hole = Check(
     name="7.1 the loss inside the hole",
-    reference=inside_error, cases=_holes, rights=(_inside_by_index, _inside_in_loop),
+    reference=inside, cases=_holes, rights=(_inside_by_index, _inside_in_loop),
+    forbidden=(Forbidden("inside_error used", (inside_error,), "The text asks you to do without inside_error: write out what it does."),),
     wrongs=(
-        Wrong("mask inverted", lambda predicted, truth, hole: inside_error(predicted, truth, ~hole), """
+        Wrong("mask inverted", lambda predicted, truth, hole: inside(predicted, truth, ~hole), """
             You measure outside the hole, where the network saw the answer: hole is True inside."""),
         Wrong("whole picture", lambda predicted, truth, hole: (predicted - truth).square().mean(), """
             You average over the whole picture and never use the hole: most of that loss rewards copying."""),
@@ -158,7 +166,7 @@ def _masking_with(answer):
 
 random_masking = Check(
     name="7.3 random masking, and back",
-    reference=masking, cases=_noises, rights=(_masking_scattered, _masking_in_loop),
+    reference=masking, cases=_noises, rights=(_masking_scattered, _masking_in_loop), close=Closeness(dtype="exact"),
     wrongs=(
         Wrong("shuffle for restore", _masking_with(lambda shuffle, keep: (shuffle[:, :keep], shuffle)),
             also=(_masking_with(lambda shuffle, keep: (shuffle[:, :keep], shuffle.argsort(1).argsort(1))),), hint="""
@@ -239,7 +247,7 @@ def _gaps_as_they_come(tokens, blank, restore):
 
 gaps = Check(
     name="7.4 mask tokens, and everything in order",
-    reference=fill_gaps, cases=_gaps, rights=(_gaps_in_loop, _gaps_by_where),
+    reference=fill_gaps, cases=_gaps, rights=(_gaps_in_loop, _gaps_by_where), gradients=True,
     wrongs=(
         Wrong("not put back", _lined_up, """
             You line up kept tokens and mask tokens, and leave them so: every token must go to the place of its

@@ -141,7 +141,7 @@ def _enqueue_shifted_front(queue, pointer, keys):
 
 write_into_the_queue = Check(
     name="9.2 write into the queue",
-    reference=enqueue, cases=_queues,
+    reference=enqueue, cases=_queues, close=Closeness(dtype="exact", plain=True),
     rights=(_enqueue_in_loop, _enqueue_by_roll, _enqueue_two_parts),
     wrongs=(
         Wrong("keys lost at the end", _enqueue_cut, """

@@ -286,7 +286,8 @@ def _centres(generator: torch.Generator) -> list[tuple[Tensor, Tensor, Tensor, f
     def draw(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator)
 
-    return [(draw(1, k), draw(2 * n, k), draw(n, k) + 1, m) for n, k, m in [(4, 3, 0.9), (3, 5, 0.6), (6, 2, 0.75)]]
+    sizes = [(4, 8, 3, 0.9), (3, 10, 5, 0.6), (6, 7, 2, 0.75)]  # (N, M, K, momentum): M is no multiple of N
+    return [(draw(1, k), draw(m, k), draw(n, k) + 1, momentum) for n, m, k, momentum in sizes]
 
 
 def _centre_by_lerp(center, student, teacher, momentum):
@@ -373,7 +374,7 @@ def _next_by_torch(teacher, student, progress, start):
 
 follow_the_student = Check(
     name="11.5 a teacher that slows down",
-    forbidden=(yourself("sslcourse.schedules"),),
+    forbidden=(yourself("sslcourse.schedules", "sslcourse.teacher"),),
     reference=next_teacher, cases=_weights, rights=(_next_by_lerp, _next_by_torch),
     wrongs=(
         Wrong("momentum the wrong way",

@@ -245,6 +245,7 @@ def _hungarian_in_turn(labels, clusters):
 hungarian_accuracy = Check(
     name="15.3 Hungarian accuracy",
     reference=hungarian, cases=_tables, rights=(_hungarian_by_permutations, _hungarian_by_cost),
+    close=Closeness(plain=True),
     wrongs=(
         Wrong("majority votes", change=("table[best]", "table.max(axis=0)"), hint="""
             You give every cluster the name of its majority class, so two clusters may get the same name and a class
@@ -500,6 +501,7 @@ def _strange_by_sklearn(normal, asked, defective):
 how_strange_is_it = Check(
     name="15.6 how strange is it?",
     reference=strangeness, cases=_inspections, rights=(_strange_in_loop, _strange_by_sklearn),
+    close=Closeness(plain=True),
     wrongs=(
         Wrong("scaled by the defects, too", change=(("mean, std", "both = torch.cat([normal, asked]); mean, std"),
             ("normal.mean", "both.mean"), ("normal.std", "both.std")),

@@ -102,7 +102,7 @@ def _bytes_of_state(network):
 
 count_the_bytes = Check(
     name="19.2 count the bytes",
-    reference=training_bytes, cases=_networks,
+    reference=training_bytes, cases=_networks, close=Closeness(plain=True),
     rights=(_bytes_loop, _bytes_of_state),
     wrongs=(
         Wrong("weights alone", change=(" + 3 * size(learned)", ""), hint="""
@@ -361,7 +361,7 @@ a_loss_scale = Check(
         """if not torch.isfinite(gradient).all(): return None, scale / 2, 0; otherwise gradient.float() / scale, with
         scale * 2 and 0 where good + 1 == patience, and scale and good + 1 elsewhere""",
     ),
-    close=Closeness(rtol=1e-5, atol=0.0),
+    close=Closeness(rtol=1e-5, atol=0.0, dtype="exact"),
 )  # fmt: skip
 
 

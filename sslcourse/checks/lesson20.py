@@ -342,7 +342,8 @@ names_for_transformers = Check(
 
 def renormalize(x: Tensor, old: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor]) -> Tensor:
     """x (N, 3, H, W), normalized with old = (mean, std), (3,) each -> the same pictures normalized with new."""
-    (old_mean, old_std), (new_mean, new_std) = ([part.view(1, 3, 1, 1) for part in pair] for pair in (old, new))
+    old_mean, old_std = old[0].view(1, 3, 1, 1), old[1].view(1, 3, 1, 1)
+    new_mean, new_std = new[0].view(1, 3, 1, 1), new[1].view(1, 3, 1, 1)
     return (x * old_std + old_mean - new_mean) / new_std
 
 

@@ -128,6 +128,7 @@ class Forbidden:
         return bool(seen)
 
 
-def yourself(module: str) -> Forbidden:
-    """Forbids all functions of a module whose work the answer is to do."""
-    return Forbidden(f"{module} used", (module,), f"The text asks you to do without {module}: write out what it does.")
+def yourself(*modules: str) -> Forbidden:
+    """Forbids all functions of modules whose work the answer is to do."""
+    those = " and ".join(modules)
+    return Forbidden(f"{those} used", modules, f"The text asks you to do without {those}: write out what it does.")

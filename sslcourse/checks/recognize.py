@@ -1,8 +1,8 @@
 """Which small mistakes come to exactly these results? A search among the mutants of a reference, within a second.
 
 A mutant is tried on the smallest case that is wrong, and only where it fits there on all the others, and once more on cases
-drawn anew. What no mutant explains may be one with a constant factor or a sign, or two at once: these are tried as long as
-there is time.
+drawn anew. What no mutant explains may be one after which something was done to all values (a factor, a sign, a logarithm),
+or two at once: these are tried as long as there is time.
 """
 
 from __future__ import annotations
@@ -22,18 +22,14 @@ from torch import Tensor
 from sslcourse.checks.answers import Raised
 from sslcourse.checks.compare import Closeness, as_float, equal, is_number, pairs
 from sslcourse.checks.diagnose import Diagnosis
-from sslcourse.checks.mutants import Mutant, Place, mutants, mutated, watched
+from sslcourse.checks.mutants import Mutant, mutants
 from sslcourse.checks.source import Source
+from sslcourse.checks.tree import Place, mutated, watched
 
-SINGLE, WHOLE = 0.5, 0.7  # seconds for single mutants, and for everything
+SINGLE, WHOLE = 0.4, 0.65  # seconds for single mutants, and for everything
 ALONE = ("nothing done", "works on a copy")  # kinds that say enough, whatever else comes to the same
-FAR = (
-    "one for the other",
-    "order of steps",
-    "a factor of 255",
-    "a factor of 90",
-    "rounded down",
-)  # said where nothing nearer fits
+FAR = ("one for the other", "order of steps", "a factor of 255", "a factor of 90", "rounded down", "an argument for it",
+       "another comparison", "a constant for it", "zeros for it", "a factor of 2", "squared")  # fmt: skip # said where nothing nearer fits
 NAN = "nothing but NaN"
 ONE = 0.1  # for one mutant: a change can make a loop endless
 Case = tuple[Any, ...]
@@ -57,9 +53,20 @@ class Written:
     """A right answer as it is written, its mutants, and what each came to in the cases so far."""
 
     def __init__(self, source: Source, arguments: Sequence[str]):
-        self.source = source
-        self.place = Place(watched(source.text, source.name, arguments), arguments)
+        self.source, self.arguments = source, arguments
+        self.settled = False
+        self.read(inline=True)
+
+    def read(self, inline: bool) -> None:
+        """inline: values that are used once stand where they are used, unless that changes what comes out."""
+        self.place = Place(watched(self.source.text, self.source.name, self.arguments, inline), self.arguments)
         self.mutants = mutants(self.place)
+        nth: dict[str, int] = {}
+        ranks: list[tuple[int, int]] = []
+        for place, mutant in enumerate(self.mutants):
+            nth[mutant.kind] = nth.get(mutant.kind, -1) + 1
+            ranks.append((nth[mutant.kind] // 4, place))
+        self.order = [place for _, place in sorted(ranks)]
         self.results: dict[Any, Any] = {}
 
     def with_changes(self, changes: Sequence[Mutant], tick: Callable[[], None]) -> Any:
@@ -90,44 +97,56 @@ class Search:
                 self._written.append(Written(source, self.arguments))
             yield self._written[index]
 
-    def find(self, draw: Draw, again: Callable[[], Draw]) -> Diagnosis | None:
-        """The mistake that comes to these results, or None."""
+    def find(
+        self, draw: Draw, again: Callable[[], Draw], relation: Callable[[], Diagnosis | None] = lambda: None
+    ) -> Diagnosis | None:
+        """The mistake that comes to these results, or None. relation: what they are of the right ones, if it has a name."""
         both = enumerate(zip(draw.got, draw.want, strict=True))
         wrong = [i for i, (a, b) in both if not (_unusable(a) or equal(a, b, self.close))]
         if not wrong:
             return None
         with _no_garbage_collection():
-            return self._explained(draw, again, min(wrong, key=lambda i: _size(draw.got[i])))
+            return self._explained(draw, again, relation, min(wrong, key=lambda i: _size(draw.got[i])))
 
-    def _explained(self, draw: Draw, again: Callable[[], Draw], index: int) -> Diagnosis | None:
+    def _explained(self, draw: Draw, again: Callable[[], Draw], relation, index: int) -> Diagnosis | None:
         begin = time.perf_counter()
         tried: list[tuple[Written, list[tuple[Mutant, Any]]]] = []
         for written in self.written():
+            self._settle(written, draw, index)
             firsts = self._firsts(written, draw, index, begin + SINGLE)
             fits = [(m,) for m, first in firsts if equal(draw.got[index], first, self.close)]
             if found := self._confirmed(written, fits, draw, again):
-                return self._told(found)
+                return self._told(written, found)
             tried.append((written, firsts))
+        if known := relation():
+            return known  # nearer than two mistakes at once
         for written, firsts in tried:
-            for mutant, words in self._scaled(written, firsts, draw, index, begin + WHOLE):
-                return self._told([(mutant,)], words)
+            for mutant, words in self._worked_on(written, firsts, draw, index, begin + WHOLE):
+                return self._told(written, [(mutant,)], words)
         for left, (written, firsts) in zip(range(len(tried), 0, -1), tried, strict=True):
             now = time.perf_counter()
             together = self._two(written, firsts, draw, index, now + (begin + WHOLE - now) / left)
             if found := self._confirmed(written, together, draw, again, enough=1):
-                return self._told(found)
+                return self._told(written, found)
         return None
+
+    def _settle(self, written: Written, draw: Draw, index: int) -> None:
+        """Read the answer as it is written where its values, put in place, come to something else (what draws at random)."""
+        if not written.settled:
+            written.settled = True
+            if not equal(self._run(written, (), draw, index), draw.want[index], self.close):
+                written.read(inline=False)
 
     def _firsts(self, written: Written, draw: Draw, index: int, end: float) -> list[tuple[Mutant, Any]]:
         """Every mutant with its result in one case; those that stop there are left out."""
-        found = []
-        for mutant in written.mutants:
+        found = {}
+        for place in written.order:  # some of every kind first: there may not be time for all
             if time.perf_counter() > end:
                 break
-            result = self._result(written, (mutant,), draw, index)
+            result = self._result(written, (written.mutants[place],), draw, index)
             if not isinstance(result, _Stopped):
-                found.append((mutant, result))
-        return found
+                found[place] = written.mutants[place], result
+        return [found[place] for place in sorted(found)]
 
     def _confirmed(
         self, written: Written, candidates, draw: Draw, again: Callable[[], Draw], enough: int = 12
@@ -153,51 +172,50 @@ class Search:
             return _unusable(got)
         return not isinstance(result, _Stopped) and equal(got, result, self.close)
 
-    def _scaled(self, written: Written, firsts, draw: Draw, index: int, end: float) -> Iterator[tuple[Mutant, str]]:
-        """Mutants with all of their values multiplied by the same number."""
-        got = _numbers(draw.got[index])
-        if got is None or self._multiple(draw):
+    def _worked_on(self, written: Written, firsts, draw: Draw, index: int, end: float) -> Iterator[tuple[Mutant, str]]:
+        """Mutants to all of whose values the same was done afterwards, and what that was."""
+        got = [_numbers(g) for g in draw.got]
+        enough = None not in got and sum(len(n) for numbers in got for n in numbers) > 3
+        if not enough:
             return
         for mutant, first in firsts:
-            alike = _paths(draw.got[index]) == _paths(first)
-            ratio = _ratio(got, _numbers(first)) if alike else None
             if time.perf_counter() > end:
                 return
-            if ratio is None or math.isclose(ratio, 1, rel_tol=1e-4) or equal(first, draw.want[index], self.close):
+            ways = _ways(got[index], _numbers(first)) if _paths(draw.got[index]) == _paths(first) else {}
+            if not ways or equal(first, draw.want[index], self.close):
                 continue
-            others = (
-                _ratio(_numbers(g), _numbers(self._result(written, (mutant,), draw, i))) for i, g in enumerate(draw.got)
-            )
-            if all(r is not None and math.isclose(r, ratio, rel_tol=1e-3) for r in others):
-                words = (
-                    "and the sign is the other one"
-                    if math.isclose(ratio, -1, rel_tol=1e-3)
-                    else f"and everything is multiplied by {ratio:.4g}"
-                )
-                yield mutant, words
-
-    def _multiple(self, draw: Draw) -> bool:
-        """Are the results the right ones, multiplied by one number? Then no other mistake is needed to explain them."""
-        ratios = [_ratio(_numbers(a), _numbers(b)) for a, b in zip(draw.got, draw.want, strict=True)]
-        return None not in ratios and all(math.isclose(r, ratios[0], rel_tol=1e-3) for r in ratios)
+            for i, numbers in enumerate(got):
+                theirs = _ways(numbers, _numbers(self._result(written, (mutant,), draw, i))) if i != index else ways
+                ways = {way: words for way, words in ways.items() if way in theirs}
+            if ways:
+                yield mutant, next(iter(ways.values()))
 
     def _two(self, written: Written, firsts, draw: Draw, index: int, end: float) -> Iterator[tuple[Mutant, Mutant]]:
         """Pairs of mutants that fit in one case, the likeliest first, until the time is over."""
-        distinct: list[tuple[Mutant, Any]] = []
+        distinct: list[tuple[int, Mutant]] = []
         seen: set[str] = set()
+        counted: dict[str, int] = {}
+        right = self._right_parts(draw.got[index], draw.want[index])
         for mutant, first in firsts:
             mark = _mark(first)
-            if mark not in seen and not equal(first, draw.want[index], self.close):
-                seen.add(mark)
-                distinct.append((mutant, first))
+            # what changes a part that is right can't be one of two
+            if mark not in seen and right <= self._right_parts(first, draw.want[index]):
+                if not equal(first, draw.want[index], self.close):
+                    seen.add(mark)
+                    counted[mutant.kind] = counted.get(mutant.kind, 0) + 1
+                    distinct.append((counted[mutant.kind], mutant))
+        distinct.sort(key=lambda one: one[0])  # some of every kind first
         for total in range(1, 2 * len(distinct)):
             for a in range(max(0, total - len(distinct) + 1), (total + 1) // 2):
                 if time.perf_counter() > end:
                     return
-                pair = distinct[a][0], distinct[total - a][0]
+                pair = distinct[a][1], distinct[total - a][1]
                 apart = {id(c.node) for c in pair[0].changes}.isdisjoint(id(c.node) for c in pair[1].changes)
                 if apart and equal(draw.got[index], self._result(written, pair, draw, index), self.close):
                     yield pair
+
+    def _right_parts(self, got: Any, want: Any) -> set[Any]:
+        return {path for path, a, b in pairs(got, want) if path and equal(a, b, self.close)}
 
     # -- one mutant in one case ---------------------------------------------------------------------------------------------
 
@@ -235,25 +253,22 @@ class Search:
         except TypeError:
             return tuple(draw.fresh()[index])
 
-    def _told(self, found: list[tuple[Mutant, ...]], words: str = "") -> Diagnosis:
-        """One sentence about what fits; where several kinds of mistake do, what they have in common."""
-        kinds: dict[str, str] = {}
+    def _told(self, written: Written, found: list[tuple[Mutant, ...]], words: str = "") -> Diagnosis:
+        """One sentence about what fits; where several kinds of mistake do, the nearest, and what all have in common."""
+        kinds: dict[str, tuple[str, list[Any]]] = {}
         for changes in found:
             name = " and ".join(dict.fromkeys(change.kind for change in changes))
             says = ", and in which ".join(dict.fromkeys(change.says for change in changes))
-            if says not in kinds.values():
-                kinds.setdefault(name, f"{says}, {words}" if words else says)
-        near = {name: clause for name, clause in kinds.items() if name not in FAR}
-        kinds = near or kinds
-        names, clauses = list(kinds)[:2], list(kinds.values())[:2]
-        if names[0] in ALONE:
-            names, clauses = names[:1], clauses[:1]
-        begin = f"Your {self.noun} exactly those of an answer in which {clauses[0]}"
-        if len(clauses) == 1:
-            return Diagnosis(begin + ".", names[0])
-        return Diagnosis(
-            f"{begin}; or, which comes to the same in every case here, in which {clauses[1]}.", " or ".join(names)
-        )
+            nodes = [c.node for change in changes for c in change.changes]
+            kinds.setdefault(name, (says, []))[1].extend(nodes)
+        kinds = {name: fit for name, fit in kinds.items() if name not in FAR} or kinds
+        name, (clause, _) = next(iter(kinds.items()))
+        sentence = f"Your {self.noun} exactly those of an answer in which {clause}{', ' if words else ''}{words}."
+        if len(kinds) > 1 and name not in ALONE:
+            common = written.place.words(written.place.around([n for _, nodes in kinds.values() for n in nodes]))
+            if "`" in common and common not in sentence:
+                sentence += f" Other slips come to the same, all of them in {common}."
+        return Diagnosis(sentence, name)
 
 
 @contextlib.contextmanager
@@ -320,6 +335,42 @@ def _numbers(result: Any) -> list[Tensor] | None:
         return None
     numbers = [as_float(leaf).flatten() for leaf in leaves]
     return None if any(n.is_complex() for n in numbers) else numbers
+
+
+WAYS = {
+    "and one minus that is given": lambda x: 1 - x,
+    "and one divided by that is given": lambda x: 1 / x,
+    "and the exponential of that is taken": math.exp,
+    "and the logarithm of that is taken": math.log,
+    "and the square root of that is taken": math.sqrt,
+    "and the square of that is taken": lambda x: x * x,
+    "and the absolute value of that is taken": abs,
+}
+
+
+def _ways(got: list[Tensor] | None, first: list[Tensor] | None) -> dict[Any, str]:
+    """What could have been done to every number of `first` to give `got`, in words."""
+    if got is None or first is None:
+        return {}
+    if sum(map(len, got)) == 1 and len(first) == 1 and len(first[0]) > 1:
+        ends = {"mean": first[0].mean(), "sum": first[0].sum(), "largest value": first[0].max()}
+        return {n: f"and the {n} of that is given" for n, t in ends.items() if torch.allclose(got[0], t, 1e-4, 1e-6)}
+    if [len(a) for a in got] != [len(b) for b in first] or not got or not sum(map(len, got)):
+        return {}
+    ratio = _ratio(got, first)
+    if ratio is not None and not math.isclose(ratio, 1, rel_tol=1e-4):
+        many = f"and everything is multiplied by {ratio:.4g}"
+        return {round(ratio, 3): "and the sign is the other one" if math.isclose(ratio, -1, rel_tol=1e-3) else many}
+    a, b = torch.cat(got), torch.cat(first)
+    near, found = int(b.abs().argmax()), {}
+    for words, way in WAYS.items():
+        with contextlib.suppress(ValueError, ZeroDivisionError, OverflowError):
+            signed = way is not abs or bool((b < 0).any())
+            if signed and math.isclose(way(float(b[near])), float(a[near]), rel_tol=1e-4, abs_tol=1e-7):
+                made = torch.tensor([way(x) for x in b[:256].tolist()], dtype=torch.float64)
+                if torch.allclose(a[:256], made, 1e-4, 1e-6):
+                    found[words] = words
+    return found
 
 
 def _ratio(got: list[Tensor] | None, want: list[Tensor] | None) -> float | None:

@@ -14,7 +14,8 @@ import torch
 from test_checks import CHECKS, failure, flat
 from torch.nn import functional
 
-from sslcourse.checks import Check, mutants, tree
+from sslcourse.checks import Check, cases, mutants, tree
+from sslcourse.checks.answers import Raised
 from sslcourse.checks.compare import Closeness, equal
 from sslcourse.checks.framework import SECOND
 from sslcourse.checks.recognize import Draw
@@ -230,38 +231,31 @@ def texts() -> dict[str, str]:
 
 
 TEXTS = texts()
+PLAIN = re.compile(r"\b(two floats|a float\b(?! \()|an int\b|plain numbers?|Python number)")
+MOVED = ("not `augment`", "no picture is moved")
+SAID = {  # where the text says it in other words
+    "one_symmetry": MOVED, "square_symmetry": MOVED, "rotate90": MOVED, "rot90": MOVED, "batched_nms": ("`ops.nms` isn't",),
+    "torchvision.ops.boxes": ("torchvision's `box_iou`",), "torchvision.ops.focal_loss": ("Don't use torchvision's",),
+    "batch_norm": ("Don't use a module of PyTorch",),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("check", [c for c in CHECKS.values() if c.name.split()[0] in TEXTS], ids=lambda c: c.name)
 def test_a_check_asks_for_what_the_text_says(check):
     """What is forbidden and what type is needed stands in the text; what the text promises, the check looks at."""
-    text = TEXTS[check.name.split()[0]].split("<details>")[0] + TEXTS[check.name.split()[0]].split("---")[-1]
-    for forbidden in check.forbidden:
-        for call in forbidden.calls:
-            name = call if isinstance(call, str) else call.__name__
-            parts = name.split(".")
-            said = {".".join(parts[:n]) for n in range(2, len(parts) + 1)} | {parts[-1]}
-            said |= {
-                "augment",
-                "no picture is moved",
-                "box_iou",
-                "Don't use torchvision",
-                "`ops.nms`",
-                "module of PyTorch",
-                "nms",
-            }
-            assert any(word in text for word in said), f"{name} is forbidden, and the text doesn't say so"
+    text = TEXTS[check.name.split()[0]].split("<details>")[0]
+    for call in (call for forbidden in check.forbidden for call in forbidden.calls):
+        name = call if isinstance(call, str) else call.__name__
+        modules = [name.rsplit(".", depth)[0] for depth in range(name.count("."))]  # a.b.c is meant by "don't use a.b"
+        said = [f"`{module}`" for module in modules] or [f"{name}`"]
+        assert any(word in text for word in (*said, *SAID.get(name, ()))), (
+            f"{name} is forbidden, and the text is silent"
+        )
     docstring = re.search(r'"""(.*?)"""', TEXTS[check.name.split()[0]], re.S)
     given = docstring[1].split("->")[-1] if docstring else ""
-    if (
-        re.search(
-            r"\b(two floats|a float\b(?! \()|an int\b|plain numbers?|Python number)", f"{text.split('def ')[0]} {given}"
-        )
-        and check.kind == "function"
-    ):
-        wants = check._kept("reference", check.reference, 0)[0]
-        if isinstance(wants, float):
-            assert check.close.plain, "the text promises a number, and the check takes a tensor"
+    if check.kind == "function" and PLAIN.search(f"{text} {given}"):
+        wanted = check._kept("reference", check.reference, 0)[0]
+        assert check.close.plain or not isinstance(wanted, float), "the text promises a number, a tensor is taken"
     if re.search(r"\b(float32|int64|uint8)\b", given):
         assert check.close.dtype == "exact", f"the text promises {given.strip()!r}"
 
@@ -272,27 +266,50 @@ SAMPLE = 6  # of every reference in the unit tests, drawn by its name, so that a
 OTHERS = (11, 12, 13, 14)  # seeds of other draws
 
 
+def draw_of(check: Check, seed: int, times: int = 1) -> Draw | None:
+    """The cases of a seed, so many times as large where that makes a case that the reference can answer."""
+
+    def fresh():
+        with cases.larger(times):
+            return check._fresh(seed)
+
+    if times == 1:
+        return Draw(fresh, (), check._kept("reference", check.reference, seed), seed)
+    try:
+        want = [check._result(check.reference, case) for case in fresh()]
+    except Exception:  # a size that was drawn by other means doesn't fit
+        return None
+    fits = not any(isinstance(result, Raised) for result in want) and total_size(fresh()) > total_size(
+        check._fresh(seed)
+    )
+    return Draw(fresh, (), want, (seed, times)) if fits else None
+
+
+def total_size(drawn) -> int:
+    return sum(part.numel() for case in drawn for part in case if isinstance(part, torch.Tensor))
+
+
 def survivors(check: Check, count: int | None) -> list[str]:
-    """The mutants that make a difference on other draws of the cases, and none on those that an answer is tried on."""
+    """The mutants that make a difference on other and on larger cases, and none on those that an answer is tried on."""
     search = check._search()
     if search is None or check.kind == "value":
         return []
-    draws = {seed: Draw(lambda seed=seed: check._fresh(seed), (), check._kept("reference", check.reference, seed), seed) for seed in (0, SECOND, *OTHERS)}  # fmt: skip
+    tried = [draw_of(check, seed) for seed in (0, SECOND)]
+    others = [*(draw_of(check, seed) for seed in OTHERS), draw_of(check, 15, 2), draw_of(check, 16, 3)]
     written = next(search.written())
-    search._settle(written, draws[0], 0)
+    search._settle(written, tried[0], 0)
     chosen = written.mutants
     if count is not None:
         chosen = random.Random(check.name).sample(chosen, min(count, len(chosen)))
 
-    def differs(mutant, seed):
-        draw = draws[seed]
+    def differs(mutant, draw):
         both = ((search._result(written, (mutant,), draw, index), want) for index, want in enumerate(draw.want))
         return any(not equal(got, want, check.close) for got, want in both)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        alike = [m for m in chosen if not (differs(m, 0) or differs(m, SECOND))]
-        return [m.says for m in alike if any(differs(m, seed) for seed in OTHERS)]
+        alike = [mutant for mutant in chosen if not any(differs(mutant, draw) for draw in tried)]
+        return [m.says for m in alike if any(differs(m, draw) for draw in others if draw is not None)]
 
 
 @every_check

@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
+
+_times = [1]
+
+
+@contextlib.contextmanager
+def larger(times: int) -> Iterator[None]:
+    """Every size above 1 of what is drawn here is so many times as large."""
+    _times.append(times)
+    try:
+        yield
+    finally:
+        _times.pop()
+
+
+def _sizes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(n * _times[-1] if n > 1 else n for n in shape)
 
 
 def normal(generator: torch.Generator, *shape: int) -> Tensor:
     """Standard normal numbers."""
-    return torch.randn(shape, generator=generator)
+    return torch.randn(_sizes(shape), generator=generator)
 
 
 def uniform(generator: torch.Generator, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
     """Numbers from [low, high)."""
-    return torch.rand(shape, generator=generator) * (high - low) + low
+    return torch.rand(_sizes(shape), generator=generator) * (high - low) + low
 
 
 def whole(generator: torch.Generator, below: int, *shape: int) -> Tensor:
     """Whole numbers from 0 to below - 1 (int64)."""
-    return torch.randint(below, shape, generator=generator)
+    return torch.randint(below, _sizes(shape), generator=generator)
 
 
 def pictures(generator: torch.Generator, *shape: int) -> Tensor:
     """Bytes (uint8), the darkest and the brightest among them."""
-    drawn = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
+    drawn = torch.randint(256, _sizes(shape), generator=generator, dtype=torch.uint8)
     drawn.view(-1)[:2] = torch.tensor([0, 255], dtype=torch.uint8)
     return drawn
 

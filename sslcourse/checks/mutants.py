@@ -608,69 +608,19 @@ def _with_dim(node: ast.Call, at: ast.expr, other: Any) -> ast.Call:
     return replaced(node, args=[constant(other) if a is at else a for a in node.args], keywords=keywords)
 
 
-SWAPS = dict(line.split(": ") for line in """
-mean: sum amax median std
-sum: mean prod amax
-std: var mean
-var: std
-max: min mean sum
-min: max mean sum
-argmax: argmin
-argmin: argmax
-amax: amin mean
-amin: amax mean
-any: all
-all: any
-prod: sum
-median: mean
-softmax: log_softmax
-floor: ceil round
-ceil: floor round
-round: floor ceil int
-int: round
-sin: cos
-cos: sin
-log: log2 log10 log1p exp
-log2: log log10
-exp: log exp2 square
-sqrt: square log
-square: abs sqrt exp
-abs: square
-relu: abs sigmoid
-sigmoid: relu tanh
-zeros: ones
-ones: zeros
-tril: triu
-triu: tril
-cumsum: cumprod
-cumprod: cumsum
-argsort: sort
-clamp_min: clamp_max
-norm: sum
-zeros_like: ones_like
-ones_like: zeros_like
-repeat: repeat_interleave
-repeat_interleave: repeat
-hflip: vflip
-maximum: minimum
-minimum: maximum
-logsumexp: sum
-fliplr: flipud
-flipud: fliplr
-nanmean: mean
-cat: stack
-stack: cat
-softmin: softmax
-isfinite: isnan
-isnan: isfinite
-mse_loss: l1_loss
-l1_loss: mse_loss
-cross_entropy: mse_loss
-removeprefix: lstrip
-startswith: endswith
-extend: append
-append: extend
-""".strip().splitlines())  # fmt: skip
+# what stands there: what stands there instead
+SWAPS = dict(pair.split(": ") for pair in " ".join("""
+mean: sum amax median std; sum: mean prod amax; std: var mean; var: std; max: min mean sum; min: max mean sum;
+argmax: argmin; argmin: argmax; amax: amin mean; amin: amax mean; any: all; all: any; prod: sum; median: mean;
+softmax: log_softmax; floor: ceil round; ceil: floor round; round: floor ceil int; int: round; sin: cos; cos: sin;
+log: log2 log10 log1p exp; log2: log log10; exp: log exp2 square; sqrt: square log; square: abs sqrt exp;
+abs: square; relu: abs sigmoid; sigmoid: relu tanh; zeros: ones; ones: zeros; tril: triu; triu: tril;
+cumsum: cumprod; cumprod: cumsum; argsort: sort; clamp_min: clamp_max; norm: sum; zeros_like: ones_like;
+ones_like: zeros_like; repeat: repeat_interleave; repeat_interleave: repeat; hflip: vflip; maximum: minimum;
+minimum: maximum; logsumexp: sum; fliplr: flipud; flipud: fliplr; nanmean: mean; cat: stack; stack: cat;
+softmin: softmax; isfinite: isnan; isnan: isfinite; mse_loss: l1_loss; l1_loss: mse_loss; cross_entropy: mse_loss;
+removeprefix: lstrip; startswith: endswith; extend: append; append: extend
+""".split()).split("; "))  # fmt: skip
 
 
 def other_function(node: ast.AST, place: Place) -> Options:

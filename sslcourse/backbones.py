@@ -14,7 +14,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from sslcourse import device as devices
 from sslcourse.console import shown
-from sslcourse.errors import CourseError, one_of, suggest, whole_number
+from sslcourse.errors import CourseError, is_whole, one_of, suggest, whole_number
 from sslcourse.files import reading, write_atomically
 from sslcourse.paths import typed
 from sslcourse.vit import VisionTransformer
@@ -138,7 +138,7 @@ class Backbone(nn.Module):
 
     def refuse_stage(self, stage: int | str) -> None:
         """CourseError for what is no stage, and for "class" where the network has no class token."""
-        if isinstance(stage, bool) or stage not in STAGES:
+        if not (is_whole(stage) or isinstance(stage, str)) or stage not in STAGES:
             raise CourseError(f"stage must be one of {', '.join(map(str, STAGES))}, and is {stage!r}.")
         if stage == "class" and not self.sums_up:
             raise CourseError(f"{self.arch} has no class token; choose a stage of 1 to 4, or all.")

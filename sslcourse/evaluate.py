@@ -25,8 +25,7 @@ from sslcourse.backbones import Backbone
 from sslcourse.data.imageset import ImageSet
 from sslcourse.data.splits import Splits
 from sslcourse.errors import CourseError, suggest, whole_number
-from sslcourse.features import batch_size as feature_batch
-from sslcourse.features import checked_features, checked_labels
+from sslcourse.features import checked_features, checked_labels, in_batches
 from sslcourse.summary import Summary, of_accuracies, paired_difference  # noqa: F401 (lessons take them from here)
 
 PROTOCOLS = ("knn", "linear", "finetune")
@@ -63,7 +62,7 @@ def extract(
         raise CourseError("there are no images to take features from; give at least one.")
     device, parts = devices.pick_device(device), []
     with devices.on(device, backbone), devices.evaluating(backbone):
-        batches = pixels.split(batch_size or feature_batch(backbone, pixels.shape[-2:]))
+        batches = in_batches(backbone, pixels, batch_size)
         for part in tqdm(batches, desc="features", disable=not progress, leave=False, delay=1.0):
             parts.append(backbone.features(augment.to_float(part.to(device)), stage).float().cpu())
     return torch.cat(parts)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sslcourse import device as devices
 from sslcourse.backbones import Backbone
-from sslcourse.errors import CourseError
+from sslcourse.errors import CourseError, whole_number
 
 MOST_AT_ONCE = 512  # images
 ROOM = 512 * 2**20  # bytes that a forward pass may take beside the weights
@@ -84,6 +84,15 @@ def checked_labels(labels: Any, count: int | None = None, classes: int | None = 
         wanted = "count from 0" if classes is None else f"lie in 0..{classes - 1}"
         raise CourseError(f"labels must {wanted}, and these lie in {low}..{high}; leave the other images out.")
     return labels.cpu().long()
+
+
+def in_batches(backbone: Backbone, images: Tensor, most: int | None = None) -> Sequence[Tensor]:
+    """Images (N, 3, H, W) in parts for one forward pass each, of at most `most` images (default: `batch_size`).
+
+    The parts are as equal as can be: the products of two or three images left over would be rounded otherwise.
+    """
+    most = whole_number("batch_size", batch_size(backbone, images.shape[-2:]) if most is None else most)
+    return images.tensor_split(max(1, -(-len(images) // most)))
 
 
 @torch.no_grad()

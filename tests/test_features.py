@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sslcourse import backbones, evaluate, train
+from sslcourse import backbones, evaluate, features, train
 from sslcourse.data.imageset import ImageSet
 from sslcourse.data.splits import Splits
 from sslcourse.device import generator
@@ -122,3 +122,52 @@ def test_what_is_no_table_is_refused(wrong):
 def test_what_are_no_labels_is_refused(labels, sentence):
     with pytest.raises(CourseError, match=sentence):
         checked_labels(labels, 2, 3)
+
+
+# --- how many images at once -------------------------------------------------------------------------------------------
+
+
+def test_the_batch_follows_what_a_forward_pass_takes():
+    """By the network and the size of the images, not by the memory that happens to be free."""
+    tiny, large = backbones.build(), backbones.build("resnet18", image_size=112)
+    assert features.batch_size(tiny, (32, 32)) == features.MOST_AT_ONCE
+    few = features.batch_size(large, (112, 112))
+    assert features.batch_size(large, (224, 224)) < few < features.batch_size(large, (64, 64))
+    widest = 64 * 28 * 28 * 4 if large.stem == "imagenet" else 64 * 112 * 112 * 4  # bytes of one map of one image
+    assert few * widest * 3 < features.ROOM  # 512 of them took 2 GB
+
+
+def test_measuring_the_batch_leaves_the_network_as_it_was():
+    network = backbones.build().train()
+    network.trunk.layer1.eval()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    features.batch_size(network, (32, 32))
+    assert network.training and not network.trunk.layer1.training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+@pytest.mark.parametrize("arch", ["resnet-tiny", "vit-tiny"])
+def test_bits_do_not_depend_on_the_batch(arch, monkeypatch):
+    """33 images: in parts of 16, one would be left over, whose products are rounded otherwise."""
+    network = backbones.build(arch)
+    images = torch.randint(0, 256, (33, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    whole = evaluate.extract(network, images, device="cpu")
+    for most in (16, 11, 8):
+        monkeypatch.setattr(features, "batch_size", lambda backbone, size, most=most: most)
+        assert torch.equal(evaluate.extract(network, images, device="cpu"), whole)
+        parts = features.in_batches(network, images)
+        assert sum(map(len, parts)) == 33 and max(map(len, parts)) <= most and min(map(len, parts)) > most // 2 - 1
+
+
+def test_a_class_token_is_read_wherever_features_are():
+    network = backbones.build("vit-tiny")
+    images = torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = network.eval().trunk.class_token(network.preprocess(images / 255))
+    torch.testing.assert_close(evaluate.extract(network, images, stage="class", device="cpu"), expected)
+    for stage in ("clas", 5, 0, True, None, 1.0):
+        with pytest.raises(CourseError, match="stage must be one of 1, 2, 3, 4, all, class"):
+            evaluate.extract(network, images, stage=stage, device="cpu")
+    with pytest.raises(CourseError, match="resnet-tiny has no class token"):
+        evaluate.extract(backbones.build(), images, stage="class", device="cpu")

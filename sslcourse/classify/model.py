@@ -98,7 +98,7 @@ class Model(nn.Module):
         """Logits of uint8 images (N, 3, H, W): float32 (N, C) on the CPU. The model stays where and as it was."""
         device = devices.pick_device(device)
         with devices.on(device, self), devices.evaluating(self):
-            parts = images.split(batch_size or features.batch_size(self.backbone, images.shape[-2:]))
+            parts = features.in_batches(self.backbone, images, batch_size)
             return torch.cat([self(part.to(device).float() / 255).float().cpu() for part in parts])
 
     def save(self, path: str | Path) -> None:

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from sslcourse import augment, color, comparison, notebook, patches, plots
+from sslcourse import augment, color, comparison, losses, notebook, patches, plots
 from sslcourse import device as devices
 from sslcourse.errors import CourseError
 from sslcourse.pretext.context import OFFSETS, POSITION_NAMES, place_pairs
@@ -435,6 +435,45 @@ def draw_answers(axis: Axes, logits: Tensor, temperature: float) -> None:
     axis.bar(range(1, len(share) + 1), share.tolist(), color=plots.PALETTE[0])
     axis.set(ylim=(0, 1), xlabel="made-up answer", ylabel="probability")
     axis.set_title(f"temperature {temperature:.2g}: {entropy:.2f} of {math.log(len(share)):.2f} nats", fontsize=9)
+
+
+def normality_slider() -> widgets.VBox:
+    """Move two heaps of numbers, and see how far SIGReg's statistic takes them to be from a standard normal distribution."""
+    steps = (torch.arange(64) + 0.5) / 64
+    heap = torch.distributions.Normal(0.0, 1.0).icdf(steps)  # (64,), evenly spaced in probability
+
+    def draw(gap: float, width: float) -> Figure:
+        numbers = torch.cat([width * heap - gap / 2, width * heap + gap / 2])
+        with plt.rc_context(plots.STYLE):
+            figure, axes = plt.subplots(1, 2, figsize=(7.4, 2.8))
+            draw_normality(axes, numbers)
+        return figure
+
+    gap = widgets.FloatSlider(2.0, min=0, max=5, step=0.1, description="gap", continuous_update=False)
+    width = widgets.FloatSlider(0.3, min=0.05, max=2, step=0.05, description="width", continuous_update=False)
+    return explorer(
+        draw,
+        {"gap": gap, "width": width},
+        "two heaps of numbers beside the normal density, and their characteristic function beside the normal one",
+    )
+
+
+def draw_normality(axes: Sequence[Axes], numbers: Tensor, reach: float = 3.0) -> None:
+    """Numbers (N,) on two axes: how they lie, and their characteristic function, each beside a standard normal one's."""
+    first, second = axes
+    line = torch.linspace(-4.5, 4.5, 181)
+    first.hist(numbers.clamp(-4.5, 4.5).tolist(), bins=36, range=(-4.5, 4.5), density=True, color=plots.PALETTE[0])
+    first.plot(line, (-line.square() / 2).exp() / math.sqrt(2 * math.pi), color="black", linestyle=":")
+    first.set(xlabel="number", ylabel="density", ylim=(0, 1.5))
+    t = torch.linspace(0, reach, 61)
+    angle = numbers[:, None] * t  # (N, 61)
+    second.plot(t, angle.cos().mean(dim=0), color=plots.PALETTE[0], label="mean cosine")
+    second.plot(t, angle.sin().mean(dim=0), color=plots.PALETTE[1], linestyle="--", label="mean sine")
+    second.plot(t, (-t.square() / 2).exp(), color="black", linestyle=":", label="normal")
+    second.set(xlabel="frequency t", ylim=(-1.1, 1.1))
+    second.legend(frameon=False, fontsize=7)
+    statistic = losses.sigreg(numbers[:, None], torch.ones(1, 1)).item()
+    first.set_title(f"statistic {statistic:.2f}", fontsize=9)
 
 
 def episode_explorer(

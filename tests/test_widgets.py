@@ -299,6 +299,24 @@ def test_sharpening_slider():
         widgets.sharpening_slider(logits, logits[:3])
 
 
+def test_normality_slider():
+    assert_every_control_redraws(widgets.normality_slider())
+
+
+def test_a_normal_cloud_has_the_normal_curve_and_a_small_statistic():
+    cloud = torch.distributions.Normal(0.0, 1.0).icdf((torch.arange(200) + 0.5) / 200)
+    statistics = []
+    for numbers in (cloud, 3 * cloud, torch.zeros(200)):
+        figure, axes = plt.subplots(1, 2)
+        widgets.draw_normality(axes, numbers)
+        cosine, _, normal = axes[1].lines
+        statistics.append(float(axes[0].get_title().split()[-1]))
+        near = max(abs(cosine.get_ydata() - normal.get_ydata())) < 0.02
+        assert near == (numbers is cloud)
+        plt.close(figure)
+    assert statistics[0] < 0.1 < min(statistics[1:])
+
+
 def test_answers_sharpen_and_the_title_says_by_how_much():
     axis = plt.figure().add_subplot()
     for temperature, low, high in ((1e-3, 0.99, 1.01), (1e3, 0.24, 0.26)):

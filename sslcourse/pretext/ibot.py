@@ -31,7 +31,7 @@ class IBOT(DINO):
     name = "ibot"
     arch = "vit-tiny"
     recipe = {"learning_rate": 2e-3, "weight_decay": 0.05}
-    settings = {"steps": 600, "batch_size": 16, "seconds": 85}
+    settings = {"steps": 560, "batch_size": 16, "seconds": 85}
 
     def __init__(
         self,

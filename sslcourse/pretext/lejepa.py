@@ -28,7 +28,7 @@ class LeJEPA(TwoViews):
     name = "lejepa"
     arch = "vit-tiny"
     recipe = {"learning_rate": 2e-3, "weight_decay": 0.05}
-    settings = {"steps": 400, "batch_size": 32, "seconds": 85}
+    settings = {"steps": 750, "batch_size": 16, "seconds": 85}
 
     may_be_zero = ("local",)
 
@@ -68,4 +68,5 @@ class LeJEPA(TwoViews):
         along = distributed.gather(directions).flatten(0, 1)  # (N * slices, dim)
         normal, apart = losses.sigreg(z, along), losses.to_centre(z, LARGE)
         loss = self.weight * normal + (1 - self.weight) * apart
-        return loss, {"sigreg": normal.detach(), "apart": apart.detach(), "spread": losses.spread(z[0])}
+        told = {"sigreg": normal.detach(), "apart": apart.detach(), "deviation": z[0].detach().std(dim=0).mean()}
+        return loss, told | {"spread": losses.spread(z[0])}

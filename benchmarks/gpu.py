@@ -50,7 +50,7 @@ OPTIONS = {"temperature": 0.5, "hidden": 512, "dim": 128, "crop": 0.08, "jitter"
 class Scale:
     """How large everything is: as on a GPU, or in small."""
 
-    tasks: tuple[str, ...] = tuple(pretext.tasks())
+    tasks: tuple[str, ...] = tuple(pretext.every_task())
     arch: str = "resnet18"
     batches: tuple[int, ...] = (512, 128)
     pictures: int = 4096  # of pocket world, for all but the training on CIFAR-10
@@ -70,7 +70,7 @@ def make(name: str, scale: Scale) -> PretextTask:
 # --- waits, bits, speed ------------------------------------------------------------------------------------------
 
 
-def waits(name: str, images: Tensor, where: torch.device, scale: Scale) -> str:
+def waits(name: str, images: ImageSet, where: torch.device, scale: Scale) -> str:
     """ "none", or what the loop waits for between two logged steps."""
     task, done, steps = make(name, scale), 0, 6
     moved = task.after_step
@@ -98,7 +98,7 @@ class Halt(Exception):
     """Raised between two steps, to stop a training there."""
 
 
-def bits(name: str, images: Tensor, where: torch.device, scale: Scale) -> dict[str, bool]:
+def bits(name: str, images: ImageSet, where: torch.device, scale: Scale) -> dict[str, bool]:
     """Whether a seed gives the same weights twice, and after a stop in the middle."""
     config = train.TrainConfig(steps=8, batch_size=scale.batches[-1], log_every=4, checkpoint_every=4)
 
@@ -123,7 +123,7 @@ def bits(name: str, images: Tensor, where: torch.device, scale: Scale) -> dict[s
         return {"twice": equal(whole, trained()), "resumed": equal(whole, trained(out=out, resume=True))}
 
 
-def speed(name: str, images: Tensor, where: torch.device, scale: Scale, **options: Any) -> dict[str, Any]:
+def speed(name: str, images: ImageSet, where: torch.device, scale: Scale, **options: Any) -> dict[str, Any]:
     """The loop beside the bare step, by batch size."""
     return {
         f"batch {batch}": bench.loop_against_bare_step(
@@ -133,7 +133,7 @@ def speed(name: str, images: Tensor, where: torch.device, scale: Scale, **option
     }
 
 
-def compiled(images: Tensor, where: torch.device, scale: Scale) -> dict[str, Any] | str:
+def compiled(images: ImageSet, where: torch.device, scale: Scale) -> dict[str, Any] | str:
     try:
         return speed("simclr", images, where, scale, compile=True)
     except CourseError as error:
@@ -231,7 +231,7 @@ def measure(
     parts: tuple[str, ...], where: torch.device, scale: Scale, cifar: Callable[[], dict[str, Any] | None], say: Callable
 ) -> dict[str, Any]:
     """Every part, said as soon as it is known."""
-    images = world.draw("unlabeled", scale.pictures).images
+    images = world.draw("unlabeled", scale.pictures, labels=True)  # with captions, for the tasks that need some
     found: dict[str, Any] = {"machine": devices.report(where)}
     one_by_one = {"waits": waits, "bits": bits, "speed": speed}
     for part in parts:

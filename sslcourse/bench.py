@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 from sslcourse import backbones, busy, distributed, pretext, train
 from sslcourse import device as devices
 from sslcourse.data import world
+from sslcourse.data.imageset import ImageSet
 from sslcourse.data.stream import ImageFiles
 from sslcourse.errors import CourseError
 from sslcourse.pretext.base import PretextTask
@@ -34,17 +35,18 @@ ROUNDS = 7
 def run(*, seconds: float = 4.0, device: str = "auto") -> dict[str, Any]:
     """Every measurement; `seconds` is the time for each side of each comparison."""
     where = devices.pick_device(device)
-    images = world.draw("unlabeled", 4096).images
+    told = world.draw("unlabeled", 4096, labels=True)  # with captions, for the tasks that need some
+    images = told.images
     tasks: dict[str, Callable[[], PretextTask]] = {
         name: (lambda name=name, task=task: pretext.build(name, backbones.build(task.arch)))
-        for name, task in pretext.tasks().items()
+        for name, task in pretext.every_task().items()
     }
     tasks["rotation, one drawn"] = lambda: pretext.build("rotation", backbones.build(), all_rotations=False)
     results: dict[str, Any] = {"machine": devices.report(where), "batch": BATCH, "rounds": ROUNDS}
     with tqdm(total=len(tasks) + 6, desc="bench", leave=False, file=sys.stderr) as bar:
         results["loop / bare step"] = {}
         for name, make in tasks.items():
-            results["loop / bare step"][name] = loop_against_bare_step(make, images, where, seconds)
+            results["loop / bare step"][name] = loop_against_bare_step(make, told, where, seconds)
             bar.update()
         results["streamed / bare step"] = {
             name: streaming(where, seconds, workers=workers)
@@ -72,14 +74,14 @@ def run(*, seconds: float = 4.0, device: str = "auto") -> dict[str, Any]:
 
 
 def loop_against_bare_step(
-    make: Callable[[], PretextTask], images: Tensor, where: torch.device, seconds: float, batch: int = BATCH,
+    make: Callable[[], PretextTask], images: ImageSet, where: torch.device, seconds: float, batch: int = BATCH,
     rounds: int = ROUNDS, **options: Any,
 ) -> dict[str, float]:  # fmt: skip
     """Images per second of `train.pretrain` over those of forward, backward and step on views that are ready.
 
     options  further fields of the loop's TrainConfig: compile=True compares it with the step that isn't compiled
     """
-    task, bare_step = make().to(where), _bare_step(make(), images[:batch], where)
+    task, bare_step = make().to(where), _bare_step(make(), images.select(slice(batch)), where)
 
     def loop(steps: int) -> float:
         return _seconds_of_steps(
@@ -110,11 +112,12 @@ def _seconds_of_steps(task: PretextTask, steps: int, where: torch.device, run: C
     return time.perf_counter() - begin
 
 
-def _bare_step(task: PretextTask, images: Tensor, where: torch.device) -> Callable[[], None]:
+def _bare_step(task: PretextTask, images: ImageSet, where: torch.device) -> Callable[[], None]:
     """Forward, backward and step on views of these images that are ready."""
     task.to(where, memory_format=devices.memory_format(where)).train()
-    task.prepare(images.to(where))
-    ready = task.views(images.to(where), devices.generator(0, where))
+    pixels, beside = images.images.to(where), (rows.to(where) for rows in task.beside(images))
+    task.prepare(pixels)
+    ready = task.views(pixels, devices.generator(0, where), *beside)
     optimizer = train.make_optimizer(task, train.TrainConfig(steps=1))
 
     def bare_step() -> None:
@@ -153,7 +156,7 @@ def streaming(where: torch.device, seconds: float, *, workers: int, batch: int =
         files, task = ImageFiles(_photographs(Path(folder), 512), 64, workers=workers), make()
         pairs = []
         for _ in range(3):
-            theirs = _rate(_repeated(_bare_step(make(), files.sample(batch).images, where)), where, seconds, batch)
+            theirs = _rate(_repeated(_bare_step(make(), files.sample(batch), where)), where, seconds, batch)
             ours = _rate(lambda steps: _pretrain(task, files, where, steps, batch), where, 2 * seconds, batch)
             pairs.append((ours, theirs))
     return _ratio(pairs)
@@ -227,7 +230,12 @@ def _looking(looks: bool, seconds: float) -> float:
 
 
 def _pretrain(
-    task: PretextTask, images: Tensor | ImageFiles, where: torch.device, steps: int, batch: int, **options: Any
+    task: PretextTask,
+    images: ImageSet | Tensor | ImageFiles,
+    where: torch.device,
+    steps: int,
+    batch: int,
+    **options: Any,
 ) -> None:
     config = train.TrainConfig(steps=steps, batch_size=batch, log_every=10**6, **options)
     train.pretrain(task, images, config, device=where, progress=False)

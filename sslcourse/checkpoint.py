@@ -89,12 +89,19 @@ class Store:
     """
 
     def __init__(
-        self, folder: str | Path, task: PretextTask, config: Any, pixels: Tensor | ImageFiles, *, resume: bool
+        self,
+        folder: str | Path,
+        task: PretextTask,
+        config: Any,
+        pixels: Tensor | ImageFiles,
+        rows: tuple[Tensor, ...] = (),
+        *,
+        resume: bool,
     ):
         self.folder = Path(folder)
         self.path, self.previous = self.folder / "checkpoint.pt", self.folder / "checkpoint.previous.pt"
         self.last_saved = 0
-        self.run = run_identity(task, config, pixels)
+        self.run = run_identity(task, config, pixels, rows)
         for leftover in self.folder.glob(".*.part") if distributed.rank() == 0 else ():  # of a run that was killed
             leftover.unlink(missing_ok=True)
         if not resume and (self.path.exists() or self.previous.exists()):
@@ -168,9 +175,15 @@ class Store:
                 )
 
 
-def run_identity(task: PretextTask, config: Any, pixels: Tensor | ImageFiles) -> dict[str, Any]:
-    """What makes two runs the same: task and options, architecture, configuration, and a digest of the images."""
-    return {
+def run_identity(
+    task: PretextTask, config: Any, pixels: Tensor | ImageFiles, rows: tuple[Tensor, ...] = ()
+) -> dict[str, Any]:
+    """What makes two runs the same: task and options, architecture, configuration, and a digest of the images.
+
+    rows  what else the task takes of each image (`PretextTask.beside`)
+    """
+    beside = {"beside the images": " ".join(map(_digest, rows))} if rows else {}
+    return beside | {
         "task": task.name,
         "options": task.options(),
         "backbone": f"{task.backbone.arch} with {task.backbone.stem} stem",
@@ -180,7 +193,7 @@ def run_identity(task: PretextTask, config: Any, pixels: Tensor | ImageFiles) ->
 
 
 def _digest(pixels: Tensor) -> str:
-    """Shape and content of uint8 images (N, 3, H, W)."""
+    """Shape and content of a tensor with a row for each image, such as uint8 (N, 3, H, W)."""
     digest = hashlib.blake2b(digest_size=16)
     for part in pixels.split(4096):
         digest.update(part.cpu().contiguous().numpy())

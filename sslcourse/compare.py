@@ -140,7 +140,7 @@ def run(
     device: str | torch.device = "auto",
     progress: bool = True,
 ) -> Results:
-    """Measure `tasks` (default: all) and the baselines, and return the results; they are plain numbers for JSON.
+    """Measure `tasks` (default: all that need no captions) and the baselines, and return the results; they are plain numbers for JSON.
 
     labels    labels per class of the table
     budgets   labels per class of the linear probe's curve, beside the table's;  finetune: of fine-tuning pretrained
@@ -216,7 +216,9 @@ def refusals(tasks: Sequence[str], unlabeled: ImageSet) -> dict[str, str]:
     found = {}
     for task in tasks:
         try:
-            store.recipe(task).build(unlabeled.size[0]).prepare(stream.looked_at(stream.source(unlabeled)))
+            model = store.recipe(task).build(unlabeled.size[0])
+            model.beside(unlabeled)
+            model.prepare(stream.looked_at(stream.source(unlabeled)))
         except CourseError as error:
             found[task] = str(error)
     return found

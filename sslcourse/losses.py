@@ -78,6 +78,45 @@ def info_nce(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float = 
     return cross_entropy(logits, torch.zeros(len(q), dtype=torch.long, device=q.device))
 
 
+@without_autocast
+def clip(images: Tensor, texts: Tensor, scale: Tensor | float, wrong: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """CLIP's loss: each image must find its text among the batch's, and each text its image (Radford et al., 2021, 2103.00020).
+
+    images and texts are embeddings (N, d), row i of both of one pair, of any length; scale multiplies the cosines. The mean of
+    both cross-entropies: log(N) when all are alike. wrong: embeddings (M, d) of texts that fit no image of the batch, and
+    which of them count, bool (M,); images have to tell their text from these as well (Yuksekgonul et al., 2022, 2210.01936).
+    """
+    i, t = functional.normalize(images, dim=1), functional.normalize(texts, dim=1)
+    to_texts = to_images = scale * i @ t.T  # (N, N)
+    if wrong is not None:
+        more = scale * i @ functional.normalize(wrong[0], dim=1).T  # (N, M)
+        to_texts = torch.cat([to_texts, more.masked_fill(~wrong[1], -math.inf)], dim=1)  # (N, N + M)
+    own = torch.arange(len(i), device=i.device)
+    return (cross_entropy(to_texts, own) + cross_entropy(to_images.T, own)) / 2
+
+
+@without_autocast
+def siglip(
+    images: Tensor,
+    texts: Tensor,
+    scale: Tensor | float,
+    bias: Tensor | float,
+    wrong: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """SigLIP's loss: of every pair, do the two belong together? (Zhai et al., 2023, 2303.15343)
+
+    -1/N sum_ij log sigmoid(y_ij (scale cos_ij + bias)), y_ij being 1 for i = j and -1 elsewhere: each pair by itself, none
+    of them normalized by the others. images, texts and wrong are as `clip`'s; texts in `wrong` belong to no image.
+    """
+    i, t = functional.normalize(images, dim=1), functional.normalize(texts, dim=1)
+    belongs = 2 * torch.eye(len(i), device=i.device) - 1  # (N, N), 1 and -1
+    total = functional.logsigmoid(belongs * (scale * i @ t.T + bias)).sum()
+    if wrong is not None:
+        more = scale * i @ functional.normalize(wrong[0], dim=1).T + bias  # (N, M)
+        total = total + (functional.logsigmoid(-more) * wrong[1]).sum()
+    return -total / len(i)
+
+
 def negative_cosine(predicted: Tensor, target: Tensor) -> Tensor:
     """Mean of -cos(predicted, target) over rows of (N, d): -1 at best. Stopping the target's gradient is the caller's."""
     return -functional.cosine_similarity(predicted, target, dim=1).mean()

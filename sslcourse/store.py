@@ -35,7 +35,7 @@ from sslcourse.locking import Claimed, Unwritable, claimed
 BATCH_SIZE = 64  # of every task that doesn't ask for another
 LIMIT = 1024**3  # bytes that all entries together may take; the entries used longest ago go first
 # What decides the weights, beside the task's own file; the images are in the key themselves.
-CODE = "augment backbones checkpoint color device distributed heads losses patches schedules teacher train vit".split()
+CODE = "augment backbones checkpoint color device distributed heads losses patches schedules teacher text train vit".split()
 
 
 @dataclass(frozen=True)
@@ -180,8 +180,9 @@ def _train(asked: Recipe, images: ImageSet | ImageFiles, out: Path | None, devic
 
 def entry(asked: Recipe, images: ImageSet | ImageFiles) -> Path:
     """The file of a recipe on these images."""
+    task = asked.build(images.size[0])
     key = {
-        "run": checkpoint.run_identity(asked.build(images.size[0]), asked.config, stream.source(images)),
+        "run": checkpoint.run_identity(task, asked.config, stream.source(images), task.beside(images)),
         "code": code_digest(asked.task),
         "torch": torch.__version__,
     }

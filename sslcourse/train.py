@@ -314,11 +314,15 @@ class Batches:
     pixels   uint8 (N, 3, H, W), moved to the device where they fit there beside training; or files, decoded ahead
     config   batch_size, seed and steps decide which images a step gets; of processes that torchrun started, each gets
              its part of them, n = batch_size / processes
+    rows     what else the task takes of each image (`PretextTask.beside`), (N, ...) each: `batches.beside(step)`
     """
 
-    def __init__(self, pixels: Tensor | ImageFiles, config: TrainConfig, device: torch.device):
+    def __init__(
+        self, pixels: Tensor | ImageFiles, config: TrainConfig, device: torch.device, rows: tuple[Tensor, ...] = ()
+    ):
         self.pixels, self.config, self.device = stream.placed(pixels, device), config, device
         self.place = self.pixels.device if isinstance(self.pixels, Tensor) else torch.device("cpu")
+        self.rows = tuple(part.to(self.place) for part in rows)
         self.decoded: Iterator[Tensor] = iter(())
         self.next_decoded = -1  # the step whose images `decoded` gives next
         self.numbers(0)  # a batch that can't be divided is refused here
@@ -335,6 +339,10 @@ class Batches:
             self.decoded = self.pixels.batches(self.numbers, step, len(self))
         self.next_decoded = step + 1
         return devices.sent(next(self.decoded), self.device)
+
+    def beside(self, step: int) -> tuple[Tensor, ...]:
+        """The rows of the step's images, (n, ...) each, on the device."""
+        return tuple(devices.sent(part[self.numbers(step)], self.device) for part in self.rows)
 
     def numbers(self, step: int) -> Tensor:
         """Which images step `step` takes: int64 (n,), where the images are."""
@@ -378,7 +386,7 @@ def pretrain(
     on_log: Callable[[dict[str, float]], None] | None = None,
     notes: Mapping[str, str | int | float] | None = None,
 ) -> History:
-    """Train `task` on images alone: whatever labels the set has are taken off before the task sees anything.
+    """Train `task` on images, and where it asks for them their captions: labels are taken off before it sees anything.
 
     images    an ImageSet, uint8 images (N, 3, H, W), or ImageFiles, which are streamed from disk. Images in memory are
               moved to the device where they fit there beside training; those that are on it already stay
@@ -399,13 +407,16 @@ def pretrain(
     config = config or TrainConfig()
     pixels = stream.source(images)
     refuse_bad_images(pixels, config, task)
+    rows = task.beside(images)
     device = distributed.start(devices.pick_device(device))
     with checkpoint.claim(out):
         distributed.synchronize_batch_norm(task)
-        batches = Batches(pixels, config, device)
+        batches = Batches(pixels, config, device, rows)
         with devices.on(device, task):
             task.prepare(stream.looked_at(batches.pixels))
-        store = checkpoint.Store(out, task, config, batches.pixels, resume=resume) if out is not None else None
+        store = None
+        if out is not None:
+            store = checkpoint.Store(out, task, config, batches.pixels, batches.rows, resume=resume)
         history = fit(
             task,
             views_of(task, batches),
@@ -433,7 +444,7 @@ def views_of(task: PretextTask, batches: Batches) -> Callable[[int], Batch]:
 
     def views(step: int) -> Batch:
         generator.manual_seed(devices.derive_seed(batches.config.seed, "views", step, *own))
-        return task.views(batches[step], generator)
+        return task.views(batches[step], generator, *batches.beside(step))
 
     return views
 

@@ -20,11 +20,13 @@ from torch import Tensor
 
 from sslcourse import augment, color, comparison, losses, notebook, patches, plots
 from sslcourse import device as devices
+from sslcourse.data.world_plan import BACKDROPS, COLOUR_NAMES, LIGHTS
+from sslcourse.data.world_things import CLASSES
 from sslcourse.errors import CourseError
 from sslcourse.pretext.context import OFFSETS, POSITION_NAMES, place_pairs
 from sslcourse.pretext.mae import hide, random_masking
 from sslcourse.pretext.transformation import ELEMENT_NAMES
-from sslcourse.transfer import clustering, detection, fewshot
+from sslcourse.transfer import clustering, detection, fewshot, language
 from sslcourse.weights import reading
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from sslcourse.data.imageset import ImageSet
     from sslcourse.evaluate import Summary
     from sslcourse.pretext.colorization import Colorization
+    from sslcourse.pretext.image_text import ImageText
     from sslcourse.pretext.mae import MaskedAutoencoder
     from sslcourse.pretext.rotation import Rotation
 
@@ -869,3 +872,37 @@ def draw_scaling(gpus: int, batch: int, bandwidth: float, parameters: float) -> 
         right.set_title(f"What {gpus} gain: {gained:.1f} times, {gained / gpus:.0%} of the ideal")
         right.legend(frameon=False)
     return figure
+
+
+def sentence_search(task: ImageText, images: Tensor, shown: int = 6) -> widgets.VBox:
+    """Say what you look for, word by word, and see the pictures that are nearest: `images` uint8 (N, 3, H, W)."""
+    if len(images) < shown:
+        raise CourseError(f"sentence_search shows {shown} pictures, and got {len(images)}; give more.")
+    seen = language.of_images(task, images)  # (N, dim)
+
+    def draw(colour: str, thing: str, where: str, light: str) -> Figure:
+        return draw_search(task, images, seen, " ".join(filter(None, ["a", colour, thing, where, light])), shown)
+
+    def choice(name: str, options: Sequence[str], value: str = "") -> widgets.Dropdown:
+        return widgets.Dropdown(
+            options=[(option or "(not said)", option) for option in options], value=value, description=name
+        )
+
+    backgrounds = [f"on a {name} background" for name in BACKDROPS if name != "confetti"]
+    return explorer(
+        draw,
+        {
+            "colour": choice("colour", ["", *COLOUR_NAMES], "red"),
+            "thing": choice("thing", CLASSES, "boat"),
+            "where": choice("background", ["", *backgrounds, "on a background of confetti"]),
+            "light": choice("light", ["", *(f"in {light}" for light in LIGHTS[False, "photo"])]),
+        },
+        "the pictures that the network finds nearest to the chosen sentence, each with its cosine",
+    )
+
+
+def draw_search(task: ImageText, images: Tensor, seen: Tensor, sentence: str, shown: int = 6) -> Figure:
+    """The `shown` pictures nearest to a sentence, nearest first; `seen` (N, dim) is where the images lie."""
+    cosines, order = (seen @ language.of_texts(task, [sentence])[0]).topk(shown)
+    titles = [f"{value:.2f}" for value in cosines.tolist()]
+    return plots.grid(images[order], titles, columns=shown, size=1.25, title=sentence)

@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+import captions
 import torch
 import torch.distributed as dist
 
@@ -12,6 +13,7 @@ from sslcourse import backbones, device, distributed, pretext, train
 METHODS = {
     "simclr": {}, "moco": {"queue": 40}, "byol": {}, "simsiam": {}, "barlow": {}, "vicreg": {}, "swav": {"prototypes": 8},
     "dino": {"local": 0}, "rotation": {}, "lejepa": {}, "ibot": {"koleo": 0.1, "gram": 1.0}, "ijepa": {},
+    "clip": {"swapped": True}, "siglip": {},
 }  # fmt: skip
 ARCH = {"ibot": "vit-tiny", "ijepa": "vit-tiny"}
 IMAGES = 24
@@ -23,7 +25,7 @@ def images():
 
 def views_of(task, part):
     """The joint batch's views; of them, for part (i, n), the i-th of n parts, image by image."""
-    views = task.views(images(), device.generator(1))
+    views = task.views(images(), device.generator(1), *task.beside(captions.material(task.name, images())))
     per_image = [view.view(-1, IMAGES, *view.shape[1:]) for view in views]  # (views of each image, N, ...)
     index, parts = part
     return [view.chunk(parts, dim=1)[index].flatten(0, 1) for view in per_image]

@@ -7,6 +7,7 @@ import itertools
 import pretend_device
 import pytest
 import torch
+from captions import EVERY_TASK, material
 from torch import nn
 from torch.utils import _pytree as pytree
 
@@ -85,7 +86,7 @@ def built(name):
     return pretext.build(name, backbones.build(pretext.find(name).arch, image_size=16), **SMALL.get(name, {}))
 
 
-@pytest.mark.parametrize("name", pretext.tasks())
+@pytest.mark.parametrize("name", EVERY_TASK)
 def test_every_task_trains_there_stops_and_goes_on_and_comes_back(name, far, tmp_path):
     def stop(record):
         assert {place for place, _ in state(task)[0].values()} == {"pretend"}  # it was there
@@ -94,10 +95,12 @@ def test_every_task_trains_there_stops_and_goes_on_and_comes_back(name, far, tmp
     task = mixed_modes(built(name))
     before = state(task)
     with pytest.raises(KeyboardInterrupt):
-        train.pretrain(task, pictures(), SHORT, out=tmp_path, progress=False, on_log=stop)
+        train.pretrain(task, material(name, pictures()), SHORT, out=tmp_path, progress=False, on_log=stop)
     assert state(task) == before
     resumed = mixed_modes(built(name))
-    history = train.pretrain(resumed, pictures().to(far), SHORT, out=tmp_path, resume=True, progress=False)
+    history = train.pretrain(
+        resumed, material(name, pictures().to(far)), SHORT, out=tmp_path, resume=True, progress=False
+    )
     assert history.column("step") == [1, 2] and state(resumed) == before
     assert {x.device.type for x in backbones.load(tmp_path).state_dict().values()} == {"cpu"}
 

@@ -10,6 +10,7 @@ import signal
 
 import pytest
 import torch
+from captions import EVERY_TASK, material
 
 from sslcourse import backbones, checkpoint, files, pretext, train
 from sslcourse.device import generator
@@ -29,7 +30,9 @@ def task(name="rotation", **options):
 
 
 def run(out, name="rotation", resume=True, config=CONFIG):
-    return train.pretrain(task(name), pictures(), config, out=out, resume=resume, device="cpu", progress=False)
+    return train.pretrain(
+        task(name), material(name, pictures()), config, out=out, resume=resume, device="cpu", progress=False
+    )
 
 
 def run_and_die(out, name, moment, seed):
@@ -70,15 +73,15 @@ def run_and_die(out, name, moment, seed):
                 die()
 
         model.after_step = after_step
-    train.pretrain(model, pictures(), CONFIG, out=out, resume=True, device="cpu", progress=False)
+    train.pretrain(model, material(name, pictures()), CONFIG, out=out, resume=True, device="cpu", progress=False)
 
 
-@pytest.mark.parametrize("name", list(pretext.tasks()))
+@pytest.mark.parametrize("name", list(EVERY_TASK))
 def test_killed_again_and_again_and_resumed_the_weights_are_the_same_bits(tmp_path, name):
     torch.set_num_threads(1)
     run(tmp_path / "whole", name, resume=False)
     start = multiprocessing.get_context("forkserver")
-    start.set_forkserver_preload(["sslcourse.train", *(task.__module__ for task in pretext.tasks().values())])
+    start.set_forkserver_preload(["sslcourse.train", *(task.__module__ for task in EVERY_TASK.values())])
     kills = 0
     moments = list(MOMENTS)
     random.Random(name).shuffle(moments)

@@ -216,7 +216,7 @@ def test_version_and_licence_are_said_alike_everywhere():
 LEVELS = (
     {"errors", "files", "locking", "console", "paths", "progress", "claims", "busy", "notebook", "work", "overview"},
     {"device", "data", "distributed"},
-    {"backbones", "vit", "heads", "losses", "augment", "color", "patches", "schedules", "teacher", "record"},
+    {"backbones", "vit", "heads", "losses", "augment", "color", "patches", "schedules", "teacher", "text", "record"},
     {"pretext", "supervised", "features", "summary"},
     {"train", "checkpoint", "attention", "bundled", "store", "evaluate", "geometry", "transfer", "weights"},
     {"plots", "comparison", "long_runs"},

@@ -4,6 +4,7 @@ import contextlib
 
 import pytest
 import torch
+from captions import EVERY_TASK
 from step_watch import Unordered, Waits, never_waits, same_order
 from torch import nn
 from torch.nn import functional
@@ -27,9 +28,11 @@ OTHER_WAYS = {
     "dino, no small crops": {"local": 0},
     "ibot, everything": {"local": 2, "koleo": 0.1, "gram": 1.0},
     "lejepa, small views": {"local": 2},
+    "clip, swapped": {"swapped": True},
+    "siglip, swapped": {"swapped": True},
     "byol, bare": {"predictor": False, "last_norm": False},
 }
-CASES = {name: {} for name in pretext.tasks()} | OTHER_WAYS
+CASES = {name: {} for name in EVERY_TASK} | OTHER_WAYS
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +42,8 @@ def as_on_a_gpu(monkeypatch):
 
 
 def images(side=32, count=8):
-    return world.draw("train", count, size=side).images
+    """Pictures with a caption each."""
+    return world.draw("train", count, size=side)
 
 
 def build(case, side=32, **kind):
@@ -48,17 +52,18 @@ def build(case, side=32, **kind):
     return pretext.build(name, backbones.build(arch, image_size=side, **kind), **CASES[case])
 
 
-def step_of(task, pixels, device="cpu"):
+def step_of(task, images, device="cpu"):
     """A function that takes one step of pretraining, in the parts in which the loop takes it."""
     task = task.to(device).train()
-    pixels, dice = pixels.to(device), generator(0, device)
+    pixels, dice = images.images.to(device), generator(0, device)
+    beside = tuple(rows.to(device) for rows in task.beside(images))
     task.prepare(pixels)
     optimizer = train.make_optimizer(task, train.TrainConfig())
 
     def step(watch=contextlib.nullcontext):
         with watch():
             with torch.no_grad():
-                views = task.views(pixels, dice)
+                views = task.views(pixels, dice, *beside)
             loss, _ = task(*views)
             loss.backward()
         optimizer.step()  # it counts its steps on the CPU, and asks there
@@ -91,7 +96,7 @@ def test_nor_does_one_on_images_of_another_size(case, side, kind):
 
 def test_nor_does_fine_tuning():
     task = supervised.Supervised(supervised.Classifier(backbones.build(), 10), supervised.classification).train()
-    pixels, labels = images(), torch.arange(8)
+    pixels, labels = images().images, torch.arange(8)
     for watch in (contextlib.nullcontext, never_waits, same_order):
         with watch():
             shown = supervised.standard_augment(augment.to_float(pixels), generator(0))
@@ -100,7 +105,7 @@ def test_nor_does_fine_tuning():
 
 def test_nor_does_segmentation():
     segmenter = segmentation.Segmenter(backbones.build(), 3, channels=8).train()
-    pixels, masks = augment.to_float(images()), torch.arange(4).repeat(8, 32, 8)
+    pixels, masks = augment.to_float(images().images), torch.arange(4).repeat(8, 32, 8)
     for watch in (contextlib.nullcontext, never_waits, same_order):
         with watch():
             segmentation.loss(segmenter, pixels, masks)[0].backward()
@@ -286,7 +291,7 @@ def test_what_is_traced_is_not_kept():
 
 
 def test_colours_go_there_and_back_without_an_inverse_on_the_device():
-    lab = color.rgb_to_lab(images() / 255)
+    lab = color.rgb_to_lab(images().images / 255)
     color.lab_to_rgb(lab)
     with never_waits():
         color.lab_to_rgb(lab)

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from captions import EVERY_TASK, material
 
 from sslcourse import backbones, checkpoint, pretext, store, train
 from sslcourse.data.imageset import ImageSet
@@ -35,9 +36,10 @@ def equal(a, b):
     return all(torch.equal(x, y) for x, y in zip(state(a).values(), state(b).values(), strict=True))
 
 
-@pytest.mark.parametrize("task", list(pretext.tasks()))
+@pytest.mark.parametrize("task", list(EVERY_TASK))
 def test_the_store_gives_what_training_gives(task, images):
-    asked = store.recipe(task, **SMALL)
+    asked, images = store.recipe(task, **SMALL).fitted(len(images)), material(task, images.images)
+    images = images if isinstance(images, ImageSet) else ImageSet(images)
     model = asked.build(32)
     train.pretrain(model, images, asked.config, progress=False)
     found = store.pretrained(task, images, **SMALL)
@@ -85,7 +87,10 @@ def test_the_code_is_read_without_its_words():
 
 def test_every_file_that_trains_is_in_the_digest():
     """What the training modules import of the package is either read into the digest or decides no weight."""
-    found, todo = set(), ["train", "pretext.two_views", *(f"pretext.{name}" for name in pretext.tasks())]
+    found, todo = (
+        set(),
+        ["train", "pretext.two_views", *(f"pretext.{name}" for name in EVERY_TASK), "pretext.image_text"],
+    )
     package = store.Path(store.__file__).parent
     while todo:
         module = todo.pop()
@@ -246,7 +251,7 @@ def test_wrong_names_are_refused_before_anything_is_computed(images):
         store.recipe("rotation", steps=0)
 
 
-@pytest.mark.parametrize("task", list(pretext.tasks()))
+@pytest.mark.parametrize("task", list(EVERY_TASK))
 def test_every_task_has_settings_of_the_course(task):
     kind = pretext.find(task)
     assert set(kind.settings) <= {"steps", "batch_size", "backbone", "options", "seconds"}

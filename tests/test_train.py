@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from captions import EVERY_TASK, material
 from hypothesis import given, strategies
 from torch import nn
 
@@ -55,11 +56,12 @@ def same(a, b):
 # Tasks whose views are drawn anew at every step meet other holes, pairs and puzzles each time, and take longer.
 OVERFIT = {
     "colorization": (150, 0.3), "inpainting": (150, 0.15), "mae": (150, 0.25), "context": (150, 0.3), "ijepa": (150, 0.5),
+    "siglip": (150, 0.3),
 }  # fmt: skip
 
 
 # Of the tasks that compare views, tests/test_views.py asks the same: they have no answer that could be learned to the end.
-ANSWERED = [name for name, kind in pretext.tasks().items() if not issubclass(kind, TwoViews)]
+ANSWERED = [name for name, kind in EVERY_TASK.items() if not issubclass(kind, TwoViews)]
 
 
 @pytest.mark.parametrize("name", ANSWERED)
@@ -67,20 +69,20 @@ def test_every_task_overfits_eight_images(name):
     model = task(name)
     steps, left = OVERFIT.get(name, (60, 0.3))
     config = train.TrainConfig(**model.recipe | {"steps": steps, "batch_size": 8, "weight_decay": 0.0, "log_every": 1})
-    history = train.pretrain(
-        model, smooth() if name in ("inpainting", "mae", "ijepa") else pictures(8), config, progress=False
-    )
+    images = material(name, smooth() if name in ("inpainting", "mae", "ijepa") else pictures(8))
+    history = train.pretrain(model, images, config, progress=False)
     assert history.last["loss"] < left * history.records[0]["loss"]
     assert history.last.get("accuracy", 1.0) > 0.85
 
 
-@pytest.mark.parametrize("name", list(pretext.tasks()))
+@pytest.mark.parametrize("name", list(EVERY_TASK))
 def test_every_run_is_reproducible_from_its_seed(name):
     runs = []
     for seed in (0, 0, 1):
         torch.rand(7)  # whatever the global generator does is of no consequence
         model = task(name)
-        history = train.pretrain(model, pictures(), dataclasses.replace(SHORT, seed=seed), progress=False)
+        images = material(name, pictures())
+        history = train.pretrain(model, images, dataclasses.replace(SHORT, seed=seed), progress=False)
         runs.append((weights(model), history.records))
     assert same(runs[0][0], runs[1][0]) and runs[0][1] == runs[1][1]
     assert not same(runs[0][0], runs[2][0])
@@ -394,7 +396,7 @@ def test_every_field_of_a_configuration_takes_what_it_can_or_says_one_sentence(n
         json.dumps(dataclasses.asdict(config), allow_nan=False)
 
 
-@pytest.mark.parametrize("name", list(pretext.tasks()))
+@pytest.mark.parametrize("name", list(EVERY_TASK))
 def test_every_option_of_a_task_takes_what_it_can_or_says_one_sentence(name):
     network = backbones.build(pretext.find(name).arch, image_size=16)
     for option in pretext.option_defaults(pretext.find(name)):
@@ -421,11 +423,11 @@ def test_numpy_numbers_are_numbers():
     assert task("simclr", hidden=np.int64(8)).options()["hidden"] == 8
 
 
-@pytest.mark.parametrize("name", [name for name, kind in pretext.tasks().items() if issubclass(kind, TwoViews)])
+@pytest.mark.parametrize("name", [name for name, kind in EVERY_TASK.items() if kind.least_batch == 2])
 def test_a_task_that_compares_images_says_that_one_is_too_few(name, tmp_path):
     one = dataclasses.replace(SHORT, batch_size=1)
     with pytest.raises(CourseError, match="batch size is 1; choose one of at least 2"):
-        train.pretrain(task(name), pictures(), one, out=tmp_path / "run", progress=False)
+        train.pretrain(task(name), material(name, pictures()), one, out=tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
 
 

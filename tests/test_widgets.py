@@ -16,12 +16,13 @@ from sslcourse import augment, backbones, patches, plots, weights, widgets
 from sslcourse.data.world import draw
 from sslcourse.errors import CourseError
 from sslcourse.evaluate import Summary
+from sslcourse.pretext.clip import CLIP
 from sslcourse.pretext.colorization import Colorization
 from sslcourse.pretext.context import OFFSETS
 from sslcourse.pretext.mae import MaskedAutoencoder, kept
 from sslcourse.pretext.rotation import Rotation
 from sslcourse.pretext.transformation import ELEMENT_NAMES
-from sslcourse.transfer import detection, fewshot
+from sslcourse.transfer import detection, fewshot, language
 
 
 def controls(box):
@@ -557,3 +558,15 @@ def test_a_shared_batch_gains_less_than_one_that_grows():
         sum(widgets.step_seconds(64, 512, speed=1000.0, parameters=23.5e6, bandwidth=12.5e9).values())
     )
     plt.close("all")
+
+
+def test_sentence_search_shows_what_is_nearest():
+    task = CLIP(backbones.build(seed=1))
+    images = draw("val", 12).images
+    assert_every_control_redraws(widgets.sentence_search(task, images))
+    figure = widgets.draw_search(task, images, language.of_images(task, images), "a red boat", 4)
+    shown = [float(axis.get_title()) for axis in figure.axes]
+    assert len(shown) == 4 and shown == sorted(shown, reverse=True)
+    plt.close(figure)
+    with pytest.raises(CourseError, match="shows 6 pictures, and got 5"):
+        widgets.sentence_search(task, images[:5])

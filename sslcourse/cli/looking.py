@@ -50,7 +50,7 @@ def tasks(as_json: options.Json = False) -> None:
             "backbone": task.arch,
             "options": pretext.option_defaults(task),
         }
-        for name, task in pretext.tasks().items()
+        for name, task in (pretext.tasks() | pretext.tasks(captioned=True)).items()
     ]
     texts.show(found, texts.tasks(found), as_json, indent=2)
 

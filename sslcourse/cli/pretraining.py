@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from sslcourse.errors import CourseError
 
 if TYPE_CHECKING:
     from sslcourse.backbones import Backbone as Network
+    from sslcourse.data.imageset import ImageSet
     from sslcourse.data.splits import Splits
 
 
@@ -40,7 +42,7 @@ def pretrain(
     compile: options.Compile = False,
     as_json: options.Json = False,
 ) -> None:
-    """Pretrain a backbone on images without labels."""
+    """Pretrain a backbone on images without labels (clip and siglip: on those of the train split, with their captions)."""
     from sslcourse import device as devices
     from sslcourse import distributed, pretext, record, train
 
@@ -61,10 +63,11 @@ def pretrain(
     splits = _splits(data, labels, size, stream, weights, start)
     network = start or _new(backbone or kind.arch, stem, splits, seed)
     model = pretext.build(task, network, **options.task_options(option, pretext.option_defaults(kind)))
-    _say_what_is_used(splits, where)
+    images = splits.train if kind.captioned else splits.unlabeled  # what is unlabeled has no captions either
+    _say_what_is_used(images, splits.notes, where)
     history = train.pretrain(
         model,
-        splits.unlabeled,
+        images,
         config,
         out=out,
         resume=resume or distributed.restarted(),
@@ -76,7 +79,7 @@ def pretrain(
             "task": task,
             "data": data,
             "backbone": network.arch,
-            "images": len(splits.unlabeled),
+            "images": len(images),
             "steps": steps,
             "device": str(where),
             "out": str(out),
@@ -126,13 +129,13 @@ def _new(arch: str, stem: str | None, splits: Splits, seed: int) -> Network:
     return backbones.build(arch, stem=stem, image_size=splits.size[1], seed=seed)
 
 
-def _say_what_is_used(splits: Splits, where: Any) -> None:
+def _say_what_is_used(images: ImageSet, notes: Sequence[str], where: Any) -> None:
     """The device, how the images come there, and how the splits came about."""
     from sslcourse import device as devices
     from sslcourse.data import stream
 
     if _speaks():
-        notices = (devices.report(where), stream.report(stream.source(splits.unlabeled), where), *splits.notes)
+        notices = (devices.report(where), stream.report(stream.source(images), where), *notes)
         print(*notices, sep="\n", file=sys.stderr)
 
 

@@ -32,7 +32,7 @@ class ImageSet:
     boxes          float32 (N, K, 4): left, top, right, bottom of each object in pixels; [0, 0, 0, 0] where there is none
     box_labels     int64 (N, K): the object's class, -1 where there is none
     instances      uint8 (N, H, W): k where object k-1 of the boxes is seen, 0 elsewhere
-    captions       one sentence per image
+    captions       one sentence per image, or several: a tuple of sentences for each
     names          one name per image that tells them apart: a path relative to the folder where they come from files
 
     NumPy arrays in any layout, and lists of arrays or of Pillow's pictures, are taken as well. Anything integer becomes
@@ -48,7 +48,7 @@ class ImageSet:
     boxes: Tensor | None = None
     box_labels: Tensor | None = None
     instances: Tensor | None = None
-    captions: tuple[str, ...] | None = None
+    captions: tuple[str | tuple[str, ...], ...] | None = None
     names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -66,9 +66,10 @@ class ImageSet:
         put("factor_values", {k: _checked_names(v, f"values of {k!r}") for k, v in self.factor_values.items()})
         put("factors", {name: self._checked_factor(name, values) for name, values in self.factors.items()})
         self._refuse_values_without_factor()
-        for what in PER_IMAGE_TEXT:
-            if getattr(self, what) is not None:
-                put(what, self._checked_texts(getattr(self, what), what))
+        if self.names is not None:
+            put("names", self._checked_texts(self.names, "names"))
+        if self.captions is not None:
+            put("captions", self._checked_captions(self.captions))
         if self.instances is not None:
             put("instances", self._checked_instances(as_tensor(self.instances, "instances")))
         if (self.boxes is None) != (self.box_labels is None):
@@ -222,7 +223,8 @@ class ImageSet:
         if self.instances is not None:
             lines.append("  instances  the visible pixels of every object")
         if self.captions:
-            lines.append(f"  captions   such as {self.captions[0]!r}")
+            first = self.captions[0]
+            lines.append(f"  captions   such as {first if isinstance(first, str) else first[0]!r}")
         return "\n".join(lines)
 
     # --- checks ------------------------------------------------------------------------------------------------
@@ -268,6 +270,15 @@ class ImageSet:
             raise CourseError(f"{what} must be a sequence of strings, one per image.")
         self._refuse_count(what, len(texts))
         return tuple(map(str, texts))
+
+    def _checked_captions(self, captions: Any) -> tuple[str | tuple[str, ...], ...]:
+        each = _listed(captions)
+        if each is None or not all(isinstance(told, list | tuple) for told in each) or not each:
+            return self._checked_texts(captions, "captions")
+        self._refuse_count("captions", len(each))
+        if not all(told and all(isinstance(text, str) for text in told) for told in each):
+            raise CourseError("captions must be a sentence for each image, or at least one in a tuple for each.")
+        return tuple(tuple(map(str, told)) for told in each)
 
     def _checked_instances(self, instances: Tensor) -> Tensor:
         expected = (len(self.images), *self.size)

@@ -11,11 +11,19 @@ from sslcourse.backbones import Backbone
 from sslcourse.errors import CourseError, suggest
 from sslcourse.pretext.base import PretextTask, option_defaults
 
-__all__ = ["PretextTask", "build", "find", "option_defaults", "tasks"]
+__all__ = ["PretextTask", "build", "every_task", "find", "option_defaults", "tasks"]
 
 
-def tasks() -> dict[str, type[PretextTask]]:
-    """Every pretext task of the package by name, in alphabetical order."""
+def tasks(captioned: bool = False) -> dict[str, type[PretextTask]]:
+    """The pretext tasks of the package by name, in alphabetical order: those that learn from images alone.
+
+    captioned  instead of these, the ones that learn from captions beside the images
+    """
+    return {name: kind for name, kind in every_task().items() if kind.captioned is captioned}
+
+
+def every_task() -> dict[str, type[PretextTask]]:
+    """All pretext tasks of the package, whatever they learn from."""
     found = {}
     for module in pkgutil.iter_modules(__path__):
         for member in vars(import_module(f"{__name__}.{module.name}")).values():
@@ -26,7 +34,7 @@ def tasks() -> dict[str, type[PretextTask]]:
 
 def find(name: str) -> type[PretextTask]:
     """The class of the task called `name`; CourseError, with the nearest name, where there is none."""
-    known = tasks()
+    known = every_task()
     if name not in known:
         raise CourseError(f"task {name!r} is unknown{suggest(name, known)}; choose one of {', '.join(known)}.")
     return known[name]

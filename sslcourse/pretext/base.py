@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,10 @@ from torch import Tensor, nn
 from sslcourse.backbones import Backbone
 from sslcourse.errors import CourseError, real_number, truth, whole_number
 from sslcourse.vit import VisionTransformer
+
+if TYPE_CHECKING:
+    from sslcourse.data.imageset import ImageSet
+    from sslcourse.data.stream import ImageFiles
 
 MOST = 2**20  # of any whole number among the options: more would be a slip
 
@@ -23,6 +27,8 @@ class PretextTask(nn.Module):
     The loop in `train.pretrain` runs every task the same way:
 
         loss, metrics = task(*task.views(images, generator)); loss.backward(); optimizer.step(); task.after_step(progress)
+
+    (A task that needs more of a picture than its pixels, such as captions, names it in `beside`, and `views` gets it.)
 
     State lives with its owner: whatever a task must remember from step to step is a persistent buffer of the task,
     so that a checkpoint holds it.
@@ -37,6 +43,7 @@ class PretextTask(nn.Module):
 
     may_be_zero: ClassVar[tuple[str, ...]] = ()  # of the options that are whole numbers; the others are at least 1
     least_batch: ClassVar[int] = 1  # images that a step needs
+    captioned: ClassVar[bool] = False  # it learns from captions beside the images
 
     def __new__(cls, *_: Any, **options: Any) -> PretextTask:
         """Note the options before the constructor gets them, so that no task has to write down its own."""
@@ -71,6 +78,14 @@ class PretextTask(nn.Module):
         Here a task refuses data that can't teach it (CourseError), or takes statistics of them into a buffer.
         """
 
+    def beside(self, images: ImageSet | ImageFiles | Tensor) -> tuple[Tensor, ...]:
+        """What rides along with the images: tensors with a row for each, of which `views` gets those of its batch.
+
+        Nothing, for a task that learns from pixels alone. One that needs captions takes them here, once, before training,
+        and refuses images that have none (CourseError). Labels stay behind.
+        """
+        return ()
+
     def refuse_fixed_size(self) -> None:
         """CourseError for a backbone that takes images of one size alone: this task shows it pieces of images."""
         if isinstance(self.backbone.trunk, VisionTransformer):
@@ -87,10 +102,11 @@ class PretextTask(nn.Module):
                 "backbones.build('vit-tiny')."
             )
 
-    def views(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """uint8 images (N, 3, H, W) to the tensors that `forward` takes, on the same device, without gradient.
+    def views(self, images: Tensor, generator: torch.Generator, *beside: Tensor) -> tuple[Tensor, ...]:
+        """uint8 images (N, 3, H, W), and their rows of what is `beside` them, to the tensors that `forward` takes.
 
-        All randomness comes from `generator`. Labels never get here: a pretext task sees pixels and nothing else.
+        On the same device, without gradient. All randomness comes from `generator`. Labels never get here: a pretext task
+        sees pixels, and where it says so captions, and nothing else.
         """
         raise NotImplementedError(f"{type(self).__name__} must define views(images, generator)")
 

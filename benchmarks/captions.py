@@ -1,0 +1,60 @@
+"""The long run of lesson 16: CLIP with hard negatives on the lesson's captions, for more steps than a lesson can wait.
+
+    python benchmarks/captions.py --steps 6000 --runs RUNS
+
+Goes on where it was stopped (RUNS holds its checkpoints), measures what the lesson measures, and writes both towers with 16 bits
+a number into the package, with a record beside them: command, commit, device, seconds, what was measured, SHA-256.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from sslcourse import backbones, pretext, train
+from sslcourse import device as devices
+from sslcourse.data import world, world_captions
+from sslcourse.transfer import language, language_file
+
+
+def measured(task: pretext.PretextTask) -> dict[str, float]:
+    """What lesson 16 measures of a network of images and texts, on test pictures."""
+    things, crowds = world.split("test", 2000), world_captions.captioned("test", 1000)
+    seen = language.of_images(task, crowds)
+    heard = language.of_texts(task, [several[0] for several in crowds.captions])
+    found = {"zero-shot": language.zero_shot(task, things)}
+    for domain in ("night", "sketch"):
+        found[f"zero-shot, {domain}"] = language.zero_shot(task, world.split("test", 1000, domain=domain))
+    found |= {"picture by sentence, recall at 10": language.recall(heard, seen)}
+    found |= {"sentence by picture, recall at 10": language.recall(seen, heard)}
+    for what in ("colours", "places"):
+        c = world_captions.swapped(what)
+        found[f"{what} swapped"] = language.preferred(task, c.images, c.right, c.wrong).float().mean().item()
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--runs", type=Path, required=True, help="a folder for checkpoints")
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    task = pretext.build("clip", backbones.build(seed=0), swapped=True)
+    config = train.TrainConfig(steps=options.steps, batch_size=128, **task.recipe)
+    begin, where = time.perf_counter(), devices.pick_device(options.device)
+    train.pretrain(task, world_captions.gallery(), config, out=options.runs, resume=True, device=where)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    record = {
+        "command": " ".join(["python benchmarks/captions.py", "--steps", str(options.steps)]),
+        "commit": commit, "device": devices.report(where), "seconds of the last piece": round(time.perf_counter() - begin),
+        "steps": options.steps, "measured": {name: round(value, 4) for name, value in measured(task).items()},
+    }  # fmt: skip
+    print(language_file.put(task, record), record["measured"], sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

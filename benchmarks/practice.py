@@ -21,7 +21,7 @@ import torch
 
 from sslcourse import backbones, classify, evaluate, explore, pretext, train
 from sslcourse import device as devices
-from sslcourse.classify import fitting
+from sslcourse.classify import fitting, folds
 from sslcourse.data import load
 from sslcourse.data.imageset import ImageSet
 
@@ -50,7 +50,7 @@ def labelled(images: ImageSet, features: torch.Tensor, how: str, given: argparse
 def tuned(backbone: backbones.Backbone, few: ImageSet, test: ImageSet, seed: int, device: torch.device) -> float:
     """Test accuracy after fine-tuning on all of `few`, with the rate and length that are best on a fifth of it."""
     groups = torch.arange(len(few))
-    learned, held = next(fitting.parts(few.labels, groups, 5, seed))
+    learned, held = next(folds.parts(few.labels, groups, 5, seed))
 
     def classifier(images: ImageSet, rate: float, steps: int) -> train.Classifier:
         config = dataclasses.replace(train.FINETUNE, learning_rate=rate, steps=steps, seed=seed)
@@ -70,7 +70,7 @@ def probed(backbone: backbones.Backbone, few: ImageSet, test: ImageSet, seed: in
 
 
 def pixels(few: ImageSet, test: ImageSet, seed: int) -> float:
-    learned, held = next(fitting.parts(few.labels, torch.arange(len(few)), 5, seed))
+    learned, held = next(folds.parts(few.labels, torch.arange(len(few)), 5, seed))
     flat = few.images.flatten(1).float() / 255  # (N, 3 * H * W)
     probe = evaluate.LinearProbe().fit(flat[learned], few.labels[learned], flat[held], few.labels[held])
     return (probe.predict(test.images.flatten(1).float() / 255) == test.labels).float().mean().item()

@@ -27,10 +27,12 @@ from sslcourse.locking import claimed
 if TYPE_CHECKING:
     from sslcourse.data.stream import ImageFiles
     from sslcourse.pretext.base import PretextTask
+    from sslcourse.validation import Validation
 
 FORMAT = "sslcourse checkpoint 1"
 PARTS = {"run", "step", "model", "optimizer", "history", "random"}
 FREE = {"log_every", "checkpoint_every"}  # what may differ between a run and its continuation
+SINCE = {"config.schedule": "cosine"}  # what checkpoints of earlier versions don't name, and what their runs did
 
 
 def claim(folder: str | Path | None) -> contextlib.AbstractContextManager:
@@ -85,23 +87,20 @@ class Stop:
 class Store:
     """The folder of one run: `checkpoint.pt`, the one before it in `checkpoint.previous.pt`, and `history.jsonl`.
 
+    run         what makes it this run (`run_identity`)
+    shorter     how many steps the run that is gone on from was to have, where this one has more; otherwise None
+    lengthened  the steps at which it was made longer so that the weights are no other run's
+
     Raises CourseError when the folder holds a run and `resume` is False, or when that run isn't this one.
     """
 
-    def __init__(
-        self,
-        folder: str | Path,
-        task: PretextTask,
-        config: Any,
-        pixels: Tensor | ImageFiles,
-        rows: tuple[Tensor, ...] = (),
-        *,
-        resume: bool,
-    ):
+    def __init__(self, folder: str | Path, run: dict[str, Any], *, resume: bool):
         self.folder = Path(folder)
         self.path, self.previous = self.folder / "checkpoint.pt", self.folder / "checkpoint.previous.pt"
         self.last_saved = 0
-        self.run = run_identity(task, config, pixels, rows)
+        self.run = run
+        self.shorter: int | None = None
+        self.lengthened: list[int] = []
         for leftover in self.folder.glob(".*.part") if distributed.rank() == 0 else ():  # of a run that was killed
             leftover.unlink(missing_ok=True)
         if not resume and (self.path.exists() or self.previous.exists()):
@@ -109,7 +108,14 @@ class Store:
                 f"{folder} already holds a run; go on with it by --resume, or choose another folder for a new one."
             )
 
-    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, records: list[dict]) -> None:
+    def save(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        step: int,
+        records: list[dict],
+        validation: Validation | None = None,
+    ) -> None:
         """Write the state after `step` steps. A state that isn't finite is refused: the good one before it stays."""
         refuse_bad_weights(model, step)
         self.last_saved = step
@@ -123,6 +129,8 @@ class Store:
             "optimizer": optimizer.state_dict(),
             "history": records,
             "random": torch.get_rng_state(),
+            "lengthened": self.lengthened,
+            "best": validation.best if validation is not None else {},
         }
         buffer = io.BytesIO()
         torch.save(state, buffer)
@@ -133,8 +141,10 @@ class Store:
         lines = "".join(json.dumps(record) + "\n" for record in records)
         write_atomically(self.folder / "history.jsonl", lines.encode())
 
-    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[list[dict], int]:
-        """Load the newest good checkpoint into model and optimizer; returns the history and the steps done.
+    def restore(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, validation: Validation | None = None
+    ) -> tuple[list[dict], int]:
+        """Load the newest good checkpoint into model, optimizer and validation; returns the history and the steps done.
 
         ([], 0) where there is none. A damaged newest one is passed over, with a notice, for the one before it.
         """
@@ -156,7 +166,11 @@ class Store:
                 reason = str(error).strip().splitlines()[-1].strip()
                 raise Damaged(f"{path} doesn't fit the network that it names ({reason}).") from None
             torch.set_rng_state(state["random"])
-            self.last_saved = state["step"]
+            if validation is not None:
+                validation.best = state.get("best", {})
+            self.last_saved, self.lengthened = state["step"], list(state.get("lengthened", []))
+            steps = state["run"]["config"]["steps"]
+            self.shorter = steps if steps < self.run["config"]["steps"] else None
             if distributed.rank() == 0:
                 self.write_history(state["history"])  # the kill may have come between checkpoint and history
             return state["history"], state["step"]
@@ -165,14 +179,27 @@ class Store:
         return [], 0
 
     def refuse_other_run(self, run: dict[str, Any]) -> None:
-        """The checkpoint must come from the same task, images and configuration, or the result would be neither run's."""
-        asked, found = _flat(self.run), _flat(run)
+        """The checkpoint must come from the same task, images and configuration, or the result would be neither run's.
+
+        It may have been meant to end earlier.
+        """
+        asked, found = _flat(self.run), SINCE | _flat(run)
         for name in sorted(asked.keys() | found.keys()):
+            if name == "config.steps" and isinstance(found.get(name), int) and found[name] < asked[name]:
+                continue
             if name.split(".")[-1] not in FREE and asked.get(name) != found.get(name):
                 raise CourseError(
                     f"the run in {self.folder} has {name} {found.get(name)!r}, and this one {asked.get(name)!r}; "
                     "resume with the same settings, or choose another folder."
                 )
+
+
+def recorded_steps(folder: str | Path) -> int | None:
+    """How many steps the run in a folder is to have; None where there is no checkpoint that can be read."""
+    for name in ("checkpoint.pt", "checkpoint.previous.pt"):
+        with contextlib.suppress(CourseError, KeyError, TypeError):
+            return int(read(Path(folder) / name)["run"]["config"]["steps"])
+    return None
 
 
 def run_identity(

@@ -1,6 +1,6 @@
 """Every method beside every other: one probe, the same labels, seeds and intervals, and baselines that keep it honest.
 
-A *row* is a pretext task or a baseline, a *run* is one seed of a row. A seed draws the weights, the order and the views
+A *row* is a pretext task, a file of published weights or a baseline, a *run* is one seed of a row. A seed draws the weights, the order and the views
 of pretraining, the labelled images, and the weights of the baselines, so that differences are paired. Results are
 written after every measurement, and what stands in the file isn't measured again.
 """
@@ -12,7 +12,7 @@ import dataclasses
 import hashlib
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,14 +22,15 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sslcourse import backbones, evaluate, locking, pretext, store, train
+from sslcourse import backbones, evaluate, locking, pretext, store, train, weights
 from sslcourse import device as devices
+from sslcourse import record as record_of
 from sslcourse.comparison import (  # noqa: F401 (lessons ask all of this of the comparison)
     FACTOR,
     FORMAT,
     PIXELS,
-    RANDOM,
     Results,
+    advice,
     architecture,
     curve,
     gain,
@@ -41,6 +42,7 @@ from sslcourse.comparison import (  # noqa: F401 (lessons ask all of this of the
     values,
     write,
 )
+from sslcourse.console import shown
 from sslcourse.data import load, stream
 from sslcourse.data.imageset import ImageSet
 from sslcourse.data.splits import Splits
@@ -59,14 +61,24 @@ FACTORS = "factors"  # a measurement that gives a record for each known factor
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. `network` gives a seed's backbone; it is None where features come from the pixels."""
+    """One line of the table.
+
+    network    gives a seed's backbone; None where features come from the pixels
+    pixels     uint8 (N, 3, H, W) -> features (N, d)
+    recipe     of a pretext task, by seed
+    most       labels per class up to which it is probed
+    published  a digest of weights that someone else trained, which are the same for every seed
+    scratch    whether its networks are also trained from scratch with every number of labels
+    """
 
     name: str
     arch: str = ""
     network: Callable[[int], backbones.Backbone] | None = None
-    pixels: Callable[[Tensor], Tensor] | None = None  # uint8 (N, 3, H, W) -> features (N, d)
+    pixels: Callable[[Tensor], Tensor] | None = None
     recipe: Callable[[int], store.Recipe] | None = None
-    most: int | None = None  # labels per class up to which it is probed
+    most: int | None = None
+    published: str = ""
+    scratch: bool = False
 
     @property
     def baseline(self) -> str:
@@ -101,26 +113,46 @@ def raw_pixels(images: Tensor) -> Tensor:
     return images.flatten(1).float() / 255
 
 
-def rows(tasks: Sequence[str], unlabeled: ImageSet, *, steps: int | None = None, **options: Any) -> list[Row]:
-    """The baselines and the tasks; `steps` in place of the course's own, `options` go to `store.pretrained`."""
-    for task in tasks:
-        pretext.find(task)  # a wrong name is said before anything is computed
-    recipes = {task: store.recipe(task, steps=steps) for task in tasks}
-    side = unlabeled.size[0]
+def rows(
+    recipes: Mapping[str, Callable[[int], store.Recipe]],
+    unlabeled: ImageSet,
+    *,
+    backbone: str | None = None,
+    stem: str | None = None,
+    published: Mapping[str, backbones.Backbone] | None = None,
+    **options: Any,
+) -> list[Row]:
+    """The baselines, the tasks and published weights.
+
+    recipes         task -> seed -> how it is pretrained
+    backbone, stem  of the networks of chance, beside the backbones of the tasks
+    options         as `store.made` takes them
+    """
+    side, archs = unlabeled.size[0], {backbone or "resnet-tiny", *(recipe(0).arch for recipe in recipes.values())}
 
     def random(arch: str) -> Callable[[int], backbones.Backbone]:
-        return lambda seed: backbones.build(arch, image_size=side, seed=1000 + seed)
+        own = None if arch in backbones.TRANSFORMERS else stem
+        return lambda seed: backbones.build(arch, stem=own, image_size=side, seed=1000 + seed)
 
-    def pretrained(task: str) -> Callable[[int], backbones.Backbone]:
-        return lambda seed: store.pretrained(task, unlabeled, seed=seed, steps=steps, **options)
+    def pretrained(recipe: Callable[[int], store.Recipe]) -> Callable[[int], backbones.Backbone]:
+        return lambda seed: store.made(recipe(seed), unlabeled, **options)
 
     result = [Row(PIXELS, pixels=raw_pixels, most=PIXELS_MOST), Row(HISTOGRAM, pixels=colour_histogram)]
-    for arch in sorted({"resnet-tiny", *(recipe.arch for recipe in recipes.values())}):
-        result.append(Row(random_name(arch), arch, random(arch)))
-    for task in tasks:
-        again = lambda seed, task=task: store.recipe(task, seed=seed, steps=steps)  # noqa: E731
-        result.append(Row(task, recipes[task].arch, pretrained(task), recipe=again))
+    for i, arch in enumerate(sorted(archs)):
+        result.append(Row(random_name(arch), arch, random(arch), scratch=i == 0))
+    for task, recipe in recipes.items():
+        result.append(Row(task, recipe(0).arch, pretrained(recipe), recipe=recipe))
+    for name, network in (published or {}).items():
+        result.append(Row(name, network.arch, lambda seed, network=network: network, published=weights_digest(network)))
     return result
+
+
+def weights_digest(network: backbones.Backbone) -> str:
+    """What changes when any of a network's numbers does."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def run(
@@ -134,6 +166,12 @@ def run(
     scratch: Iterable[int] = BUDGETS,
     factors: bool = True,
     steps: int | None = None,
+    batch_size: int | None = None,
+    backbone: str | None = None,
+    stem: str | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    published: Sequence[str | Path] = (),
+    reading: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     size: int | None = None,
     labels_file: str | Path | None = None,
@@ -147,36 +185,83 @@ def run(
               backbones (by default the table's), and scratch: of training from scratch. Budgets that the data can't give
               are left out, and "notes" say which
     factors   probe the known factors of the images too, where the data has any
+    steps, batch_size, backbone, stem
+              of pretraining, in place of the course's own for each task; backbone and stem are those of the networks of
+              chance as well
+    options   task -> its options
+    published files of weights that someone else trained, or folders of runs, each a row of its own;  reading: what their
+              files don't say, as `weights.load` takes it
     labels_file  a CSV file with the classes of the images of a folder
     out       a JSON file that is written after every measurement and read at the start
 
-    A task that refuses the images (colorization of gray ones, say) is left out, and its sentence kept under "refused".
-    Raises CourseError for an unknown task, data without labels, a file of other data, and one that another run writes.
+    A task that refuses the images (colorization of gray ones, say) is left out, as are weights that don't take their size,
+    and the sentence is kept under "refused". Raises CourseError for an unknown task, data without labels, weights that
+    can't be read, a file of other data, and one that another run writes.
     """
     seeds = whole_number("at least one seed is needed to measure anything: their number", seeds)
     out = None if out is None else typed(out)
     tasks = list(pretext.tasks()) if tasks is None else list(dict.fromkeys(tasks))
     for task in tasks:
         pretext.find(task)
+    if backbone is not None:
+        backbones.refuse_unknown(backbone)
+    changes = {"steps": steps, "batch_size": batch_size, "backbone": backbone, "stem": stem}
+    recipes = {task: _recipe(task, changes, (options or {}).get(task, {})) for task in tasks}
+    for recipe in recipes.values():
+        recipe(0)  # a wrong number is said before anything is computed
+    theirs = _published(published, reading or {})
     with locking.claimed(out, file=True) if out is not None else contextlib.nullcontext():
         splits = load(data, size=size, labels=labels_file)
         evaluate.refuse_unlabelled(splits)
         wanted, notes = affordable(splits, labels, budgets, (labels,) if finetune is None else finetune, scratch)
-        refused = refusals(tasks, splits.unlabeled)
-        tasks = [task for task in tasks if task not in refused]
-        if refused and not tasks:
+        refused = refusals(recipes, splits.unlabeled)
+        if refused and len(refused) == len(recipes):
             raise CourseError(f"none of the tasks can learn from {data}: {' '.join(refused.values())}")
-        results = _begin(out, data, splits, labels)
-        results["tasks"] = sorted({*results["tasks"], *tasks})
-        results |= {"refused": refused, "notes": notes}
-        lines, pixels = rows(tasks, splits.unlabeled, steps=steps, device=device, progress=False), _digest(splits)
-        probed = evaluate.known_factors(splits) if factors else []
-        jobs = []
-        for seed, row in itertools.product(range(seeds), lines):
-            _forget_other_weights(results, row, seed, splits, pixels)
-            jobs += missing(results, row, seed, wanted, probed)
+        refused |= unmeasurable(theirs, splits, device)
+        recipes, theirs = (
+            {name: made for name, made in found.items() if name not in refused} for found in (recipes, theirs)
+        )
+        results = _begin(out, data, splits, labels) | {"refused": refused, "notes": notes}
+        for kind, found in (("tasks", recipes), ("published", theirs)):
+            results[kind] = sorted({*results[kind], *found})
+        chance = {"backbone": backbone, "stem": stem}
+        lines = rows(recipes, splits.unlabeled, published=theirs, device=device, progress=False, **chance)
+        jobs = _jobs(results, lines, seeds, splits, wanted, factors, stem)
         _measure(jobs, splits, results, out, device, progress)
+        results["advice"] = advice(results)
+        if out is not None:
+            write(results, out)
     return results
+
+
+def _jobs(
+    results: Results,
+    lines: Sequence[Row],
+    seeds: int,
+    splits: Splits,
+    wanted: dict[str, list[int]],
+    factors: bool,
+    stem: str | None,
+) -> list[Measurement]:
+    """What the results lack, once those of other weights are dropped from them: all rows of a seed, then the next seed."""
+    pixels, probed, jobs = _digest(splits), evaluate.known_factors(splits) if factors else [], []
+    for seed, row in itertools.product(range(seeds), lines):
+        _forget_other_weights(results, row, seed, splits, pixels, stem)
+        jobs += missing(results, row, seed, wanted, probed)
+    return jobs
+
+
+def _recipe(task: str, changes: Mapping[str, Any], options: Mapping[str, Any]) -> Callable[[int], store.Recipe]:
+    return lambda seed: store.recipe(task, seed=seed, **changes, **options)
+
+
+def _published(places: Sequence[str | Path], reading: Mapping[str, Any]) -> dict[str, backbones.Backbone]:
+    """{name of the row: network} of files of weights. A file that is called as a task gets its folder before its name."""
+    found = {}
+    for place in dict.fromkeys(map(str, places)):
+        name = place if place not in {*pretext.tasks(), PIXELS, HISTOGRAM} else f"./{place}"
+        found[shown(name)] = weights.load(place, **reading)
+    return found
 
 
 def affordable(
@@ -211,16 +296,28 @@ def affordable(
     return wanted, notes
 
 
-def refusals(tasks: Sequence[str], unlabeled: ImageSet) -> dict[str, str]:
+def refusals(recipes: Mapping[str, Callable[[int], store.Recipe]], unlabeled: ImageSet) -> dict[str, str]:
     """{task: why} for the tasks that can't learn from these images."""
     found = {}
-    for task in tasks:
+    for task, recipe in recipes.items():
         try:
-            model = store.recipe(task).build(unlabeled.size[0])
+            model = recipe(0).build(unlabeled.size[0])
             model.beside(unlabeled)
             model.prepare(stream.looked_at(stream.source(unlabeled)))
         except CourseError as error:
             found[task] = str(error)
+    return found
+
+
+def unmeasurable(networks: Mapping[str, backbones.Backbone], splits: Splits, device: Any) -> dict[str, str]:
+    """{name: why} for the networks that don't take images of this size; for the others, says where it isn't their own."""
+    found = {}
+    for name, network in networks.items():
+        try:
+            evaluate.extract(network, splits.train.images[:2], device=device)
+            record_of.say_other_size(network, splits.size[1])
+        except CourseError as error:
+            found[name] = str(error)
     return found
 
 
@@ -235,7 +332,7 @@ def missing(
     pieces += [("knn", budget) for budget in wanted["knn"]]
     if row.network is not None:
         # the curve from scratch of one architecture is enough
-        pieces += [("finetune", budget) for budget in wanted["scratch" if row.name == RANDOM else "finetune"]]
+        pieces += [("finetune", budget) for budget in wanted["scratch" if row.scratch else "finetune"]]
     found = [Measurement(row, seed, *piece) for piece in pieces if piece not in known]
     probed = row.network is not None or seed == 0  # pixels are the same for every seed
     if probed and any((FACTOR + name, 0) not in known for name in factors):
@@ -249,13 +346,15 @@ def _measure(
     """All measurements in order, with a bar that knows how long each kind takes; results are written after each."""
     groups = [list(group) for _, group in itertools.groupby(jobs, key=lambda job: (job.row.name, job.seed))]
     total = sum(job.tenths for job in jobs) + sum(_training_tenths(group[0]) for group in groups)
+    known: dict[str, Features] = {}  # of published weights, which are the same for every seed
     form = "{desc} {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left"
     with tqdm(total=total, bar_format=form, desc="compare", disable=not progress) as bar:
         for group in groups:
             row, seed = group[0].row, group[0].seed
             bar.set_description(f"{row.name}, seed {seed}")
             network = row.network(seed) if row.network else None
-            features = features_of(row, network, splits, device)
+            features = known.get(row.name) or features_of(row, network, splits, device)
+            known |= {row.name: features} if row.published else {}
             bar.update(_training_tenths(group[0]))
             for job in group:
                 bar.set_description(f"{row.name}, seed {seed}, {job.protocol}")
@@ -328,6 +427,7 @@ def _begin(out: Path | None, data: str, splits: Splits, labels: int) -> Results:
         "labels": labels,
         "classes": len(splits.train.classes),
         "test_images": len(splits.test),
+        "independent": splits.test.independent,
         "device": devices.report("cpu").split(";")[0],
         "torch": torch.__version__,
     }
@@ -338,7 +438,7 @@ def _begin(out: Path | None, data: str, splits: Splits, labels: int) -> Results:
                 f"{out} holds a comparison with {name} {found[name]!r}, and this one has {about[name]!r}; "
                 "choose another file."
             )
-    kept = {"tasks": [], "runs": {}, "chance": {}, "records": []}
+    kept = {"tasks": [], "published": [], "runs": {}, "chance": {}, "records": []}
     return about | {name: found.get(name, empty) for name, empty in kept.items()}
 
 
@@ -350,11 +450,15 @@ def _digest(splits: Splits) -> str:
     return digest.hexdigest()
 
 
-def _forget_other_weights(results: Results, row: Row, seed: int, splits: Splits, pixels: str) -> None:
-    """Drop the records of a run that were made from other weights: another recipe, code, data or PyTorch."""
+def _forget_other_weights(results: Results, row: Row, seed: int, splits: Splits, pixels: str, stem: str | None) -> None:
+    """Drop the records of a run that were made from other weights: another recipe, file, code, data or PyTorch."""
     recipe = row.recipe(seed) if row.recipe is not None else None
-    weights = f"{row.name} {torch.__version__}" if recipe is None else store.entry(recipe, splits.unlabeled).stem
-    key = f"{weights} on {pixels}"
+    if recipe is not None:
+        made_of = store.entry(recipe, splits.unlabeled).stem
+    else:
+        chance = stem if row.network is not None and not row.published else None
+        made_of = " ".join(filter(None, (row.name, row.published, chance, torch.__version__)))
+    key = f"{made_of} on {pixels}"
     runs = results["runs"].setdefault(row.name, {})
     if runs.get(str(seed), {}).get("key") == key:
         return

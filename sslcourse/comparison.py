@@ -24,6 +24,9 @@ FACTOR = "factor "  # before the name of a factor, a protocol
 STORED = Path(__file__).resolve().parents[1] / "benchmarks" / "results.json"  # the course's own, beside the package
 PIXELS = "raw pixels"
 
+WAYS = {"linear": "a linear probe", "knn": "nearest neighbours", "finetune": "fine-tuning"}
+
+Way = tuple[str, str]  # a row and a protocol
 Record = dict[str, Any]  # row: str, seed: int, protocol: str, labels: int (per class), value: float
 Results = dict[str, Any]
 
@@ -134,7 +137,12 @@ def by_seed(results: Results, row: str, protocol: str, labels: int | None = None
 def accuracies(results: Results, row: str, protocol: str, labels: int | None = None) -> Summary | None:
     """`values` with their interval, which knows how many test images there were; None where there are none."""
     found = values(results, row, protocol, labels)
-    return of_accuracies(found, results.get("test_images")) if found else None
+    return of_accuracies(found, independent(results)) if found else None
+
+
+def independent(results: Results) -> int | None:
+    """How many test images there are, those that belong together counted once; None where nobody said so."""
+    return results.get("independent", results.get("test_images"))
 
 
 def gain(results: Results, row: str, protocol: str, labels: int | None = None) -> Summary | None:
@@ -143,12 +151,22 @@ def gain(results: Results, row: str, protocol: str, labels: int | None = None) -
     None where no seed was measured on both sides.
     """
     baseline = random_name(architecture(results, row))
-    sides = [by_seed(results, name, protocol, labels) for name in (row, baseline)]
+    return difference(results, (row, protocol), (baseline, protocol), labels)
+
+
+def difference(results: Results, one: Way, other: Way, labels: int | None = None) -> Summary | None:
+    """One way less another, seed by seed; None where no seed was measured on both sides."""
+    sides = [by_seed(results, *way, labels) for way in (one, other)]
     both = [seed for seed in sides[0] if seed in sides[1]]
     if not both:
         return None
-    images = results.get("test_images")
+    images = independent(results)
     return paired_difference(*(of_accuracies([side[seed] for seed in both], images) for side in sides))
+
+
+def contenders(results: Results) -> set[str]:
+    """The rows that aren't baselines."""
+    return {*results["tasks"], *results.get("published", ())}
 
 
 def architecture(results: Results, row: str) -> str:
@@ -164,8 +182,8 @@ def curve(results: Results, row: str, protocol: str) -> dict[int, Summary]:
 
 
 def order(results: Results) -> list[str]:
-    """Baselines first, then the tasks from the best linear probe down."""
-    tasks = [row for row in results["runs"] if row in results["tasks"]]
+    """Baselines first, then tasks and published weights from the best linear probe down."""
+    tasks = [row for row in results["runs"] if row in contenders(results)]
     mean = {row: found.mean if (found := accuracies(results, row, "linear")) else 0.0 for row in tasks}
     return [row for row in results["runs"] if row not in tasks] + sorted(tasks, key=mean.get, reverse=True)
 
@@ -181,3 +199,56 @@ def matrix(results: Results) -> dict[str, dict[str, Summary]]:
     table = {row: scores for row, scores in found.items() if scores}
     chance = {name: Summary((share,)) for name, share in results.get("chance", {}).items()}
     return {"chance": chance} | table if table else {}
+
+
+# --- what to use -------------------------------------------------------------------------------------------------
+
+
+def best_ways(results: Results) -> list[Way]:
+    """Of each row the protocol with the highest accuracy at the table's labels, the best row first."""
+    found = []
+    for row in results["runs"]:
+        means = {way: s.mean for way in WAYS if (s := accuracies(results, row, way)) is not None}
+        if means:
+            found.append((max(means.values()), (row, max(means, key=means.get))))
+    return [way for _, way in sorted(found, key=lambda one: -one[0])]
+
+
+def advice(results: Results) -> str:
+    """One sentence on what to use at the table's number of labels: the best, or that too little is known to say so.
+
+    The best row is told from another where the 95% interval of their paired difference lies above 0. Of many rows the
+    highest is flattered by its luck on this test set, and the sentence doesn't take that off.
+    """
+    ways = best_ways(results)
+    if not ways:
+        return "Nothing was measured, so that nothing can be said."
+    best, *others = ways
+    close = [other for other in others if not _told(results, best, other)]
+    where = f"{results['labels']} labels per class"
+    if results.get("test_images"):
+        seeds = len(by_seed(results, *best))
+        where += f", {results['test_images']:,} test images, {seeds} seed{'' if seeds == 1 else 's'}"
+    if not close:
+        second = f", against {_named(results, others[0])} as the next best" if others else ""
+        return f"Use {_named(results, best)}{second} ({where})."
+    baselines = [way for way in close if way[0] not in contenders(results)]
+    worth = "; so pretraining isn't shown to help here" if baselines and best[0] in contenders(results) else ""
+    more = f" and {len(close) - 2} more" if len(close) > 2 else ""
+    return (
+        f"Too few to tell: {_named(results, best)} is highest, and {', '.join(_named(results, way) for way in close[:2])}"
+        f"{more} can't be told from it ({where}){worth}."
+    )
+
+
+def _told(results: Results, best: Way, other: Way) -> bool:
+    found = difference(results, best, other)
+    return found is not None and len(found.values) > 1 and found.interval[0] > 0
+
+
+def _named(results: Results, way: Way) -> str:
+    """A way in words, with its accuracy."""
+    row, protocol = way
+    scratch = row.startswith(RANDOM) and protocol == "finetune"
+    said = f"{row.replace(RANDOM, 'training from scratch')}" if scratch else f"{row} with {WAYS[protocol]}"
+    return f"{said} ({accuracies(results, row, protocol).mean:.3f})"

@@ -331,7 +331,7 @@ def label_efficiency(
                     value = probe_accuracy(features, splits, budget, seed, protocol)
                 values[budget].append(value)
                 bar.update()
-    return {budget: of_accuracies(accuracies, len(splits.test)) for budget, accuracies in values.items()}
+    return {budget: of_accuracies(accuracies, splits.test.independent) for budget, accuracies in values.items()}
 
 
 def evaluate(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sslcourse.backbones import Backbone
+from sslcourse.backbones import STAGES, Backbone
 from sslcourse.console import say
 from sslcourse.data import spec
 from sslcourse.paths import typed
@@ -24,26 +24,42 @@ class Record:
     data        what it was pretrained on, as `load` takes it, with whole paths and without a size
     labels      the file of labels that was given beside a folder
     image_size  height and width of the images, in pixels
-    stage       which stages' features are measured, as `evaluate.extract` takes it
+    stage       where features are read, as `evaluate.extract` takes it
     """
 
     data: str | None = None
     labels: str | None = None
     image_size: int | None = None
-    stage: str | None = None
+    stage: int | str | None = None
 
 
 def of(backbone: Backbone) -> Record:
     """The record that came with a backbone; empty where there is none."""
     notes = backbone.notes if isinstance(backbone.notes, dict) else {}
-    text = {name: notes[name] for name in ("spec", "labels", "stage") if isinstance(notes.get(name), str)}
-    size = notes.get("image_size")
-    return Record(text.get("spec"), text.get("labels"), size if isinstance(size, int) else None, text.get("stage"))
+    text = {name: notes[name] for name in ("spec", "labels") if isinstance(notes.get(name), str)}
+    size, stage = notes.get("image_size"), notes.get("stage")
+    known = next((one for one in STAGES if stage == one or stage == str(one)), None)
+    return Record(text.get("spec"), text.get("labels"), size if isinstance(size, int) else None, known)
 
 
-def notes(data: str, labels: str | Path | None = None) -> dict[str, str]:
+def stage_of(source: str, backbone: Backbone, asked: int | str | None = None) -> int | str:
+    """Where features are read: at the stage that was asked for, else where the record says, else at all of them.
+
+    One line on standard error says where the two differ; `source` is what the backbone is called in it.
+    """
+    known = of(backbone).stage
+    if asked is None:
+        return known or "all"
+    if known not in (None, asked):
+        say(
+            f"the features of {source} are read at --stage {known}, its record says; --stage {asked} is used, as asked."
+        )
+    return asked
+
+
+def notes(data: str, labels: str | Path | None = None, stage: int | str = "all") -> dict[str, str]:
     """What a run on `data` writes beside its backbone, for `of` to read; `train.pretrain` adds the images' size."""
-    found = {"spec": canonical(data), "stage": "all"}
+    found = {"spec": canonical(data), "stage": str(stage)}
     return found | ({"labels": str(typed(labels).absolute())} if labels is not None else {})
 
 

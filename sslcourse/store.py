@@ -47,10 +47,11 @@ class Recipe:
     options: dict[str, Any]
     config: train.TrainConfig
     seconds: float  # about how long it takes on pocket world, on two cores
+    stem: str | None = None  # by default what suits the images' size
 
     def build(self, side: int) -> pretext.PretextTask:
         """The task on a new backbone for images of `side` pixels, before training."""
-        network = backbones.build(self.arch, image_size=side, seed=self.config.seed)
+        network = backbones.build(self.arch, stem=self.stem, image_size=side, seed=self.config.seed)
         return pretext.build(self.task, network, **self.options)
 
     def fitted(self, images: int) -> Recipe:
@@ -60,16 +61,24 @@ class Recipe:
 
 
 def recipe(
-    task: str, *, seed: int = 0, steps: int | None = None, backbone: str | None = None, **options: Any
+    task: str,
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    backbone: str | None = None,
+    stem: str | None = None,
+    **options: Any,
 ) -> Recipe:
-    """The course's recipe for a task, with another number of steps, backbone or options where they are given."""
+    """The course's recipe for a task, with other steps, batches, backbone, stem or options where they are given."""
     kind = pretext.find(task)
     settings = pretext.PretextTask.settings | kind.settings
     steps = settings["steps"] if steps is None else steps
-    config = train.TrainConfig(steps=steps, batch_size=settings.get("batch_size", BATCH_SIZE), seed=seed, **kind.recipe)
+    batch_size = settings.get("batch_size", BATCH_SIZE) if batch_size is None else batch_size
+    config = train.TrainConfig(steps=steps, batch_size=batch_size, seed=seed, **kind.recipe)
     seconds = settings["seconds"] * config.steps / settings["steps"]
     options = settings.get("options", {}) | options
-    return Recipe(task, backbone or settings.get("backbone", kind.arch), options, config, seconds)
+    return Recipe(task, backbone or settings.get("backbone", kind.arch), options, config, seconds, stem)
 
 
 def budget_of(task: str, steps: int, batch_size: int) -> float:
@@ -88,19 +97,17 @@ def pretrained(
     data: str | ImageSet | ImageFiles = "world",
     *,
     seed: int = 0,
-    steps: int | None = None,
     budget: int | None = None,
-    backbone: str | None = None,
     device: str | torch.device = "auto",
     progress: bool = True,
-    **options: Any,
+    **changes: Any,
 ) -> Backbone:
     """A backbone pretrained on `task`, from the store, or trained now and kept there.
 
     data     a data set by name, of which `unlabeled` is taken, or the images themselves
     seed     decides weights, order and views
-    steps, backbone, options
-             other ones than the course's (`recipe`): the result is an entry of its own
+    changes  other steps, batch_size, backbone, stem or options than the course's (`recipe`): the result is an entry of
+             its own
     budget   the steps as a multiple of the course's: above 1, one of the backbones that come with the package
              (`bundled`), which were trained on pocket world with the course's options and seed 0. 1 is the course's own
 
@@ -111,10 +118,18 @@ def pretrained(
     or the training refuses.
     """
     if budget is not None and whole_number("budget", budget) > 1:
-        _refuse_beside_a_budget(data=data, seed=seed, steps=steps, **options)
-        return bundled.find(task, backbone or recipe(task).arch, int(budget)).load()
-    asked = recipe(task, seed=seed, steps=steps, backbone=backbone, **options)
+        arch = changes.pop("backbone", None) or recipe(task).arch
+        _refuse_beside_a_budget(data=data, seed=seed, **changes)
+        return bundled.find(task, arch, int(budget)).load()
+    asked = recipe(task, seed=seed, **changes)
     images = data if isinstance(data, ImageSet | ImageFiles) else load(data).unlabeled
+    return made(asked, images, device=device, progress=progress)
+
+
+def made(
+    asked: Recipe, images: ImageSet | ImageFiles, *, device: str | torch.device = "auto", progress: bool = True
+) -> Backbone:
+    """The backbone of a recipe on these images, as `pretrained` gives it."""
     asked = asked.fitted(len(images))
     path = entry(asked, images)
     found = _read(path)

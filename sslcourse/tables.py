@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Mapping, Sequence
 
-from sslcourse.comparison import Results, accuracies, architecture, gain, matrix, order
+from sslcourse.comparison import Results, accuracies, advice, architecture, contenders, gain, matrix, order
 from sslcourse.summary import Summary
 
 Cells = list[list[str]]  # rows of cells, headings first
@@ -20,7 +20,7 @@ def table(results: Results) -> Cells:
             found = accuracies(results, row, protocol)
             cells.append(str(found) if found else "")
             if protocol != "knn":
-                cells.append(points(gain(results, row, protocol)) if row in results["tasks"] else "")
+                cells.append(points(gain(results, row, protocol)) if row in contenders(results) else "")
         lines.append(cells)
     return lines
 
@@ -39,6 +39,17 @@ def points(difference: Summary | None) -> str:
         return f"{100 * difference.mean:+.1f}"
     low, high = (100 * end for end in difference.interval)
     return f"{100 * difference.mean:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def interval_table(results: Results) -> Cells:
+    """The 95% interval of every row's accuracies; nothing where there are too few seeds for any."""
+    lines = [["95% interval", "kNN", "linear probe", "fine-tuned"]]
+    for row in order(results):
+        found = [accuracies(results, row, protocol) for protocol in ("knn", "linear", "finetune")]
+        known = [s is not None and len(s.values) > 1 for s in found]
+        cells = [f"{s.interval[0]:.3f} to {s.interval[1]:.3f}" if k else "" for s, k in zip(found, known, strict=True)]
+        lines += [[titled(results, row), *cells]] if any(known) else []
+    return lines if len(lines) > 1 else []
 
 
 def matrix_table(results: Results) -> Cells:
@@ -79,10 +90,12 @@ def text(results: Results) -> str:
     if matrix(results):
         parts += ["", "What a linear model reads of each known factor (a category: accuracy; a quantity: R²):", ""]
         parts.append(aligned(matrix_table(results)))
+    if intervals := interval_table(results):
+        parts += ["", aligned(intervals), ""]
     parts += [f"{task} was left out: {why}" for task, why in results.get("refused", {}).items()]
     parts += results.get("notes", [])
     parts += sorted({found.caution for row in order(results) if (found := accuracies(results, row, "linear"))} - {""})
-    return "\n".join(parts)
+    return "\n".join([*parts, advice(results)])
 
 
 # --- in a notebook -----------------------------------------------------------------------------------------------

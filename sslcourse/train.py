@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -23,13 +23,17 @@ from tqdm.auto import tqdm
 from sslcourse import augment, backbones, checkpoint, distributed, schedules, supervised
 from sslcourse import device as devices
 from sslcourse.backbones import Backbone
+from sslcourse.console import say
 from sslcourse.data import stream
 from sslcourse.data.imageset import ImageSet
 from sslcourse.data.stream import ImageFiles
-from sslcourse.errors import CourseError, Diverged, one_of, real_number, suggest, truth, whole_number
+from sslcourse.errors import CourseError, Diverged, is_whole, one_of, real_number, suggest, truth, whole_number
 from sslcourse.features import refuse_not_finite_weights
 from sslcourse.pretext.base import PretextTask
 from sslcourse.supervised import TUNE, Classifier, Supervised, depth_of, standard_augment  # noqa: F401 (lessons take them here)
+
+if TYPE_CHECKING:
+    from sslcourse.validation import Validation
 
 Batch = tuple[Tensor, ...]
 
@@ -37,7 +41,7 @@ OPTIMIZERS: dict[str, Callable] = {
     "adamw": lambda groups, rate: torch.optim.AdamW(groups, lr=rate),
     "sgd": lambda groups, rate: torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True),
 }
-
+SCHEDULES = ("cosine", "constant")  # of the learning rate, once it has risen
 
 HIGHEST_RATE = 1000.0  # far beyond any rate that learns, and far from where float32 ends
 
@@ -48,14 +52,18 @@ class TrainConfig:
 
     steps            optimizer steps
     batch_size       images drawn from the data set for one step (a task may show each of them several times)
-    learning_rate    its peak; it rises over the share `warmup` of the steps and falls along a cosine to zero
+    learning_rate    its peak, to which it rises along a line; what comes then, `schedule` says
     weight_decay     for weights with more than one dimension; biases and norms have none
+    warmup           over how much of the run the rate rises: a share of the steps, in [0, 1), or, as an int, a number of
+                     them
     optimizer        "adamw" or "sgd" (momentum 0.9, Nesterov)
     seed             decides weights, order and views
     log_every        steps between two records of the history
     checkpoint_every steps between two checkpoints (only with a folder to write to)
     mixed_precision  bfloat16 autocast where the device has it
     compile          torch.compile the forward pass: a slow first step, faster ones after it
+    schedule         "cosine": the rate falls to zero at the last step. "constant": it stays at its peak, so that with a
+                     number of warm-up steps, a run that is made longer is the same as one that was as long from the start
     """
 
     steps: int = 600
@@ -69,6 +77,7 @@ class TrainConfig:
     checkpoint_every: int = 100
     mixed_precision: bool = True
     compile: bool = False
+    schedule: str = "cosine"
 
     def __post_init__(self):
         def put(name: str, value: Any) -> None:
@@ -79,10 +88,16 @@ class TrainConfig:
         put("seed", whole_number("seed", self.seed, *devices.SEEDS))
         for name in ("learning_rate", "weight_decay"):
             put(name, real_number(name, getattr(self, name), most=HIGHEST_RATE))
-        put("warmup", real_number("warmup, a share of the steps,", self.warmup))
-        if self.warmup >= 1:
-            raise CourseError(f"warmup is a share of the steps, in [0, 1), and is {self.warmup!r}.")
+        if is_whole(self.warmup):
+            put("warmup", whole_number("warmup, as a number of the steps,", self.warmup, most=self.steps))
+        else:
+            put("warmup", real_number("warmup, a share of the steps,", self.warmup))
+        if isinstance(self.warmup, float) and self.warmup >= 1:
+            raise CourseError(
+                f"warmup is a share of the steps, in [0, 1), or a whole number of them, and is {self.warmup!r}."
+            )
         one_of("optimizer", self.optimizer, OPTIMIZERS)
+        one_of("schedule", self.schedule, SCHEDULES)
         for name in ("mixed_precision", "compile"):
             put(name, truth(name, getattr(self, name)))
 
@@ -99,13 +114,13 @@ class History:
     records: list[dict[str, float]] = field(default_factory=list)
 
     def column(self, name: str) -> list[float]:
-        """All values of one quantity, in order: history.column("loss")."""
-        if self.records and name not in self.records[-1]:
-            known = ", ".join(self.records[-1])
+        """All values of one quantity, in order: history.column("loss"). Records without it are passed over."""
+        known = list(dict.fromkeys(key for record in self.records for key in record))
+        if self.records and name not in known:
             raise CourseError(
-                f"nothing called {name!r} was logged{suggest(name, self.records[-1])}; there is: {known}."
+                f"nothing called {name!r} was logged{suggest(name, known)}; there is: {', '.join(known)}."
             )
-        return [record[name] for record in self.records]
+        return [record[name] for record in self.records if name in record]
 
     @property
     def last(self) -> dict[str, float]:
@@ -130,22 +145,26 @@ def fit(
     on_log: Callable[[dict[str, float]], None] | None = None,
     label: str = "",
     scale: Callable[[str], float] = lambda name: 1.0,
+    validation: Validation | None = None,
 ) -> History:
     """The loop. `model(*batch(step))` gives (loss, metrics); the model is trained in place, on `device`.
 
-    store   a run's folder: training goes on from its checkpoint, and a stop (Ctrl-C, SIGTERM) waits for the end of the
-            step and is saved there
-    scale   a parameter's name to the factor of its learning rate
+    store       a run's folder: training goes on from its checkpoint, and a stop (Ctrl-C, SIGTERM) waits for the end of
+                the step and is saved there
+    scale       a parameter's name to the factor of its learning rate
+    validation  what is measured of the model's `backbone` meanwhile, and may end the run before its last step
     Raises Diverged at the first loss that isn't finite, and names the step.
     """
     with devices.on(device, model):
         optimizer = make_optimizer(model.train(), config, scale)
-        journal = Journal(model, optimizer, config, device, store, on_log)
+        journal = Journal(model, optimizer, config, device, store, on_log, validation)
         forward = distributed.wrap(model, device)
         forward = devices.compiled(forward, device) if config.compile else forward
 
         with devices.reproducible(device), lone_values_refused(model), journal.open(label, progress):
             for step in range(journal.done, config.steps):
+                if journal.enough:
+                    break
                 set_rate(optimizer, config, step)
                 with torch.no_grad():
                     views = batch(step)
@@ -188,8 +207,35 @@ def set_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) -
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
-    """A pure function of the step: up along a line, down along a cosine."""
-    return config.learning_rate * schedules.warmup_cosine((step + 1) / config.steps, config.warmup)
+    """A pure function of the step: up along a line, then down along a cosine, or level."""
+    done, warmup = step + 1, config.warmup
+    if isinstance(warmup, int):  # the same steps, however long the run is
+        if done < warmup:
+            return config.learning_rate * (done / warmup)
+        warmup = warmup / config.steps
+    if config.schedule == "constant" and done / config.steps >= warmup:
+        return config.learning_rate
+    return config.learning_rate * schedules.warmup_cosine(done / config.steps, warmup)
+
+
+def same_when_longer(model: nn.Module, config: TrainConfig, before: int, done: int) -> bool:
+    """Whether the first `done` steps of a run of `before` steps are those of a run of `config.steps`, bit for bit."""
+    shorter = dataclasses.replace(config, steps=before)
+    rates = all(learning_rate(shorter, step) == learning_rate(config, step) for step in range(done))
+    return rates and not getattr(model, "scheduled", False)
+
+
+def lengthened(model: nn.Module, config: TrainConfig, before: int, done: int) -> str:
+    """What becomes of a run that was to have `before` steps, and after `done` of them goes on to those of `config`: a sentence."""
+    begins = f"going on from step {done} of {before} to step {config.steps}"
+    if same_when_longer(model, config, before, done):
+        return f"{begins}: the weights will be those of a run that was as long from the start, bit for bit."
+    shorter = dataclasses.replace(config, steps=before)
+    old, new = (learning_rate(c, step) for c, step in ((shorter, max(0, done - 1)), (config, done)))
+    what = f"the learning rate was {old:.2g} and is {new:.2g} from here on"
+    what += ", falling to 0 at the last step" if config.schedule == "cosine" else ""
+    what += "; the pace of the teacher starts anew likewise" if getattr(model, "scheduled", False) else ""
+    return f"{begins}: {what}. The weights will not be those of a run that was as long from the start."
 
 
 def make_optimizer(
@@ -236,14 +282,25 @@ class Journal:
         device: torch.device,
         store: checkpoint.Store | None,
         on_log: Callable[[dict[str, float]], None] | None,
+        validation: Validation | None,
     ):
         self.model, self.optimizer, self.config, self.device = model, optimizer, config, device
-        self.store, self.on_log, self.history = store, on_log, History()
+        self.store, self.on_log, self.validation, self.history = store, on_log, validation, History()
         self.done = 0
         if store is not None:
-            self.history.records, self.done = store.restore(model, optimizer)
+            self.history.records, self.done = store.restore(model, optimizer, validation)
+        self.enough = validation is not None and validation.enough(self.history.records)
+        if store is not None and store.shorter is not None and not self.enough:
+            self.lengthen(store)
         self.stop = checkpoint.Stop()
         self.first_bad = torch.full((), -1, device=device)  # first step with a loss that isn't finite; -1: none so far
+
+    def lengthen(self, store: checkpoint.Store) -> None:
+        """Say it, where the run that is gone on from was to be shorter, and keep it, where that decides the weights."""
+        if distributed.rank() == 0:
+            say(lengthened(self.model, self.config, store.shorter, self.done))
+        if not same_when_longer(self.model, self.config, store.shorter, self.done):
+            store.lengthened.append(self.done)
 
     @contextlib.contextmanager
     def open(self, label: str, progress: bool) -> Iterator[None]:
@@ -262,7 +319,8 @@ class Journal:
             self.done == self.config.steps,
             self.stop.asked is not None,
         )  # asked once: a signal may come any time
-        logged = last or self.done % self.config.log_every == 0
+        measured = self.measure()
+        logged = last or bool(measured) or self.done % self.config.log_every == 0
         saved = self.store is not None and (last or stopped or self.done % self.config.checkpoint_every == 0)
         if self.device.type == "cpu" or logged or saved:
             refuse_bad_loss(int(self.first_bad), self.store)
@@ -270,19 +328,27 @@ class Journal:
             self.log(
                 {"step": self.done, "loss": loss.item(), "learning_rate": learning_rate(self.config, step)}
                 | {name: float(value) for name, value in metrics.items()}
+                | measured
             )
-        if saved:
+        if saved or self.enough:
             self.save()
         self.bar.update()
         if stopped:
             self.stop.now()
 
+    def measure(self) -> dict[str, float]:
+        """What validation says at this step; {} where none is due."""
+        if self.validation is None:
+            return {}
+        return self.validation.measure(self.model.backbone, self.done, self.history.records)
+
     def save(self) -> None:
         if self.store is not None and self.store.last_saved < self.done:
-            self.store.save(self.model, self.optimizer, self.done, self.history.records)
+            self.store.save(self.model, self.optimizer, self.done, self.history.records, self.validation)
 
     def log(self, record: dict[str, float]) -> None:
         self.history.records.append(record)
+        self.enough = self.validation is not None and self.validation.enough(self.history.records)
         self.bar.set_postfix(loss=f"{record['loss']:.3f}", refresh=False)
         try:
             if self.on_log is not None:
@@ -385,6 +451,7 @@ def pretrain(
     progress: bool = True,
     on_log: Callable[[dict[str, float]], None] | None = None,
     notes: Mapping[str, str | int | float] | None = None,
+    validation: Validation | None = None,
 ) -> History:
     """Train `task` on images, and where it asks for them their captions: labels are taken off before it sees anything.
 
@@ -392,9 +459,13 @@ def pretrain(
               moved to the device where they fit there beside training; those that are on it already stay
     out       a folder to write `checkpoint.pt`, `history.jsonl` and at the end `backbone.safetensors` to
     resume    go on from the checkpoint in `out`; final weights are bit-identical to those of an uninterrupted run on
-              the same machine. Where there is no checkpoint yet, training starts from the beginning
+              the same machine. Where there is no checkpoint yet, training starts from the beginning. With more
+              `config.steps` than the run was to have, it is made longer, and a line on standard error says what that
+              does to the learning rate (`lengthened`)
     on_log    called with each record, for live plots
     notes     what else `backbone.safetensors` is to say of this run (`record.notes`)
+    validation  what is measured of held-out images meanwhile, without a label: the backbone ends with the weights that
+              it liked best, and training may end early (`validation.Validation`)
 
     Started by torchrun, every process trains on its part of each batch (`batch_size` is the whole), and the result is
     that of one process but for the views, which each process draws for its own images; rank 0 writes.
@@ -408,15 +479,17 @@ def pretrain(
     pixels = stream.source(images)
     refuse_bad_images(pixels, config, task)
     rows = task.beside(images)
+    if validation is not None:
+        validation.refuse_unfit(config.steps)
     device = distributed.start(devices.pick_device(device))
     with checkpoint.claim(out):
         distributed.synchronize_batch_norm(task)
         batches = Batches(pixels, config, device, rows)
         with devices.on(device, task):
             task.prepare(stream.looked_at(batches.pixels))
-        store = None
-        if out is not None:
-            store = checkpoint.Store(out, task, config, batches.pixels, batches.rows, resume=resume)
+        identity = checkpoint.run_identity(task, config, batches.pixels, batches.rows)
+        identity |= validation.identity() if validation is not None else {}
+        store = checkpoint.Store(out, identity, resume=resume) if out is not None else None
         history = fit(
             task,
             views_of(task, batches),
@@ -427,14 +500,25 @@ def pretrain(
             progress=progress,
             on_log=on_log,
             label=task.name,
+            validation=validation,
         )
+        if validation is not None:
+            validation.give_best(task.backbone)
         if store is not None and distributed.rank() == 0:
             name = "images" if isinstance(images, Tensor) else images.name
             side = pixels.shape[-1] if isinstance(pixels, Tensor) else pixels.side
             about = {"task": task.name, "data": name, "image_size": side, "steps": config.steps, "seed": config.seed}
+            about |= {"lengthened_at": ",".join(map(str, store.lengthened))} if store.lengthened else {}
+            about |= {"best_step": best} if (best := validation and validation.best_step(history.records)) else {}
             backbones.save(task.backbone, store.folder / "backbone.safetensors", **(notes or {}) | about)
         distributed.wait()
     return history
+
+
+def steps_of(epochs: float, images: int, batch_size: int) -> int:
+    """How many steps `epochs` passes over that many images are, at least one; a last, partial batch is left out of each."""
+    epochs = real_number("epochs", epochs, most=1e6)
+    return max(1, round(epochs * (images // whole_number("batch_size", batch_size))))
 
 
 def views_of(task: PretextTask, batches: Batches) -> Callable[[int], Batch]:

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 from torch.nn import functional
 
 from sslcourse import backbones, classify, evaluate, locking, train
-from sslcourse.classify import calibration, fitting, pages
+from sslcourse.classify import calibration, featurefile, fitting, folds, heap, pages
 from sslcourse.classify.measures import Measures, wilson_interval
 from sslcourse.data.imageset import ImageSet
 from sslcourse.errors import CourseError
@@ -135,7 +136,7 @@ def test_folds_hold_every_picture_once_and_keep_groups_together():
     labels = torch.arange(3).repeat(20)
     groups = torch.arange(60) // 4
     seen = []
-    for learned, held in fitting.parts(labels, groups, 5, seed=0):
+    for learned, held in folds.parts(labels, groups, 5, seed=0):
         assert not set(groups[learned].tolist()) & set(groups[held].tolist())
         assert len(labels[held].unique()) == 3
         seen += held.tolist()
@@ -144,12 +145,99 @@ def test_folds_hold_every_picture_once_and_keep_groups_together():
 
 def test_identical_pictures_are_never_on_both_sides(images):
     double = ImageSet(images.images.repeat(2, 1, 1, 1), images.labels.repeat(2), classes=images.classes)
-    groups = fitting._groups(double, None)
+    groups = folds.Folds.of(double).groups
     assert torch.equal(groups[:36], groups[36:])
     named = torch.arange(72)
     named[36] = 1  # the copy of picture 0 is named with picture 1: so 0, 1 and both copies are one group
-    joined = fitting._groups(double, named)
-    assert joined[0] == joined[36] == joined[1] == joined[37] != joined[2]
+    for joined in (
+        folds.Folds.of(double, groups=named).groups,
+        folds.Folds.of(ImageSet(double.images, double.labels, double.classes, groups=named)).groups,
+    ):
+        assert joined[0] == joined[36] == joined[1] == joined[37] != joined[2]
+
+
+def test_what_belongs_together_is_no_evidence_of_its_own(images):
+    """Twelve pictures of each of three colours, in groups of three: as sure as twelve pictures, not as thirty-six."""
+    order = images.labels.argsort()
+    grouped = ImageSet(images.images[order], images.labels[order], images.classes, groups=torch.arange(36) // 3)
+    backbone = backbones.build("resnet-tiny", image_size=16, seed=0)
+    fitted = classify.fit(backbone, grouped, protocol="linear", settings=(0.1,), device="cpu")
+    assert fitted.folds == 2 and fitted.measures.independent == 12
+    assert fitted.measures.interval == wilson_interval(12 * fitted.measures.accuracy, 12)
+    assert "36 images in 12 groups" in fitted.measures.text() and fitted.measures.as_json()["groups"] == 12
+    summary = classify.label_efficiency(backbone, grouped, settings=(0.1,), seeds=2, device="cpu")[None]
+    assert summary.test_images == 12 and "one of 12 test images" in summary.caution
+
+
+def test_few_labels_of_each_class_within_a_fold():
+    cut = folds.Folds(torch.arange(3).repeat(20), torch.arange(60), ("a", "b", "c"), 4, seed=1)
+    learned, _ = next(cut.parts())
+    two, five = cut.few(learned, 2, 0), cut.few(learned, 5, 0)
+    assert [int((cut.labels[two] == c).sum()) for c in range(3)] == [2, 2, 2]
+    assert set(two.tolist()) <= set(five.tolist()) <= set(learned.tolist())
+    assert set(two.tolist()) != set(cut.few(learned, 2, 1).tolist())
+    with pytest.raises(CourseError, match="99 labels per class were asked for, and of 'a' a fold leaves 15"):
+        cut.few(learned, 99, 0)
+
+
+class Watching:
+    """Learns nothing, and notes what it was shown and asked."""
+
+    settings = (1, 2, 3)
+
+    def __init__(self, right=2):
+        self.seen, self.right = [], right
+
+    def make(self, chosen, setting):
+        def scores(numbers):
+            self.seen.append((setting, set(chosen.tolist()), set(numbers.tolist())))
+            return torch.eye(3)[numbers % 3] * (1 if setting == self.right else -1)
+
+        return type("Judge", (), {"scores": staticmethod(scores)})
+
+
+def test_nothing_is_asked_about_what_was_learned_from_and_choices_stay_within_the_fold():
+    groups = torch.arange(60) // 3 % 15
+    cut = folds.Folds(torch.arange(60) % 3, groups, ("a", "b", "c"), 3, seed=0)
+    learner = Watching()
+    logits, fold_of = cut.judged(learner, learner.settings)
+    assert torch.equal(logits.argmax(1), cut.labels), "the setting that is right on the inner folds was taken"
+    group = lambda numbers: {int(groups[i]) for i in numbers}  # noqa: E731
+    assert all(not group(learned) & group(asked) for _, learned, asked in learner.seen)
+    outer = [seen for seen in learner.seen if len(seen[1] | seen[2]) == 60]
+    assert len(outer) == 3 and all(setting == 2 for setting, _, _ in outer)
+    for fold, (_, _, held) in enumerate(outer):
+        assert held == set((fold_of == fold).nonzero().flatten().tolist())
+        inner = learner.seen[fold * 10 : fold * 10 + 9]  # three settings on three inner folds, before the outer model
+        assert not any((learned | asked) & held for _, learned, asked in inner)
+    learner = Watching()
+    cut.judged(learner, learner.settings, per_class=1)  # too few to choose among settings: the one in the middle
+    assert [setting for setting, _, _ in learner.seen] == [2, 2, 2]
+
+
+def test_accuracy_against_labels_by_folds(images, network):
+    found = classify.label_efficiency(
+        network, images, (1, 4, None), protocol="linear", settings=(0.1,), folds=3, seeds=2, device="cpu"
+    )
+    assert list(found) == [1, 4, None] and all(len(summary.values) == 2 for summary in found.values())
+    assert found[None].mean >= found[1].mean and found[None].test_images == 36
+    whole = classify.fit(network, images, protocol="linear", settings=(0.1,), folds=3, seed=1, device="cpu")
+    assert found[None].values[1] == pytest.approx(whole.measures.accuracy), "one implementation"
+    drawn = []
+    classify.label_efficiency(
+        lambda seed: drawn.append(seed) or network, images, protocol="knn", settings=(1,), seeds=[3, 5], device="cpu"
+    )
+    assert drawn == [3, 5]
+    with pytest.raises(CourseError, match="at least one number of labels per class"):
+        classify.label_efficiency(network, images, ())
+
+
+def test_a_class_that_a_few_pictures_lack_is_not_named_and_nothing_breaks(images, network):
+    features = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    learner = fitting._Linear(network, features, torch.tensor([0, 2, 0, 2, 0, 2, 2, 2]), 3)
+    named = learner.make(torch.arange(8), 0.1).scores(torch.arange(8))
+    assert named.shape == (8, 3) and set(named.argmax(1).tolist()) <= {0, 2}
+    assert set(learner.make(torch.tensor([1, 3]), 0.1).scores(torch.arange(8)).argmax(1).tolist()) == {2}
 
 
 @pytest.mark.parametrize("protocol", ["linear", "knn"])
@@ -362,6 +450,104 @@ def test_features_of_a_folder_lie_in_the_rows_that_the_table_names(tmp_path, fol
         picture = torch.from_numpy(np.array(Image.open(folder / row["path"]))).permute(2, 0, 1)[None]
         want = evaluate.extract(network, picture, device="cpu")[0]
         assert torch.allclose(torch.from_numpy(features[int(row["row"])]), want, atol=1e-5)
+
+
+def test_a_npy_is_what_numpy_would_have_saved(tmp_path):
+    """Rows come in batches, and the header, which says how many, comes last."""
+    values = torch.randn(123, 2, 3, generator=torch.Generator().manual_seed(0))
+    names = [f"{i}.png" for i in range(123)]
+    with featurefile.writing(tmp_path / "a.npy", (2, 3), names, {}) as writer:
+        for begin in (0, 50, 100):
+            writer.add(names[begin : begin + 50], {}, values[begin : begin + 50])
+    np.save(tmp_path / "b.npy", values.numpy())
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+    features, found = classify.read_features(tmp_path / "a.npy")
+    assert torch.equal(features, values) and found == tuple(names)
+
+
+def test_parquet_holds_what_npy_holds_and_is_read_by_others(tmp_path, folder, network):
+    arrow = pytest.importorskip("pyarrow.parquet")
+    given = {"size": 16, "batch_size": 5, "device": "cpu", "progress": False}
+    classify.embed(network, folder, tmp_path / "f.npy", **given)
+    done = classify.embed(network, folder, tmp_path / "f.parquet", **given)
+    ours, names = classify.read_features(tmp_path / "f.npy")
+    features, found = classify.read_features(tmp_path / "f.parquet")
+    assert torch.equal(features, ours) and found == names and done.pictures == 13
+    table = arrow.read_table(tmp_path / "f.parquet")
+    assert table.column_names == ["path", "problem", "features"] and table.num_rows == 13
+    (broken,) = [row for row in table.to_pylist() if row["problem"]]
+    assert broken["path"] == "day 0/broken.jpg" and broken["features"] is None
+    first = next(row for row in table.to_pylist() if not row["problem"])
+    assert first["path"] == names[0] and first["features"] == ours[0].tolist()
+    assert b'"stage": "all"' in table.schema.metadata[b"sslcourse"]
+
+
+@pytest.mark.parametrize("suffix", ["npy", "parquet"])
+def test_features_of_patches_average_to_those_of_the_picture(tmp_path, folder, network, suffix):
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+    given = {"size": 16, "stage": 2, "device": "cpu", "progress": False}
+    classify.embed(network, folder, tmp_path / f"whole.{suffix}", **given)
+    classify.embed(network, folder, tmp_path / f"patches.{suffix}", patches=True, **given)
+    whole, _ = classify.read_features(tmp_path / f"whole.{suffix}")
+    patches, names = classify.read_features(tmp_path / f"patches.{suffix}")
+    assert patches.shape == (12, 4, 4, 32) and len(names) == 12
+    assert torch.allclose(patches.mean(dim=(1, 2)), whole, atol=1e-5)
+    picture = torch.from_numpy(np.array(Image.open(folder / names[3]))).permute(2, 0, 1)[None]
+    want = network.eval().stages(picture / 255)[1][0, :, 1, 2]
+    assert torch.allclose(patches[3, 1, 2], want, atol=1e-4), "row 1, column 2 of the map"
+    with pytest.raises(CourseError, match="holds features of patches"):
+        heap.load(tmp_path / f"patches.{suffix}", folder)
+    for stage in ("all", "class"):
+        with pytest.raises(CourseError, match="patches are of one stage"):
+            classify.embed(network, folder, tmp_path / "x", patches=True, **(given | {"stage": stage}))
+
+
+@pytest.mark.parametrize("name", ["f.npy", "f.parquet"])
+def test_a_file_of_features_is_whole_or_not_there(tmp_path, folder, network, monkeypatch, name):
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    real, calls = classify.prediction.decode.decode, []
+
+    def once(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(classify.prediction.decode, "decode", once)
+    given = {"size": 16, "batch_size": 5, "device": "cpu", "progress": False}
+    with pytest.raises(KeyboardInterrupt):
+        classify.embed(network, folder, tmp_path / name, **given)
+    assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
+    for picture in folder.rglob("*.png"):
+        picture.write_bytes(b"no picture")
+    with pytest.raises(CourseError, match="none of the 13 pictures"):
+        classify.embed(network, folder, tmp_path / name, **given)
+    assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
+
+
+def test_what_is_no_file_of_features_is_said(tmp_path, folder, network, monkeypatch):
+    pytest.importorskip("pyarrow")
+    for name in ("none.npy", "none.parquet", "text.npy", "text.parquet"):
+        if name.startswith("text"):
+            (tmp_path / name).write_text("path,row\n")
+        with pytest.raises(CourseError, match=f"{name}.*can't be read as features.*sslcourse embed"):
+            classify.read_features(tmp_path / name)
+    import pyarrow
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.table({"path": ["a"]}), tmp_path / "other.parquet")
+    with pytest.raises(CourseError, match="can't be read as features"):
+        classify.read_features(tmp_path / "other.parquet")
+    with pytest.raises(CourseError, match="isn't UTF-8.*ends in .npy"):
+        with featurefile.writing(tmp_path / "f.parquet", (2,), ["\udcff.png"], {}):
+            pass
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(CourseError, match="f.parquet needs pyarrow.*pip install pyarrow.*ends in .npy"):
+        classify.embed(network, folder, tmp_path / "f.parquet", size=16, device="cpu", progress=False)
+    with pytest.raises(CourseError, match="needs pyarrow"):
+        classify.read_features(tmp_path / "other.parquet")
 
 
 def test_two_runs_never_write_one_table(tmp_path, folder, model):

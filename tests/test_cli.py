@@ -67,6 +67,50 @@ def test_pretrain_resume_and_evaluate_on_a_folder(call, photographs, tmp_path):
             assert result["mean"] > 0.8 and result["interval95"][0] <= result["mean"] <= result["interval95"][1]
 
 
+def test_a_run_is_made_longer_and_ends_early_at_the_command_line(call, photographs, tmp_path, monkeypatch):
+    data = ("--data", f"folder:{photographs}", "--size", 16, "--batch-size", 9, "--device", "cpu")
+    level = ("--schedule", "constant", "--warmup", 2, "--optimizer", "sgd", "--learning-rate", 0.01, "--out", "run")
+    code, out, err = call("pretrain", "rotation", *data, *level, "--epochs", 1, "--json")
+    assert code == 0 and json.loads(out)["steps"] == 4, err  # 36 images
+    code, out, err = call("pretrain", "rotation", *data, *level, "--resume", "--json")
+    assert code == 0 and json.loads(out)["steps"] == 4 and "going on" not in err, "as many as it was to have"
+    code, out, err = call("pretrain", "rotation", *data, *level, "--resume", "--steps", 6, "--json")
+    assert code == 0 and json.loads(out)["step"] == 6
+    assert "from step 4 of 4 to step 6: the weights will be those of a run that was as long" in line_of(err)
+    assert backbones.load(tmp_path / "run").notes["steps"] == 6
+    code, _, err = call("pretrain", "rotation", *data, *level, "--resume", "--steps", 5)
+    assert code == 2 and "has config.steps 6, and this one 5" in line_of(err)
+
+    monkeypatch.setattr("sslcourse.validation.retrieval", lambda *_: 0.5)  # nothing gets better
+    early = ("--steps", 40, "--validate-every", 2, "--patience", 1, "--out", "early")
+    code, out, err = call("pretrain", "rotation", *data, *early)
+    assert code == 0 and "of which 4 were enough" in out and "of step 2, where retrieval was highest" in out, err
+    code, out, err = call("pretrain", "rotation", *data, *early, "--resume", "--json")
+    assert code == 0 and json.loads(out)["step"] == 4 and json.loads(out)["best_step"] == 2
+
+
+def test_validation_takes_images_that_are_not_trained_on_where_there_are_some(call, photographs, tmp_path, monkeypatch):
+    from sslcourse import train
+
+    seen = {}
+
+    def pretrain(task, images, config, *, validation, **options):
+        seen.update(trained=images.images, validated=validation.images)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "pretrain", pretrain)
+    given = ("pretrain", "rotation", "--size", 16, "--steps", 60, "--patience", 2, "--out", "run")
+    _, _, err = call(*given, "--data", f"folder:{photographs}")
+    trained = {image.numpy().tobytes() for image in seen["trained"]}
+    assert len(seen["validated"]) == 12 and "validating on images" not in err
+    assert not trained & {image.numpy().tobytes() for image in seen["validated"]}
+    (tmp_path / "flat").mkdir()
+    for path in photographs.rglob("*.png"):
+        shutil.copy(path, tmp_path / "flat" / f"{path.parent.name}{path.name}")
+    _, _, err = call(*given, "--data", "folder:flat")
+    assert "validating on images that are also trained on" in err and len(seen["validated"]) == 60
+
+
 def test_scratch_is_finetuned_and_refuses_frozen_protocols(call, photographs):
     data = ("--data", f"folder:{photographs}", "--labels-per-class", 5, "--seeds", 1)
     code, out, _ = call("evaluate", "scratch", *data, "--json")

@@ -56,7 +56,7 @@ PATHS = [
 ]
 OF_NUMBERS = set(
     "seeds steps size seed labels-per-class heads image-size seconds batch-size learning-rate weight-decay "
-    "checkpoint-every log-every".split()
+    "checkpoint-every log-every epochs warmup validate-every patience folds".split()
 )
 QUICK = ["--data", "digits", "--device", "cpu"]
 # The least that each command does; None where a value could start something long. What these leave out, other tests hold.
@@ -119,7 +119,24 @@ SENTENCES = [
     (("pretrain", "rotation", *QUICK, "--seed", "9" * 30, "--out", "x"), "--seed"),
     (("pretrain", "rotation", *QUICK, "--option", "hidden=-1", "--steps", "1", "--out", "x"), "hidden"),
     (("pretrain", "simclr", *QUICK, "--option", "temperature=nan", "--steps", "1", "--out", "x"), "temperature"),
+    (("pretrain", "rotation", *QUICK, "--steps", "1", "--epochs", "1", "--out", "x"), "leave one out"),
+    (("pretrain", "rotation", *QUICK, "--epochs", "nan", "--out", "x"), "epochs must be a finite number"),
+    (("pretrain", "rotation", *QUICK, "--steps", "9", "--warmup", "10", "--out", "x"), "from 1 to 9"),
+    (("pretrain", "rotation", *QUICK, "--warmup", "a lot", "--out", "x"), "--warmup takes a share of the steps"),
+    (("pretrain", "rotation", *QUICK, "--optimizer", "adam", "--out", "x"), "did you mean 'adamw'"),
+    (("pretrain", "rotation", *QUICK, "--schedule", "linear", "--out", "x"), "schedule 'linear' is unknown"),
+    (("pretrain", "rotation", *QUICK, "--signal", "knn", "--out", "x"), "signal 'knn' is unknown"),
+    (("pretrain", "rotation", *QUICK, "--steps", "9", "--patience", "1", "--out", "x"), "due every 50 steps"),
+    (("pretrain", "rotation", *QUICK, "--heads", "3", "--out", "x"), "name the file with --init"),
+    (("pretrain", "rotation", *QUICK, "--init", "run", "--backbone", "resnet18", "--out", "x"), "leave --backbone out"),
+    (("pretrain", "rotation", *QUICK, "--init", "nowhere", "--out", "x"), "nowhere"),
     (("evaluate", "random", "--data", "digits", "--seeds", "9" * 30), "--seeds"),
+    (("compare", *QUICK, "--tasks", "rotation", "--option", "flop=1"), "none of rotation has an option 'flop'"),
+    (("compare", *QUICK, "--tasks", "rotation", "--option", "flip=maybe"), "needs a value like True"),
+    (("compare", *QUICK, "--tasks", "rotation", "--backbone", "resnet"), "backbone 'resnet' is unknown"),
+    (("compare", *QUICK, "--tasks", "rotation", "--batch-size", "0"), "batch_size must be a whole number"),
+    (("compare", *QUICK, "--weights", "nowhere"), "nowhere"),
+    (("compare", *QUICK, "--weights", "run", "--seeds", "0"), "at least one seed"),
     (("export", "run", "x", "--format", "onnx"), "format 'onnx' is unknown"),
     (("bench", "--seconds", "nan"), "--seconds"),
     (("bench", "--seconds", "-1"), "--seconds"),

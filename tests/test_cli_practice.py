@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sslcourse import backbones
+
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
@@ -72,6 +74,72 @@ def test_a_flat_folder_with_a_table_of_labels(call, run, photographs, tmp_path):
         assert all(row["class"].startswith(row["path"][0]) for row in csv.DictReader(file))
 
 
+def test_few_labels_by_folds_and_as_a_curve_with_what_belongs_together(call, run, photographs, tmp_path):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    with open("labels.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "scene"])
+        for place in sorted(photographs.glob("*/*.png")):
+            name = f"{place.parent.name[:1]}{place.name}"
+            (flat / name).write_bytes(place.read_bytes())
+            writer.writerow([name, place.parent.name[:4], f"{place.parent.name[:1]}{int(place.stem) // 2}"])
+    given = ("--data", f"folder:{flat}", "--labels", "labels.csv", "--protocol", "knn", "--seeds", 2)
+    code, out, err = call("evaluate", run, *given, "--folds", 4, "--json")
+    result = json.loads(out)
+    assert code == 0 and result["folds"] == 4 and result["mean"] == 1 and result["labels_per_class"] is None, err
+    assert result["test_images"] == 40 and result["independent"] == 20 and "20 test images" in result["caution"]
+    low, high = result["interval95"]
+    assert low < 0.95 and high == 1, "all right is not certainty, and twenty scenes are less than forty pictures"
+    code, out, err = call("evaluate", run, *given, "--folds", 4, "--labels-per-class", "1,5")
+    assert code == 0 and "a curve, 4 folds, 2 seeds" in out and "40 test images in 20 groups" in out, err
+    lines = [line.split() for line in out.splitlines() if line.strip()[:1].isdigit() and "95% interval" in line]
+    assert [line[0] for line in lines] == ["1", "5"]
+    code, out, err = call("evaluate", "random", *given, "--labels-per-class", "1,3", "--json")
+    result = json.loads(out)
+    assert code == 0 and [one["labels_per_class"] for one in result["curve"]] == [1, 3] and result["folds"] is None, err
+    assert result["test_images"] == 8 and result["independent"] == 4 and result["mean"] == result["curve"][1]["mean"]
+    code, out, err = call("finetune", run, *given[:6], "--out", "m.safetensors", "--json")
+    found = json.loads(out)["cross_validated"]
+    assert code == 0 and found["images"] == 40 and found["groups"] == 20, err
+
+
+def test_features_are_read_where_the_record_says_and_elsewhere_when_asked(call, photographs, tmp_path):
+    network = backbones.build("resnet-tiny", image_size=16)
+    backbones.save(network, tmp_path / "run/backbone.safetensors", image_size=16, stage="2")
+    given = (
+        "finetune",
+        "run",
+        "--data",
+        f"folder:{photographs}",
+        "--protocol",
+        "knn",
+        "--out",
+        "m.safetensors",
+        "--json",
+    )
+    code, out, err = call(*given)
+    assert code == 0 and json.loads(out)["stage"] == 2 and "sslcourse: " not in err
+    code, out, err = call(*given, "--stage", "3")
+    said = "the features of run are read at --stage 2, its record says; --stage 3 is used, as asked."
+    assert code == 0 and json.loads(out)["stage"] == 3 and said in err
+    code, out, _ = call("embed", "run", photographs, "--out", "f.npy")
+    assert code == 0 and np.load("f.npy").shape == (40, 32)
+    code, out, err = call("embed", "run", photographs, "--out", "f.npy", "--stage", "all")
+    assert code == 0 and np.load("f.npy").shape == (40, 240) and "--stage all is used, as asked" in err
+    code, out, err = call("embed", "run", photographs, "--out", "f.npy", "--stage", "1", "--patches")
+    assert code == 0 and np.load("f.npy").shape == (40, 8, 8, 16), err
+
+
+def test_features_as_a_parquet_table_serve_the_same(call, run, photographs, tmp_path):
+    pytest.importorskip("pyarrow")
+    assert call("embed", run, photographs, "--out", "f.parquet")[0] == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["f.parquet"]
+    code, out, err = call("search", "f.parquet", photographs, "--like", photographs / "красное" / "03.png")
+    assert code == 0 and (tmp_path / "search.html").exists(), err
+    assert call("explore", "outliers", "f.parquet", photographs)[0] == 0
+
+
 def test_json_is_alone_on_standard_output(call, run, photographs):
     _, out, _ = call(
         "finetune", run, "--data", f"folder:{photographs}", "--protocol", "knn", "--test", "--json", "--out", "m.safetensors"
@@ -104,6 +172,10 @@ def test_features_and_what_they_show(call, run, photographs, tmp_path):
     [
         (("finetune", "{run}", "--data", "folder:{photographs}", "--protocol", "liner", "--out", "m"), "did you mean 'linear'"),
         (("finetune", "{run}", "--data", "folder:{photographs}", "--folds", "1", "--out", "m"), "at least 2"),
+        (("evaluate", "{run}", "--data", "folder:{photographs}", "--folds", "1"), "folds must be a whole number of at least 2"),
+        (("evaluate", "{run}", "--data", "folder:{photographs}", "--folds", "3", "--labels-per-class", "99"), "a fold leaves"),
+        (("evaluate", "{run}", "--data", "folder:{photographs}", "--labels-per-class", ""), "at least one number of labels"),
+        (("evaluate", "{run}", "--data", "folder:{photographs}", "--labels-per-class", "1,x"), "whole numbers from 1 on"),
         (("finetune", "none", "--data", "folder:{photographs}", "--out", "m"), "none"),
         (("finetune", "{run}", "--data", "folder:{photographs}", "--stage", "9", "--protocol", "knn", "--out", "m"), "stage must"),
         (("predict", "none", "{photographs}", "--csv", "out.csv"), "there is no classifier at none"),

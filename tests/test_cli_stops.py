@@ -28,7 +28,7 @@ INTERRUPTED = {
     "store": ("sslcourse.bundled.listed", [], "stopped."),
     "data": ("sslcourse.data.load", ["digits"], "goes on with a download where it was"),
     "pretrain": ("sslcourse.train.pretrain", ["rotation", "--data", "digits", "--out", "run"], "anything to save"),
-    "evaluate": ("sslcourse.evaluate.evaluate", ["random", "--data", "digits"], "a measurement is not kept"),
+    "evaluate": ("sslcourse.evaluate.label_efficiency", ["random", "--data", "digits"], "a measurement is not kept"),
     "finetune": ("sslcourse.weights.load", ["run", "--out", "m.safetensors"], "m.safetensors would have been written"),
     "predict": ("sslcourse.classify.load", ["m", "photos", "--csv", "c.csv"], "the rows so far are kept beside c.csv"),
     "embed": ("sslcourse.weights.load", ["run", "photos", "--out", "f.npy"], "f.npy would have been written"),
@@ -73,7 +73,7 @@ def test_a_run_that_was_saved_is_gone_on_from_by_the_command_that_is_printed(cal
         def stop(record):
             raise KeyboardInterrupt
 
-        return real(*given, **options, on_log=stop)
+        return real(*given, **(options | {"on_log": stop}))
 
     with monkeypatch.context() as patched:
         patched.setattr("sslcourse.train.pretrain", stopped)

@@ -328,3 +328,127 @@ def test_a_class_without_images_is_named(toy_world, monkeypatch):
     )
     with pytest.raises(CourseError, match="no image of 'nobody'"):
         compare.run(["rotation"], **FEW)
+
+
+# --- what a practitioner compares ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def theirs(tmp_path):
+    """Two files of published weights: of the course's own network, and of one that no task builds."""
+    backbones.save(backbones.build(image_size=16, seed=77), tmp_path / "one.safetensors", image_size=16)
+    torch.save(backbones.build("resnet18", stem="imagenet", seed=5).trunk.state_dict(), tmp_path / "two.pth")
+    return [str(tmp_path / name) for name in ("one.safetensors", "two.pth")]
+
+
+def test_published_weights_are_rows_beside_own_pretraining_and_scratch(toy_world, theirs, tmp_path, counted, capsys):
+    out, few = tmp_path / "results.json", FEW | {"factors": False}
+    results = compare.run(["rotation"], published=theirs, out=out, **few)
+    assert list(results["runs"]) == ["raw pixels", "colour histogram", "random weights", "rotation", *theirs]
+    features = evaluate.Features.of(backbones.load(theirs[0]), toy_world)
+    assert compare.values(results, theirs[0], "linear") == [
+        evaluate.probe_accuracy(features, toy_world, 2, seed) for seed in (0, 1)
+    ]
+    assert compare.architecture(results, theirs[1]) == "resnet18"
+    assert compare.gain(results, theirs[0], "linear") is not None and compare.gain(results, theirs[1], "linear") is None
+    counted.clear()
+    assert compare.run(["rotation"], published=theirs, out=out, **few) == results and not counted
+    backbones.save(backbones.build(image_size=16, seed=78), tmp_path / "one.safetensors", image_size=16)
+    again = compare.run(["rotation"], published=theirs, out=out, **few)
+    assert len(counted) == 2 * 3, "another file under the same name is measured again, and nothing else"
+    assert of(theirs[1], again) == of(theirs[1], results)
+
+
+def test_features_of_published_weights_are_computed_once(theirs, monkeypatch):
+    original, taken = compare.features_of, []
+    monkeypatch.setattr(compare, "features_of", lambda row, *rest: (taken.append(row.name), original(row, *rest))[1])
+    compare.run([], published=theirs[:1], **(FEW | {"factors": False}))
+    assert taken.count(theirs[0]) == 1 and taken.count("random weights") == 2
+
+
+def test_weights_that_do_not_take_these_images_are_left_out_and_named(tmp_path):
+    backbones.save(backbones.build("vit-tiny", image_size=40), tmp_path / "vit.safetensors")  # patches of 5 pixels
+    results = compare.run([], published=[tmp_path / "vit.safetensors"], **(FEW | {"factors": False}))
+    name = str(tmp_path / "vit.safetensors")
+    assert name not in results["runs"] and f"{name} was left out" in compare.text(results)
+    with pytest.raises(CourseError, match="nowhere"):
+        compare.run([], published=["nowhere"], **FEW)
+
+
+def test_another_backbone_stem_batch_and_options(toy_world):
+    few = FEW | {"seeds": 1, "factors": False}
+    asked = {"backbone": "resnet18", "stem": "tiny", "batch_size": 8}
+    results = compare.run(["rotation"], **asked, options={"rotation": {"hidden": 16}}, **few)
+    assert list(results["runs"]) == ["raw pixels", "colour histogram", "random weights, resnet18", "rotation"]
+    run = results["runs"]["rotation"]["0"]
+    assert run["backbone"] == "resnet18" and run["batch_size"] == 8
+    mine = store.pretrained("rotation", toy_world.unlabeled, seed=0, steps=2, hidden=16, **asked)
+    assert mine.stem == "tiny" and mine.arch == "resnet18"
+    features = evaluate.Features.of(mine, toy_world)
+    assert compare.values(results, "rotation", "linear") == [evaluate.probe_accuracy(features, toy_world, 2, 0)]
+    random = evaluate.Features.of(backbones.build("resnet18", stem="tiny", image_size=16, seed=1000), toy_world)
+    assert compare.values(results, "random weights, resnet18", "linear")[0] == (
+        evaluate.probe_accuracy(random, toy_world, 2, 0)
+    )
+    with pytest.raises(CourseError, match="did you mean 'resnet18'"):
+        compare.run([], backbone="resnet-18", **few)
+
+
+def test_another_stem_is_measured_again(tmp_path, counted):
+    few = FEW | {"seeds": 1, "factors": False, "out": tmp_path / "results.json"}
+    compare.run([], backbone="resnet18", **few)
+    counted.clear()
+    compare.run([], backbone="resnet18", stem="tiny", **few)
+    assert len(counted) == 3  # the network of chance: two numbers of labels and kNN
+
+
+def made_up(images=10000, **rows):
+    """Results with these accuracies, a list for each "row protocol"; rows that begin with random or raw are baselines."""
+    records, runs = [], {}
+    for name, values in rows.items():
+        row, protocol = name.rsplit("_", 1)
+        row = {"random": "random weights", "raw": "raw pixels"}.get(row, row)
+        runs.setdefault(row, {str(seed): {"backbone": "resnet-tiny"} for seed in range(len(values))})
+        records += [compare.record(row, seed, protocol, 10, value) for seed, value in enumerate(values)]
+    tasks = [row for row in runs if row not in ("random weights", "raw pixels")]
+    about = {"tasks": tasks, "labels": 10, "test_images": images, "format": compare.FORMAT}
+    return about | {"runs": runs, "records": records}
+
+
+@pytest.mark.parametrize(
+    ("results", "sentence"),
+    [
+        (
+            made_up(a_linear=[0.8, 0.81, 0.8], b_finetune=[0.6, 0.61, 0.62], random_finetune=[0.4, 0.41, 0.4]),
+            "Use a with a linear probe (0.803), against b with fine-tuning (0.610) as the next best "
+            "(10 labels per class, 10,000 test images, 3 seeds).",
+        ),
+        (
+            made_up(30, a_linear=[0.8, 0.81, 0.8], b_linear=[0.79, 0.8, 0.79], random_finetune=[0.2, 0.21, 0.2]),
+            "Too few to tell: a with a linear probe (0.803) is highest, and b with a linear probe (0.793) can't be told "
+            "from it (10 labels per class, 30 test images, 3 seeds).",
+        ),
+        (
+            made_up(30, a_linear=[0.8, 0.81], random_finetune=[0.8, 0.79], raw_linear=[0.7, 0.71]),
+            "Too few to tell: a with a linear probe (0.805) is highest, and training from scratch (0.795), raw pixels with "
+            "a linear probe (0.705) can't be told from it (10 labels per class, 30 test images, 2 seeds); so pretraining "
+            "isn't shown to help here.",
+        ),
+        (made_up(a_linear=[0.9], b_linear=[0.1]), "Too few to tell: a"),
+        (
+            made_up(random_finetune=[0.9, 0.9, 0.91], a_knn=[0.5, 0.5, 0.51]),
+            "Use training from scratch (0.903), against a with nearest neighbours (0.503) as the next best",
+        ),
+        (made_up(), "Nothing was measured"),
+    ],
+)
+def test_it_ends_with_a_sentence_on_what_to_use(results, sentence):
+    assert compare.advice(results).startswith(sentence)
+
+
+def test_the_text_has_the_test_size_intervals_and_the_advice():
+    results = made_up(200, a_linear=[0.8, 0.81, 0.8], random_finetune=[0.4, 0.41, 0.4])
+    text = compare.text(results | {"data": "mine"})
+    low, high = compare.curve(results, "a", "linear")[10].interval
+    assert "on 200 images" in text and f"{low:.3f} to {high:.3f}" in text
+    assert text.splitlines()[-1] == compare.advice(results)

@@ -93,6 +93,40 @@ def test_a_column_may_say_the_split(top, header):
     assert FILES[8] in seen["unlabeled"] and seen["val"] == {FILES[2]: "dog", FILES[3]: "cat"}
 
 
+PATIENTS = {name: f"p{i // 2}" for i, name in enumerate(LABELLED)}  # of each a cat and a dog
+
+
+@pytest.mark.parametrize("name", ["group", "Patient", "scene_id", "Subject ID"])
+def test_a_column_may_say_what_belongs_together(top, name):
+    rows = [f"{file},{label},{PATIENTS[file]}\n" for file, label in LABELLED.items()]
+    table = write(top, f"path,label,{name}\n" + "".join(rows))
+    splits = load_data(f"folder:{top}", labels=table, progress=False, cache=False)
+    seen = [
+        {(PATIENTS[name], int(number)) for name, number in zip(part.names, part.groups, strict=True)}
+        for part in (splits.train, splits.val, splits.test)
+    ]
+    assert sum(map(len, seen)) == len(set().union(*seen)) == 5, "each patient on one side, and all of its own number"
+    assert any("kept together" in note for note in splits.notes)
+
+
+def test_a_picture_whose_group_is_empty_stands_alone(top):
+    rows = [f"{file},{label},{'' if i < 8 else 'same'}\n" for i, (file, label) in enumerate(LABELLED.items())]
+    listing = survey(top, write(top, "path,label,group\n" + "".join(rows)))
+    assert sorted(map(os.path.basename, listing.groups)) == FILES[8:10] and set(listing.groups.values()) == {"same"}
+
+
+def test_a_table_whose_only_other_column_is_called_group_has_classes_in_it(top):
+    seen, _ = found(top, write(top, "path,group\n" + "".join(f"{f},{label}\n" for f, label in LABELLED.items())))
+    assert seen["train"] == LABELLED
+    assert survey(top, top.parent / "labels.csv").groups == {}
+
+
+def test_several_columns_of_groups_are_not_guessed_among(top):
+    rows = "".join(f"{f},{label},1,2\n" for f, label in LABELLED.items())
+    with pytest.raises(CourseError, match="several columns of what belongs together .*patient.*scene"):
+        survey(top, write(top, "path,label,patient,scene\n" + rows))
+
+
 def test_what_rows_get_wrong_is_counted_and_said(top):
     text = table() + f"gone.png,cat\nimg_99.png,cat\n{FILES[0]},dog\n{FILES[1]},dog\n{FILES[10]},\n"
     seen, warnings = found(top, write(top, text))

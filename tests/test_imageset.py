@@ -341,6 +341,9 @@ def test_what_is_no_array_of_images_is_told_in_one_true_sentence(images, sentenc
         (dict(captions=3), "captions must be a sequence of strings"),
         (dict(captions=(1, 2, 3, 4)), "captions must be a sequence of strings"),
         (dict(names=("a", "b")), "4 images and 2 names"),
+        (dict(groups=[0, 1]), "4 images and 2 groups"),
+        (dict(groups=[0.0, 1.0, 2.0, 3.0]), "groups must be whole numbers"),
+        (dict(groups=[[0, 1, 2, 3]]), "groups must be whole numbers"),
         (dict(names="abcd"), "names must be a sequence of strings"),
         (dict(names=(1, 2, 3, 4)), "names must be a sequence of strings"),
         (dict(boxes=torch.zeros(4, 1, 4), box_labels=torch.zeros(4, 1).bool()), "box_labels must be whole numbers"),
@@ -375,6 +378,12 @@ def test_whatever_is_given_as_images_labels_or_indices_ends_in_a_set_or_a_senten
 def test_any_strides_keep_every_pixel(array, steps):
     seen = array[:: steps[0], :, :: steps[2], :: steps[3]]
     assert np.array_equal(ImageSet(seen).images.numpy(), seen)
+
+
+def test_groups_stay_with_their_images():
+    s = ImageSet(IMAGES, LABELS, CLASSES, groups=np.array([7, 7, 2, -1], dtype=np.int16))
+    assert s.groups.dtype == torch.int64 and s.select([3, 1]).groups.tolist() == [-1, 7]
+    assert s.to("cpu").groups.tolist() == [7, 7, 2, -1] and s.without_labels().groups is None
 
 
 def test_names_stay_with_their_images():

@@ -91,7 +91,8 @@ def small(monkeypatch, tmp_path, photographs):
     real = train.fit  # of every training two steps
 
     def fit(model, batch, config, **options):
-        return real(model, batch, dataclasses.replace(config, steps=min(config.steps, 2)), **options)
+        short = dataclasses.replace(config, steps=min(config.steps, 2), warmup=min(config.warmup, 1))
+        return real(model, batch, short, **options)
 
     monkeypatch.setattr(train, "fit", fit)
     return {"PATH": str(photographs), "PICTURE": str(next(photographs.rglob("*.png")))}

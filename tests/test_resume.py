@@ -139,7 +139,7 @@ def test_a_folder_with_a_run_is_not_overwritten(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "named"), [({"steps": 60}, "config.steps 30"), ({"learning_rate": 1e-3}, "config.learning_rate 0.005")]
+    ("change", "named"), [({"steps": 20}, "config.steps 30"), ({"learning_rate": 1e-3}, "config.learning_rate 0.005")]
 )
 def test_another_run_is_not_continued(tmp_path, change, named):
     run(tmp_path, resume=False)
@@ -149,6 +149,101 @@ def test_another_run_is_not_continued(tmp_path, change, named):
         run(tmp_path, "transformation")
     with pytest.raises(CourseError, match="has images"):
         train.pretrain(task(), pictures(21), CONFIG, out=tmp_path, resume=True, progress=False)
+
+
+# --- made longer ---------------------------------------------------------------------------------------------------
+
+LEVEL = dataclasses.replace(CONFIG, schedule="constant", warmup=4)
+
+
+def weights_of(folder):
+    return (folder / "backbone.safetensors").read_bytes()
+
+
+def stopped_after(steps, name="rotation"):
+    """A task that is interrupted after so many more steps, as by Ctrl-C."""
+    model, left = task(name), [steps]
+    follow = model.after_step
+
+    def after_step(progress):
+        follow(progress)
+        left[0] -= 1
+        if not left[0]:
+            signal.raise_signal(signal.SIGINT)
+
+    model.after_step = after_step
+    return model
+
+
+@pytest.mark.parametrize("done", [12, 30])
+def test_a_level_rate_makes_a_longer_run_the_same_bits_as_one_that_was_as_long_from_the_start(tmp_path, capfd, done):
+    longer = dataclasses.replace(LEVEL, steps=40)
+    run(tmp_path / "whole", resume=False, config=longer)
+    if done == 30:
+        run(tmp_path / "more", resume=False, config=LEVEL)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            train.pretrain(stopped_after(done), pictures(), LEVEL, out=tmp_path / "more", device="cpu", progress=False)
+    capfd.readouterr()
+    run(tmp_path / "more", config=longer)
+    assert (
+        f"from step {done} of 30 to step 40: the weights will be those of a run that was as long"
+        in capfd.readouterr().err
+    )
+    assert weights_of(tmp_path / "more") == weights_of(tmp_path / "whole")
+    assert (tmp_path / "more/history.jsonl").read_bytes() == (tmp_path / "whole/history.jsonl").read_bytes()
+    run(tmp_path / "more", config=longer)
+    assert capfd.readouterr().err == ""  # said once
+
+
+def test_a_cosine_is_taken_up_where_that_of_the_longer_run_is_and_one_line_says_so(tmp_path, capfd):
+    run(tmp_path / "run", resume=False)
+    capfd.readouterr()
+    longer = dataclasses.replace(CONFIG, steps=60)
+    history = run(tmp_path / "run", config=longer)
+    (line,) = capfd.readouterr().err.splitlines()
+    rate = train.learning_rate(longer, 30)
+    assert f"step 30 of 30 to step 60: the learning rate was 0 and is {rate:.2g} from here on, falling to 0" in line
+    assert "will not be those of a run that was as long from the start" in line
+    rates = history.column("learning_rate")
+    assert rates[5] == 0 and rates[6:] == [train.learning_rate(longer, step - 1) for step in range(35, 61, 5)]
+    run(tmp_path / "whole", resume=False, config=longer)
+    assert weights_of(tmp_path / "run") != weights_of(tmp_path / "whole")
+    assert backbones.load(tmp_path / "run").notes["lengthened_at"] == "30"
+    assert "lengthened_at" not in backbones.load(tmp_path / "whole").notes
+
+
+def test_a_longer_run_that_is_interrupted_goes_on_to_the_same_bits(tmp_path):
+    longer = dataclasses.replace(CONFIG, steps=45)
+    for name in ("whole", "cut"):
+        run(tmp_path / name, resume=False)
+    run(tmp_path / "whole", config=longer)
+    with pytest.raises(KeyboardInterrupt):
+        train.pretrain(
+            stopped_after(7), pictures(), longer, out=tmp_path / "cut", resume=True, device="cpu", progress=False
+        )
+    assert checkpoint.read(tmp_path / "cut/checkpoint.pt")["step"] == 37
+    run(tmp_path / "cut", config=longer)
+    assert weights_of(tmp_path / "cut") == weights_of(tmp_path / "whole")
+
+
+def test_a_task_whose_teacher_goes_by_progress_is_never_the_same_when_longer(tmp_path, capfd):
+    run(tmp_path, "byol", resume=False, config=LEVEL)
+    capfd.readouterr()
+    run(tmp_path, "byol", config=dataclasses.replace(LEVEL, steps=33))
+    line = capfd.readouterr().err
+    assert "the pace of the teacher starts anew" in line and "will not be those" in line
+
+
+def test_a_checkpoint_from_before_there_were_schedules_is_gone_on_from(tmp_path):
+    run(tmp_path, resume=False)
+    state = checkpoint.read(tmp_path / "checkpoint.pt")
+    del state["run"]["config"]["schedule"], state["lengthened"], state["best"]
+    torch.save(state, tmp_path / "checkpoint.pt")
+    run(tmp_path)
+    torch.save(state, tmp_path / "checkpoint.pt")
+    with pytest.raises(CourseError, match="config.schedule 'cosine', and this one 'constant'"):
+        run(tmp_path, config=dataclasses.replace(CONFIG, schedule="constant"))
 
 
 def test_what_is_logged_may_change_when_resuming(tmp_path):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sslcourse.data import ImageSet, Leak, Splits, find_leaks
-from sslcourse.data.splits import apportion, complete, fingerprints, groups_of, stratified_split
+from sslcourse.data.splits import apportion, complete, fingerprints, groups_of, joined, stratified_split
 from sslcourse.errors import CourseError
 
 PARTS = st.lists(st.integers(1, 9), min_size=1, max_size=4)
@@ -69,6 +69,38 @@ def test_each_class_is_divided_by_its_groups(groups, parts, seed):
     for label in labels.unique().tolist():
         counted = [len(groups[part][labels[part] == label].unique()) for part in cut]
         assert counted == apportion(len(groups[labels == label].unique()), parts)
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=25))
+def test_joined_groups_are_the_connected_parts(rows):
+    a, b = (torch.tensor([row[i] for row in rows], dtype=torch.int64) for i in (0, 1))
+    linked = (a[:, None] == a) | (b[:, None] == b)  # (N, N)
+    for _ in rows:
+        linked = (linked.float() @ linked.float()) > 0
+    found = joined(a, b)
+    assert torch.equal(found[:, None] == found, linked)
+
+
+def test_what_belongs_together_is_never_cut_apart():
+    contents, labels = list(range(60)), [i % 2 for i in range(60)]
+    whole = ImageSet(images(*contents).images, torch.tensor(labels), ("a", "b"), groups=torch.arange(60) // 4)
+    splits = complete("x", whole)
+    seen = [set(getattr(splits, part).groups.tolist()) for part in ("train", "val", "test")]
+    assert not (seen[0] & seen[1] or seen[0] & seen[2] or seen[1] & seen[2]) and len(seen[0] | seen[1] | seen[2]) == 15
+    assert splits.unlabeled.groups is None
+
+
+def test_a_group_that_given_splits_tear_apart_is_dropped_from_train_and_said():
+    def part(*contents, groups):
+        found = images(*contents, labels=[i % 2 for i in range(len(contents))])
+        return ImageSet(found.images, found.labels, found.classes, groups=torch.tensor(groups))
+
+    train, test = part(1, 2, 3, 4, 5, 6, groups=[0, 0, 1, 1, 2, 2]), part(7, 8, groups=[2, 3])
+    splits = complete("x", train, val=part(9, 10, groups=[4, 5]), test=test)
+    assert splits.train.groups.tolist() == [0, 0, 1, 1] and len(splits.test) == 2
+    assert "2 images were dropped from train, being of a group that is also in test." in splits.warnings
+    with pytest.raises(CourseError, match="every image of train in x is of a group that is also in"):
+        complete("x", part(1, 2, groups=[2, 2]), val=part(9, 10, groups=[4, 5]), test=test)
 
 
 def test_a_split_follows_its_seed():

@@ -128,6 +128,40 @@ def test_schedules_are_pure_and_end_where_they_should():
     assert schedules.warmup_cosine(0.0, 0.0) == 1
 
 
+def test_the_rate_of_a_step():
+    """Warm-up as a share or a number of steps; a cosine to zero, or level."""
+    base = train.TrainConfig(steps=10, learning_rate=2.0, warmup=0.4)
+    rates = lambda **change: [train.learning_rate(dataclasses.replace(base, **change), s) for s in range(10)]  # noqa: E731
+    for change in ({}, {"warmup": 4}, {"warmup": 4, "schedule": "constant"}):
+        assert rates(**change)[:4] == pytest.approx([0.5, 1.0, 1.5, 2.0])
+    assert rates()[4:] == pytest.approx(rates(warmup=4)[4:]) and rates()[-1] == 0
+    assert rates(schedule="constant")[3:] == [2.0] * 7 == rates(warmup=4, schedule="constant")[3:]
+    assert rates(warmup=0, schedule="constant") == [2.0] * 10
+    longer = dataclasses.replace(base, steps=30, warmup=4, schedule="constant")
+    assert [train.learning_rate(longer, s) for s in range(10)] == rates(warmup=4, schedule="constant")
+
+
+def test_epochs_as_steps():
+    assert [train.steps_of(epochs, 100, 30) for epochs in (1, 2.5, 0.01)] == [3, 8, 1]
+    with pytest.raises(CourseError, match="epochs must be a finite number"):
+        train.steps_of(math.nan, 100, 30)
+
+
+@pytest.mark.parametrize("name", list(pretext.tasks()))
+def test_a_task_says_whether_it_goes_by_the_share_of_training_that_is_done(name):
+    """Two equal students, one early and one late in training: their teachers move alike unless the task is scheduled."""
+    moved = []
+    for progress in (0.2, 0.9):
+        model = pretext.build(name, backbones.build(pretext.find(name).arch, image_size=16, seed=1))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(0.1)
+        model.after_step(progress)
+        moved.append(torch.cat([value.double().flatten() for value in model.state_dict().values()]))
+    assert torch.equal(*moved) == (not model.scheduled)
+
+
 class Spy(PretextTask):
     """Notes what reaches a task."""
 
@@ -286,6 +320,9 @@ def test_a_loss_that_is_no_number_stops_training_and_names_the_step(tmp_path):
         ({"learning_rate": math.nan}, "learning_rate must be a finite number"),
         ({"learning_rate": -1.0}, "learning_rate must be a finite number"),
         ({"warmup": 1.0}, "warmup is a share"),
+        ({"warmup": 10**6}, "warmup, as a number of the steps, must be a whole number from 1 to"),
+        ({"warmup": math.nan}, "warmup, a share of the steps, must be a finite number"),
+        ({"schedule": "cosin"}, "schedule 'cosin' is unknown.*did you mean 'cosine'"),
         ({"optimizer": "adam"}, "optimizer 'adam' is unknown.*did you mean 'adamw'"),
     ],
 )
@@ -392,7 +429,8 @@ def test_every_field_of_a_configuration_takes_what_it_can_or_says_one_sentence(n
     except CourseError as error:
         assert name in str(error) and "\n" not in str(error)
     else:
-        assert type(getattr(config, name)) is type(getattr(SHORT, name)), "numbers are Python's own, as JSON takes them"
+        kinds = {int, float} if name == "warmup" else {type(getattr(SHORT, name))}  # a number of steps, or a share
+        assert type(getattr(config, name)) in kinds, "numbers are Python's own, as JSON takes them"
         json.dumps(dataclasses.asdict(config), allow_nan=False)
 
 

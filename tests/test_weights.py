@@ -1075,8 +1075,14 @@ def test_pretraining_goes_on_from_other_peoples_weights(call, written, tmp_path)
     again = backbones.load(tmp_path / "run")
     assert (again.arch, again.stem) == ("resnet-tiny", "tiny")
     assert torch.equal(again.trunk.layer4[0].conv2.weight, start.trunk.layer4[0].conv2.weight)
-    code, _, err = call("pretrain", "rotation", "--out", "b", "--weights", path, "--stem", "small", *few)
-    assert code == 2 and "leave --backbone and --stem out" in err
+    code, _, err = call(
+        "pretrain", "rotation", "--out", "b", "--init", path, "--stem", "small", "--normalize", "half", *few
+    )
+    assert code == 0 and "normalization: half (as asked)" in err and backbones.load(tmp_path / "b").stem == "small"
+    code, _, err = call("pretrain", "rotation", "--out", "d", "--init", path, "--backbone", "resnet18", *few)
+    assert code == 2 and "leave --backbone out" in err
+    code, _, err = call("pretrain", "rotation", "--out", "e", "--prefix", "model", *few)
+    assert code == 2 and "prefix says how to read a file of weights; name the file with --init" in err
     odd = written(wide_resnet().state_dict(), "wide.pth")
     code, _, err = call("pretrain", "rotation", "--out", "c", "--weights", odd, *few)
     assert code == 2 and "pretraining goes on from one of resnet-tiny" in err

@@ -1,38 +1,37 @@
 """A classifier from a backbone and a few labelled pictures, of which none is wasted.
 
 Every labelled picture is used twice, and never at once: the final model learns from all of them, and what is said of it
-comes from models that learned without the picture they are asked about (cross-validation; Stone, 1974). Choices, such as
-a penalty, are made within the pictures that a fold learns from, and so are no part of what is measured.
+comes from models that learned without the picture they are asked about (`folds`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sslcourse import device as devices
-from sslcourse import evaluate, train
+from sslcourse import evaluate, record, train
 from sslcourse.backbones import Backbone
 from sslcourse.classify import calibration
+from sslcourse.classify.folds import FOLDS, Folds
 from sslcourse.classify.measures import Measures
 from sslcourse.classify.model import LinearHead, Model, NeighbourHead
-from sslcourse.data import splits as partitions
 from sslcourse.data.imageset import ImageSet
 from sslcourse.data.splits import Splits
-from sslcourse.errors import CourseError, whole_number
+from sslcourse.errors import CourseError
+from sslcourse.summary import Summary, of_accuracies
 
-FOLDS = 5
+MISSING = -30.0  # logit of a class that none of the pictures learned from is of
 Scorer = Callable[[Tensor], Tensor]  # numbers of pictures (M,) -> logits (M, C)
 
 
@@ -74,10 +73,10 @@ def fit(
 
     protocol   "finetune" tunes a copy of the backbone and a linear head, "linear" fits the head alone on frozen
                features, "knn" keeps the features of all pictures
-    stage      where features are read: 1..4, "all", or "class" (a transformer's class token). Default: "all" for frozen
-               features, 4 for fine-tuning, which knows no other
-    groups     int64 (N,): pictures of one group (one patient, one scene) are never on both sides. Identical pictures
-               always are one group
+    stage      where features are read: 1..4, "all", or "class" (a transformer's class token). Default: for frozen features
+               what the backbone's record says, or "all"; 4 for fine-tuning, which knows no other
+    groups     int64 (N,): pictures of one group (one patient, one scene) are never on both sides, beside those that
+               `images.groups` and identical pixels put together
     settings   what is chosen among within the folds: penalties (C), numbers of neighbours, or learning rates. One alone
                is taken as it is. Default: the probes' own lists, and the rate of `config`
     seed       decides the folds, and order, views and head of fine-tuning
@@ -86,30 +85,63 @@ def fit(
     class with fewer than two pictures, and for features that aren't finite.
     """
     evaluate.refuse_unknown_protocol(protocol)
-    labels, device = images.require_labels().cpu(), devices.pick_device(device)
-    stage = _stage(stage, protocol, backbone)
-    groups = _groups(images, groups)
-    folds = _possible(images, groups, folds)
-    if protocol == "finetune":
-        makers: _Maker = _FineTuning(backbone, images, dataclasses.replace(config, seed=seed), device, progress)
-    else:
-        kind = _Linear if protocol == "linear" else _Neighbours
-        makers = kind(backbone, _features(backbone, images, stage, device), labels, len(images.classes))
-    settings = tuple(settings or makers.settings)
-    logits, fold_of = torch.zeros(len(images), len(images.classes)), torch.zeros(len(images), dtype=torch.int64)
-    for number, (learned, held) in enumerate(parts(labels, groups, folds, seed)):
-        setting = _chosen(makers, settings, learned, labels, groups, folds, seed)
-        logits[held] = makers.make(learned, setting).scores(held)
-        fold_of[held] = number
+    device = devices.pick_device(device)
+    stage, cut = _stage(stage, protocol, backbone), Folds.of(images, folds, groups, seed)
+    learner = _learner(backbone, images, protocol, stage, dataclasses.replace(config, seed=seed), device, progress)
+    settings = tuple(settings or learner.settings)
+    logits, fold_of = cut.judged(learner, settings)
     everything = torch.arange(len(images))
-    setting = _chosen(makers, settings, everything, labels, groups, folds, seed)
-    made = makers.make(everything, setting)
+    setting = cut.chosen(learner, settings, everything)
+    made = learner.make(everything, setting)
     model = Model(
         made.backbone, made.head, images.classes, image_size=images.size[0], stage=stage,
-        temperature=calibration.fit_temperature(logits, labels),
+        temperature=calibration.fit_temperature(logits, cut.labels),
     )  # fmt: skip
-    measures = Measures.of(logits.argmax(dim=1), labels, images.classes)
-    return Fitted(model.eval(), logits, measures, _calibration_error(logits, labels, fold_of), setting, folds)
+    measures = Measures.of(logits.argmax(dim=1), cut.labels, images.classes, cut.independent)
+    error = _calibration_error(logits, cut.labels, fold_of)
+    return Fitted(model.eval(), logits, measures, error, setting, cut.count)
+
+
+def label_efficiency(
+    backbone: Backbone | Callable[[int], Backbone],
+    images: ImageSet,
+    budgets: Sequence[int | None] = (None,),
+    *,
+    protocol: str = "linear",
+    stage: int | str | None = None,
+    folds: int = FOLDS,
+    seeds: int | Iterable[int] = 5,
+    settings: Sequence[float] | None = None,
+    config: train.TrainConfig = train.FINETUNE,
+    device: str | torch.device = "auto",
+    progress: bool = False,
+) -> dict[int | None, Summary]:
+    """Accuracy against labels per class by cross-validation, a value per seed: {budget: how sure its mean is}.
+
+    `evaluate.label_efficiency` keeps a validation and a test split aside; here every labelled picture is tested once per
+    seed, so that the interval knows as many test images as there are labels. Pictures that belong together count as one.
+
+    budgets   labels of each class that a model learns from; None: all that the other folds have
+    seeds     how many, or which: a seed draws the folds and the few, and the weights where `backbone` is a function of it
+
+    The other arguments are those of `fit`. The models of a seed share most of the pictures that they learn from, which
+    the interval doesn't know (Bengio and Grandvalet, 2004). Raises CourseError as `fit` does.
+    """
+    evaluate.refuse_unknown_protocol(protocol)
+    if not budgets:
+        raise CourseError("at least one number of labels per class is needed; give one or more.")
+    device, values, learner = devices.pick_device(device), {budget: [] for budget in budgets}, None
+    first = Folds.of(images, folds)
+    for seed in evaluate.seeds_of(seeds):
+        cut = dataclasses.replace(first, seed=seed)
+        network = backbone if isinstance(backbone, Backbone) else backbone(seed)
+        if learner is None or protocol == "finetune" or network is not backbone:
+            read_at, seeded = _stage(stage, protocol, network), dataclasses.replace(config, seed=seed)
+            learner = _learner(network, images, protocol, read_at, seeded, device, progress)
+        for budget in values:
+            logits, _ = cut.judged(learner, tuple(settings or learner.settings), budget)
+            values[budget].append((logits.argmax(dim=1) == cut.labels).double().mean().item())
+    return {budget: of_accuracies(found, first.independent) for budget, found in values.items()}
 
 
 def together(splits: Splits, *, test: bool = True) -> ImageSet:
@@ -123,28 +155,9 @@ def together(splits: Splits, *, test: bool = True) -> ImageSet:
     if not labelled:
         raise CourseError(f"{splits.name or 'this data'} has no labels; name them with --labels, or by class folders.")
     images, labels = torch.cat([s.images for s in labelled]), torch.cat([s.labels for s in labelled])
-    return ImageSet(images, labels, classes=splits.classes, name=splits.name or "images")
-
-
-def parts(labels: Tensor, groups: Tensor, folds: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """`folds` pairs (numbers to learn from, numbers held out), stratified by class, no group on both sides."""
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=devices.derive_seed(seed, "folds") % 2**32)
-    for learned, held in splitter.split(np.zeros(len(labels)), labels.numpy(), groups.numpy()):
-        yield torch.from_numpy(learned), torch.from_numpy(held)
-
-
-def _chosen(
-    makers: _Maker, settings: tuple, learned: Tensor, labels: Tensor, groups: Tensor, folds: int, seed: int
-) -> Any:
-    """The setting that is most often right on inner folds of the pictures `learned`; at a tie the first."""
-    if len(settings) == 1:
-        return settings[0]
-    right = dict.fromkeys(settings, 0)
-    for inner, held in parts(labels[learned], groups[learned], folds, seed):
-        for setting in settings:
-            named = makers.make(learned[inner], setting).scores(learned[held]).argmax(dim=1)
-            right[setting] += int((named == labels[learned[held]]).sum())
-    return max(settings, key=lambda setting: right[setting])
+    grouped = all(part.groups is not None for part in labelled)
+    groups = torch.cat([part.groups for part in labelled]) if grouped else None
+    return ImageSet(images, labels, classes=splits.classes, name=splits.name or "images", groups=groups)
 
 
 def _calibration_error(logits: Tensor, labels: Tensor, fold_of: Tensor) -> tuple[float, float]:
@@ -169,17 +182,10 @@ class _Made:
     scores: Scorer
 
 
-class _Maker:
-    """Makes a classifier from some pictures, with a setting. settings: what is chosen among."""
+class _Frozen:
+    """On features (N, d), computed once."""
 
     settings: tuple
-
-    def make(self, chosen: Tensor, setting: Any) -> _Made:
-        raise NotImplementedError
-
-
-class _Frozen(_Maker):
-    """On features (N, d), computed once."""
 
     def __init__(self, backbone: Backbone, features: Tensor, labels: Tensor, classes: int):
         self.backbone, self.features, self.labels, self.classes = backbone, features, labels, classes
@@ -203,6 +209,12 @@ class _Linear(_Frozen):
     settings = evaluate.PENALTIES
 
     def head(self, features: Tensor, labels: Tensor, setting: float) -> LinearHead:
+        there = labels.unique()  # of a few pictures in groups, a class may be missing; its score is then low
+        head = LinearHead(features.shape[1], self.classes)
+        if len(there) < 2:
+            with torch.no_grad():
+                head.bias[there] += -MISSING
+            return head
         scaler = StandardScaler().fit(features.double().numpy())
         with threadpool_limits(1, user_api="blas"):  # matrices this small: several threads wait for each other
             fitted = LogisticRegression(C=setting, max_iter=1000)
@@ -212,10 +224,9 @@ class _Linear(_Frozen):
             weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
         weight = weight / scaler.scale_
         bias = bias - weight @ scaler.mean_
-        head = LinearHead(features.shape[1], self.classes)
         with torch.no_grad():
-            head.weight.copy_(torch.from_numpy(weight))
-            head.bias.copy_(torch.from_numpy(bias))
+            head.bias.fill_(MISSING)
+            head.weight[there], head.bias[there] = (torch.from_numpy(part).float() for part in (weight, bias))
         return head
 
 
@@ -231,7 +242,7 @@ class _Neighbours(_Frozen):
         return head
 
 
-class _FineTuning(_Maker):
+class _FineTuning:
     """The whole network; setting: the learning rate."""
 
     def __init__(
@@ -254,6 +265,22 @@ class _FineTuning(_Maker):
         )
 
 
+def _learner(
+    backbone: Backbone,
+    images: ImageSet,
+    protocol: str,
+    stage: int | str,
+    config: train.TrainConfig,
+    device: torch.device,
+    progress: bool,
+) -> _Frozen | _FineTuning:
+    """What learns from some of the images by a protocol."""
+    if protocol == "finetune":
+        return _FineTuning(backbone, images, config, device, progress)
+    kind, labels = _Linear if protocol == "linear" else _Neighbours, images.require_labels().cpu()
+    return kind(backbone, _features(backbone, images, stage, device), labels, len(images.classes))
+
+
 def _features(backbone: Backbone, images: ImageSet, stage: int | str, device: torch.device) -> Tensor:
     """float32 (N, d) on the CPU."""
     features = evaluate.extract(backbone, images, stage=stage, device=device)
@@ -267,46 +294,10 @@ def _features(backbone: Backbone, images: ImageSet, stage: int | str, device: to
 
 def _stage(stage: int | str | None, protocol: str, backbone: Backbone) -> int | str:
     if stage is None:
-        return 4 if protocol == "finetune" else "all"
+        return 4 if protocol == "finetune" else record.of(backbone).stage or "all"
     backbone.refuse_stage(stage)
     if protocol == "finetune" and stage != 4:
         raise CourseError(
             f"fine-tuning reads the last stage, 4, and {stage!r} was asked for; take linear or knn for it."
         )
     return stage
-
-
-def _groups(images: ImageSet, groups: Tensor | None) -> Tensor:
-    """int64 (N,): what must stay together. Groups that share an identical picture become one."""
-    alike = partitions.groups_of(partitions.fingerprints(images.images.cpu()))
-    if groups is None:
-        return alike
-    groups = torch.as_tensor(groups)
-    if groups.shape != (len(images),):
-        raise CourseError(
-            f"groups are one number per image, {len(images)} in all, and {tuple(groups.shape)} was given."
-        )
-    _, groups = groups.unique(return_inverse=True)
-    for _ in range(len(images)):  # the smallest number that any chain of shared pictures reaches; two rounds as a rule
-        least = torch.full((int(alike.max()) + 1,), len(images)).scatter_reduce(0, alike, groups, "amin")[alike]
-        joined = torch.full((int(groups.max()) + 1,), len(images)).scatter_reduce(0, groups, least, "amin")[groups]
-        if torch.equal(joined, groups):
-            break
-        groups = joined
-    return groups
-
-
-def _possible(images: ImageSet, groups: Tensor, folds: int) -> int:
-    """How many folds there can be: as asked, or as many as the smallest class has groups."""
-    whole_number("folds", folds, 2)
-    if len(images.classes) < 2:
-        raise CourseError(f"{images.name} has {len(images.classes)} class; telling apart needs two or more.")
-    labels = images.require_labels().cpu()
-    counts = {name: len(groups[labels == c].unique()) for c, name in enumerate(images.classes)}
-    smallest = min(counts, key=lambda name: counts[name])
-    if counts[smallest] < 4:  # two outer folds leave two pictures, which two inner folds need
-        raise CourseError(
-            f"class {smallest!r} has {counts[smallest]} different labelled images, and folds need 4 of each class; "
-            "label some more, or leave the class out."
-        )
-    return min(folds, counts[smallest] // 2)

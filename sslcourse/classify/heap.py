@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 
 from sslcourse import explore
-from sslcourse.classify import pages
+from sslcourse.classify import featurefile, pages
 from sslcourse.data import decode
 from sslcourse.errors import CourseError
 
@@ -94,16 +93,10 @@ class Heap:
 
 
 def load(features: Path, top: Path) -> Heap:
-    """The features of a folder's pictures. Raises CourseError where the two files of `embed` don't belong together."""
-    table = features.with_suffix(".csv")
-    try:
-        rows = torch.from_numpy(np.load(features, allow_pickle=False))
-        with table.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            names = tuple(row["path"] for row in csv.DictReader(file) if row["row"])
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    """The features of a folder's pictures, from a file that `embed` wrote. Raises CourseError for any other."""
+    rows, names = featurefile.read(features)
+    if rows.dim() != 2:
         raise CourseError(
-            f"{features} and {table.name} beside it can't be read as features ({error}); `sslcourse embed` writes them."
-        ) from None
-    if rows.dim() != 2 or len(rows) != len(names):
-        raise CourseError(f"{features} has {len(rows)} rows and {table.name} names {len(names)} pictures; embed again.")
-    return Heap(rows.float(), names, top)
+            f"{features} holds features of patches, and pictures are compared by one row each; embed them without --patches."
+        )
+    return Heap(rows, names, top)

@@ -10,7 +10,7 @@ from scipy import stats
 from torch import Tensor
 
 
-def wilson_interval(right: int, count: int, level: float = 0.95) -> tuple[float, float]:
+def wilson_interval(right: float, count: int, level: float = 0.95) -> tuple[float, float]:
     """The interval of a share, `right` of `count` (Wilson, 1927): within [0, 1], and never of no width.
 
     (nan, nan) for a count of 0.
@@ -26,16 +26,23 @@ def wilson_interval(right: int, count: int, level: float = 0.95) -> tuple[float,
 
 @dataclass(frozen=True)
 class Measures:
-    """How predictions and labels agree. confusion: int64 (C, C), pictures of the row's class named as the column's."""
+    """How predictions and labels agree.
+
+    confusion    int64 (C, C), pictures of the row's class named as the column's
+    independent  how many groups the pictures are, where some belong together; None: as many as there are pictures
+    """
 
     confusion: Tensor
     classes: tuple[str, ...]
+    independent: int | None = None
 
     @classmethod
-    def of(cls, predicted: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Measures:
+    def of(
+        cls, predicted: Tensor, labels: Tensor, classes: tuple[str, ...], independent: int | None = None
+    ) -> Measures:
         """predicted and labels: int64 (N,) in [0, C)."""
         pairs = torch.bincount(labels * len(classes) + predicted, minlength=len(classes) ** 2)
-        return cls(pairs.view(len(classes), len(classes)), tuple(classes))
+        return cls(pairs.view(len(classes), len(classes)), tuple(classes), independent)
 
     @property
     def count(self) -> int:
@@ -47,8 +54,9 @@ class Measures:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95% interval of the accuracy, for pictures drawn like these."""
-        return wilson_interval(int(self.confusion.diagonal().sum()), self.count)
+        """The 95% interval of the accuracy, for pictures drawn like these; those of one group count as one."""
+        groups = self.count if self.independent is None else self.independent
+        return wilson_interval(self.accuracy * groups if groups else 0, groups)
 
     def per_class(self) -> list[dict[str, float | int | str]]:
         """For each class: precision, recall (nan where nothing was named so, or nothing is so), F1, and its pictures."""
@@ -67,6 +75,7 @@ class Measures:
         rows = [{key: _known(value) for key, value in row.items()} for row in self.per_class()]
         return {
             "images": self.count,
+            "groups": self.count if self.independent is None else self.independent,
             "accuracy": _known(self.accuracy),
             "interval95": [_known(end) for end in self.interval],
             "per_class": rows,
@@ -77,7 +86,8 @@ class Measures:
         """A table of the classes, and the pairs that are confused most often."""
         low, high = self.interval
         width = min(24, max(5, *(len(name) for name in self.classes)))
-        lines = [f"accuracy {self.accuracy:.3f} (95% interval {low:.3f} to {high:.3f}; {self.count:,} images)"]
+        groups = "" if self.independent in (None, self.count) else f" in {self.independent:,} groups"
+        lines = [f"accuracy {self.accuracy:.3f} (95% interval {low:.3f} to {high:.3f}; {self.count:,} images{groups})"]
         lines.append(f"{'class':<{width}}  precision  recall  images")
         for row in self.per_class():
             lines.append(

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from sslcourse import augment, locking
 from sslcourse import device as devices
-from sslcourse import files, locking
 from sslcourse.backbones import Backbone
+from sslcourse.classify import featurefile
 from sslcourse.classify.model import Model
 from sslcourse.classify.table import GrowingTable
 from sslcourse.data import decode, walk
@@ -82,36 +80,52 @@ def embed(
     *,
     size: int,
     stage: int | str = "all",
+    patches: bool = False,
     device: str | torch.device = "auto",
     batch_size: int = BATCH,
     progress: bool = True,
 ) -> Written:
-    """Write the features of every picture of a folder: `out`, float32 (N, d) in NumPy's .npy, and beside it a CSV.
+    """Write the features of every picture of a folder to `out`, which `read_features` reads.
 
-    The CSV has the same name, ending in .csv, and a row for each picture: path, row (of the features; empty for a file
-    that can't be read) and problem. size is in pixels, stage as in `Model`. Raises CourseError as `predict` does.
+    out      a name that ends in .parquet for one table, any other for NumPy's .npy with a .csv beside it (`featurefile`)
+    size     of the pictures, in pixels;  stage: as in `Model`
+    patches  the features of each place of the stage's map, (height, width, d) of a picture, in place of their mean (d,)
+
+    Raises CourseError as `predict` does, and for patches of more than one stage.
     """
-    top, out, device = Path(pictures), Path(out).with_suffix(".npy"), devices.pick_device(device)
+    out, device = Path(out), devices.pick_device(device)
+    out = out if out.suffix == featurefile.PARQUET else out.with_suffix(".npy")
+    look = _looking(backbone, stage, patches, device)
+    top, problems = Path(pictures), []
     names = _pictures(top)
-    look = Model(backbone, nn.Identity(), (), image_size=size, stage=stage)
-    parts, rows, problems = [], [], []
-    for some, reasons, images in read(top, names, size, 0, batch_size, progress, "features"):
-        parts.append(look.logits(images, device=device).numpy() if len(images) else np.zeros((0, 0), np.float32))
-        for i, name in enumerate(some):
-            rows.append([name, "" if i in reasons else str(len(rows) - len(problems)), reasons.get(i, "")])
-            problems += [(name, reasons[i])] if i in reasons else []
-    if len(problems) == len(names):
-        raise CourseError(f"none of the {len(names)} pictures in {top} can be read ({problems[0][1]}).")
-    features, text = np.concatenate([part for part in parts if part.size]), io.StringIO(newline="")
-    csv.writer(text).writerows([["path", "row", "problem"], *rows])
-    try:
-        with locking.claimed(out, file=True):
-            with files.written(out) as temporary, temporary.open("wb") as file:
-                np.save(file, features)
-            files.write_atomically(out.with_suffix(".csv"), text.getvalue().encode("utf-8", "surrogateescape"))
-    except OSError as error:
-        raise CourseError(f"could not write {out} ({error.strerror or error}); choose another place.") from None
+    shape = look(torch.zeros(1, 3, size, size, dtype=torch.uint8)).shape[1:]
+    about = {"stage": stage, "patches": patches, "image_size": size, "backbone": backbone.arch}
+    with featurefile.writing(out, shape, names, about) as writer:
+        for some, reasons, images in read(top, names, size, 0, batch_size, progress, "features"):
+            writer.add(some, reasons, look(images) if len(images) else torch.zeros(0, *shape))
+            problems += [(some[i], reason) for i, reason in reasons.items()]
+        if len(problems) == len(names):
+            raise CourseError(f"none of the {len(names)} pictures in {top} can be read ({problems[0][1]}).")
     return Written(out, len(names), 0, tuple(problems))
+
+
+def _looking(backbone: Backbone, stage: int | str, patches: bool, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """A function from uint8 images (n, 3, H, W) to float32 (n, d), or to (n, height, width, d) of patches."""
+    head = nn.Identity()
+    if not patches:
+        return lambda images: Model(backbone, head, (), image_size=images.shape[-1], stage=stage).logits(
+            images, device=device
+        )
+    if stage not in (1, 2, 3, 4) or isinstance(stage, bool):
+        raise CourseError(f"patches are of one stage, 1 to 4, and {stage!r} was asked for.")
+
+    @torch.no_grad()
+    def look(images: Tensor) -> Tensor:
+        with devices.on(device, backbone), devices.evaluating(backbone):
+            maps = backbone.stages(augment.to_float(images.to(device)))[stage - 1]  # (n, d, height, width)
+            return maps.permute(0, 2, 3, 1).float().cpu()
+
+    return look
 
 
 def read(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from sslcourse.errors import CourseError
 if TYPE_CHECKING:
     from sslcourse import backbones
     from sslcourse.data.splits import Splits
+    from sslcourse.summary import Summary
 
 BASELINES = ("random", "scratch")  # in place of a run: weights of chance, frozen or trained with the labels
 BASELINE_BACKBONE = "resnet-tiny"
@@ -55,7 +56,13 @@ def evaluate(
     protocol: Annotated[
         str | None, typer.Option(help="knn, linear or finetune (default: linear; scratch: finetune)")
     ] = None,
-    labels_per_class: options.LabelsPerClass = 10,
+    labels_per_class: Annotated[
+        str | None,
+        typer.Option(help="Labelled images per class; several, with commas, give a curve (default: 10, by folds all)."),
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Cross-validation on all labelled images, for where they are few.")
+    ] = None,
     seeds: options.Seeds = 5,
     backbone: options.Backbone = None,
     stage: options.Stage = None,
@@ -74,10 +81,10 @@ def evaluate(
     """Measure a backbone with few labels: kNN, linear probe or fine-tuning, over several draws of the labels."""
     from sslcourse import backbones, record, weights
     from sslcourse import device as devices
-    from sslcourse import evaluate as evaluation
     from sslcourse.data import load
 
     protocol = _protocol(source, protocol)
+    budgets = None if labels_per_class is None else options.whole_numbers(labels_per_class, "--labels-per-class")
     where = devices.pick_device(device)
     fixed, used = None, record.Record(data, labels, size)
     if source not in BASELINES:
@@ -87,43 +94,36 @@ def evaluate(
         used = record.settled_for_data(source, record.of(fixed), data, labels, size)
     elif backbone is not None:
         backbones.refuse_unknown(backbone)
-    read_at = _stage(stage, protocol, fixed)
+    read_at = _stage(source, stage, protocol, fixed)
     splits = load(used.data or "world", size=used.image_size, labels=used.labels)
     texts.notices(splits.notes)
-    summary = evaluation.evaluate(
-        fixed or _baseline(backbone, splits),
-        splits,
-        protocol=protocol,
-        labels_per_class=labels_per_class,
-        seeds=seeds,
-        stage=read_at,
-        device=where,
-        progress=True,
-    )
+    measured = fixed or _baseline(backbone, splits)
+    asked = {"protocol": protocol, "seeds": seeds, "stage": read_at, "device": where, "progress": True}
+    curve, tested = _curve(measured, splits, budgets, folds, **asked)
     result = {
         "source": source,
         "data": used.data or "world",
         "protocol": protocol,
-        "labels_per_class": labels_per_class,
         "seeds": seeds,
         "stage": read_at,
+        "folds": folds,
         "backbone": fixed.arch if fixed else backbone or BASELINE_BACKBONE,
         "image_size": list(splits.size),
-        "classes": len(splits.test.classes),
-        "test_images": len(splits.test),
-        "accuracies": list(summary.values),
-        "mean": summary.mean,
-        "std": texts.finite(summary.std),
-        "interval95": [texts.finite(end) for end in summary.interval],
-        "caution": summary.caution,
+        "classes": len(splits.classes),
+        "test_images": tested,
         "device": str(where),
+        **curve[-1],  # of the most labels
     }
-    texts.show(result, texts.evaluated(result, str(summary)), as_json)
+    if len(curve) > 1:
+        result["curve"] = curve
+    texts.show(result, texts.evaluated(result), as_json)
 
 
 @command(stopped=texts.comparison_stopped)
 def compare(
-    tasks: Annotated[str, typer.Option(help="Pretext tasks, with commas between them (default: all).")] = "",
+    tasks: Annotated[
+        str, typer.Option(help="Pretext tasks, with commas between them (default: all; with --weights none).")
+    ] = "",
     data: options.Spec = "world",
     labels: options.Labels = None,
     seeds: Annotated[
@@ -134,6 +134,24 @@ def compare(
     finetune: Annotated[bool, typer.Option(help="Fine-tune as well, beside training from scratch.")] = True,
     factors: Annotated[bool, typer.Option(help="Probe the known factors of the images, where there are any.")] = True,
     steps: Annotated[int | None, typer.Option(help="Pretraining steps (default: the course's, task by task).")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step of pretraining (default: likewise).")] = None,
+    backbone: options.Backbone = None,
+    stem: Annotated[
+        str | None, typer.Option(help="Of --backbone: imagenet, small or tiny (default: by the images' size).")
+    ] = None,
+    option: options.TaskOption = [],  # noqa: B006
+    weights: Annotated[
+        list[str],
+        typer.Option(help="Published weights to compare as well: a file, a directory or a run's folder; repeatable."),
+    ] = [],  # noqa: B006
+    network: options.Network = None,
+    prefix: options.Prefix = None,
+    heads: options.Heads = None,
+    their_stem: Annotated[
+        str | None, typer.Option(help="Of --weights, as evaluate's --stem: small, tiny or solo-learn.")
+    ] = None,
+    activation: options.Activation = None,
+    normalize: options.Normalize = None,
     out: Annotated[
         Path | None,
         options.path_option(help="JSON file, written after each measurement; what is in it is not repeated."),
@@ -142,12 +160,20 @@ def compare(
     device: options.Device = "auto",
     as_json: options.Json = False,
 ) -> None:
-    """Compare pretext tasks: the same probe, labels and seeds for each, beside baselines, with intervals."""
+    """Compare pretext tasks and published weights: the same probe, labels and seeds for each, beside baselines."""
     from sslcourse import compare as comparison
+    from sslcourse import pretext
 
     curve = options.whole_numbers(budgets, "--budgets")
+    hints = {"network": network, "prefix": prefix, "heads": heads, "stem": their_stem}
+    hints |= {"activation": activation, "normalize": normalize}
+    options.refuse_idle(hints, weights, "--weights")
+    names = [name.strip() for name in tasks.split(",")] if tasks else None if not weights else []
+    known = {
+        name: pretext.option_defaults(pretext.find(name)) for name in (pretext.tasks() if names is None else names)
+    }
     results = comparison.run(
-        [name.strip() for name in tasks.split(",")] if tasks else None,
+        names,
         data,
         seeds=seeds,
         labels=labels_per_class,
@@ -156,6 +182,12 @@ def compare(
         scratch=curve if finetune else [],
         factors=factors,
         steps=steps,
+        batch_size=batch_size,
+        backbone=backbone,
+        stem=stem,
+        options=options.options_by_task(option, known),
+        published=weights,
+        reading=hints,
         out=out,
         labels_file=labels,
         size=size,
@@ -190,7 +222,7 @@ def _protocol(source: str, protocol: str | None) -> str:
     return protocol
 
 
-def _stage(asked: str | None, protocol: str, found: backbones.Backbone | None) -> int | str:
+def _stage(source: str, asked: str | None, protocol: str, found: backbones.Backbone | None) -> int | str:
     """Where features are read: as asked for, else where the run's folder says, else at all stages."""
     from sslcourse import record
 
@@ -201,10 +233,46 @@ def _stage(asked: str | None, protocol: str, found: backbones.Backbone | None) -
                 f"fine-tuning reads the last stage, 4, and {stage!r} was asked for; take linear or knn for it."
             )
         return 4
-    stage = stage or (record.of(found).stage if found else None) or "all"
-    if found:
+    if found is None:
+        return stage or "all"
+    if stage is not None:
         found.refuse_stage(stage)
-    return stage
+    return record.stage_of(source, found, stage)
+
+
+def _curve(
+    network: backbones.Backbone | Callable[[int], backbones.Backbone],
+    splits: Splits,
+    budgets: list[int] | None,
+    folds: int | None,
+    **asked: Any,
+) -> tuple[list[dict[str, Any]], int]:
+    """What was measured with each number of labels per class, the largest last, and on how many images."""
+    from sslcourse import classify
+    from sslcourse import evaluate as evaluation
+    from sslcourse.classify import fitting
+
+    if folds is None:
+        found = evaluation.label_efficiency(network, splits, [10] if budgets is None else budgets, **asked)
+        tested = len(splits.test)
+    else:
+        images = fitting.together(splits)
+        found = classify.label_efficiency(network, images, [None] if budgets is None else budgets, folds=folds, **asked)
+        tested = len(images)
+    return [_measured(budget, found[budget]) for budget in sorted(found, key=lambda budget: budget or 0)], tested
+
+
+def _measured(labels_per_class: int | None, summary: Summary) -> dict[str, Any]:
+    """A summary for JSON. labels_per_class: None for all that there are."""
+    return {
+        "labels_per_class": labels_per_class,
+        "accuracies": list(summary.values),
+        "mean": summary.mean,
+        "std": texts.finite(summary.std),
+        "interval95": [texts.finite(end) for end in summary.interval],
+        "independent": summary.test_images,
+        "caution": summary.caution,
+    }
 
 
 def _say_whose_network(source: str, backbone: str | None, found: backbones.Backbone) -> None:

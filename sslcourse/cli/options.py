@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sslcourse.errors import CourseError
+from sslcourse.errors import CourseError, suggest
 from sslcourse.paths import typed
 
 MOST_SEEDS = 1000
@@ -36,7 +36,6 @@ Labels = Annotated[
 Size = Annotated[int | None, typer.Option(help="Height and width in pixels to bring the images to.")]
 Seed = Annotated[int, typer.Option(min=-(2**63), max=2**63 - 1, help="Decides everything random.")]
 Seeds = Annotated[int, typer.Option(max=MOST_SEEDS, help="How many draws of the labelled images.")]
-LabelsPerClass = Annotated[int, typer.Option(help="Labelled images per class.")]
 
 # How to read other people's weights, where their file doesn't say.
 Network = Annotated[str | None, typer.Option(help="teacher or student, where other people's file holds both")]
@@ -63,22 +62,55 @@ RunFolder = Annotated[Path, path_option(help="Folder for checkpoint.pt, backbone
 Backbone = Annotated[str | None, typer.Option(help="resnet-tiny, resnet18, resnet34, resnet50 or vit-tiny")]
 NewStem = Annotated[
     str | None,
-    typer.Option(help="imagenet, small or tiny (default: by the images' size). Transformers reads imagenet alone."),
+    typer.Option(
+        help="imagenet, small or tiny (default: by the images' size). Transformers reads imagenet alone. "
+        "With --init: their 3x3 stem, as evaluate takes it."
+    ),
 ]
 Start = Annotated[
     Path | None,
-    path_option(help="Go on from this backbone, the course's or other people's, instead of chance."),
+    path_option(
+        "--init", "--weights", help="Go on from this backbone, the course's or other people's, instead of chance."
+    ),
 ]
 BatchSize = Annotated[int, typer.Option(help="Images per step.")]
-Steps = Annotated[int, typer.Option(help="Optimizer steps.")]
+Steps = Annotated[
+    int | None,
+    typer.Option(help="Optimizer steps (default: 600). With --resume, more of them make a run longer."),
+]
+Epochs = Annotated[float | None, typer.Option(help="In place of --steps: passes over the images.")]
+Optimizer = Annotated[str | None, typer.Option(help="adamw or sgd (default: adamw).")]
 LearningRate = Annotated[float | None, typer.Option(help="Peak learning rate (default: what suits the task).")]
+Schedule = Annotated[
+    str | None,
+    typer.Option(help="cosine falls to zero at the end; constant stays, so that a run can be made longer exactly."),
+]
+Warmup = Annotated[
+    str | None, typer.Option(help="How long the rate rises: a share of the steps, such as 0.1, or a number of them.")
+]
 WeightDecay = Annotated[float | None, typer.Option(help="Decay of matrices and filters (default: likewise).")]
 TaskOption = Annotated[list[str], typer.Option(help="An option of the task, as NAME=VALUE; repeatable.")]
 Stream = Annotated[
     bool | None,
     typer.Option("--stream/--no-stream", help="Leave photographs on disk (default: where memory is short)."),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on from the checkpoint in --out; with more --steps, beyond its end.")
+]
+ValidateEvery = Annotated[
+    int | None,
+    typer.Option(help="Steps between measurements without labels; the best weights are kept (default: none)."),
+]
+Signal = Annotated[
+    str,
+    typer.Option(help="Which measurement decides: retrieval (a view's own picture is nearest) or rankme (dimensions)."),
+]
+Patience = Annotated[
+    int | None, typer.Option(help="End early after so many measurements without a better one (default: never).")
+]
+TensorBoard = Annotated[
+    bool, typer.Option("--tensorboard", help="Write events to the folder tensorboard in --out as well.")
+]
 CheckpointEvery = Annotated[int, typer.Option(help="Steps between checkpoints.")]
 LogEvery = Annotated[int, typer.Option(help="Steps between records in history.jsonl.")]
 Compile = Annotated[bool, typer.Option("--compile", help="torch.compile the forward pass.")]
@@ -106,6 +138,42 @@ def task_options(pairs: list[str], defaults: dict[str, Any]) -> dict[str, Any]:
 def stage(text: str | None) -> int | str | None:
     """ "4" to 4; words as they are."""
     return int(text) if text and text.isascii() and text.isdigit() else text
+
+
+def refuse_idle(hints: dict[str, Any], files: object, flag: str) -> None:
+    """CourseError for hints on how to read a file of weights where none is named by `flag`."""
+    given = [name for name, value in hints.items() if value is not None]
+    if given and not files:
+        raise CourseError(f"{', '.join(given)} says how to read a file of weights; name the file with {flag}.")
+
+
+def options_by_task(pairs: list[str], defaults: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Options of several tasks: each goes to every task that knows it, and there must be one.
+
+    defaults  task -> its options with their defaults
+    """
+    known = {name for options in defaults.values() for name in options}
+    for name in (pair.partition("=")[0] for pair in pairs if "=" in pair):
+        if name not in known:
+            raise CourseError(
+                f"none of {', '.join(defaults) or 'no tasks'} has an option {name!r}{suggest(name, known)}."
+            )
+    own = {
+        task: [p for p in pairs if "=" not in p or p.partition("=")[0] in options] for task, options in defaults.items()
+    }
+    return {task: task_options(own[task], options) for task, options in defaults.items()}
+
+
+def share_or_count(text: str | None, option: str) -> float | int | None:
+    """ "0.1" to 0.1, a share; "60" to 60, a number of steps."""
+    if text is None:
+        return None
+    try:
+        return int(text) if text.strip().isdecimal() else float(text)
+    except ValueError:
+        raise CourseError(
+            f"{option} takes a share of the steps, such as 0.1, or a whole number of them, and {text!r} was given."
+        ) from None
 
 
 def whole_numbers(text: str, option: str) -> list[int]:

@@ -46,7 +46,7 @@ def finetune(
     as_json: options.Json = False,
 ) -> None:
     """Make a classifier from a backbone and labelled pictures, say how good it is, and keep it in one file."""
-    from sslcourse import classify, evaluate
+    from sslcourse import classify, evaluate, record
     from sslcourse.classify import fitting, pages
     from sslcourse.data import load
 
@@ -55,9 +55,12 @@ def finetune(
     splits = load(data, size=side, labels=labels)
     texts.notices(splits.notes)
     images = fitting.together(splits, test=not test)
+    read_at = options.stage(stage)
+    if backbone is not None and protocol != "finetune":
+        read_at = record.stage_of(source, backbone, read_at)
     fitted = classify.fit(
-        backbone or _new(images, seed), images, protocol=protocol, stage=options.stage(stage), folds=folds, seed=seed,
-        device=device, progress=True,
+        backbone or _new(images, seed), images, protocol=protocol, stage=read_at, folds=folds, seed=seed, device=device,
+        progress=True,
     )  # fmt: skip
     result = _result(source, data, protocol, fitted, images)
     if test:
@@ -89,24 +92,29 @@ def embed(
     source: Weights,
     pictures: Pictures,
     out: Annotated[
-        Path, options.path_option(help="The features, a .npy file; a .csv beside it says which row is whose.")
+        Path,
+        options.path_option(help="The features: NAME.parquet, or NAME.npy with a .csv that says which row is whose."),
     ],
     stage: options.Stage = None,
+    patches: Annotated[
+        bool, typer.Option("--patches", help="The features of each place of a stage's map, not their mean.")
+    ] = False,
     size: options.Size = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
 ) -> None:
     """Write the features of every picture of a folder, a row each."""
-    from sslcourse import classify
+    from sslcourse import classify, record
 
     backbone, side = _backbone(source, size)
-    done = classify.embed(backbone, pictures, out, size=side or 64, stage=options.stage(stage) or "all", device=device)
+    read_at = 4 if patches and stage is None else record.stage_of(source, backbone, options.stage(stage))
+    done = classify.embed(backbone, pictures, out, size=side or 64, stage=read_at, patches=patches, device=device)
     texts.show(*texts.written(done, "features"), as_json)
 
 
 @command(stopped=texts.page_stopped)
 def search(
-    features: Annotated[Path, typer.Argument(help="A .npy file that embed wrote.", parser=typed, metavar="FEATURES")],
+    features: Annotated[Path, typer.Argument(help="A file that embed wrote.", parser=typed, metavar="FEATURES")],
     pictures: Pictures,
     like: Annotated[Path, options.path_option(help="The picture to look for, one of the folder.")],
     out: Annotated[Path, options.path_option(help="The page to write.")] = Path("search.html"),
@@ -130,7 +138,7 @@ def search(
 @command(stopped=texts.page_stopped, name="explore")
 def explore_pictures(
     what: Annotated[str, typer.Argument(help=f"{', '.join(KINDS)}")],
-    features: Annotated[Path, typer.Argument(help="A .npy file that embed wrote.", parser=typed, metavar="FEATURES")],
+    features: Annotated[Path, typer.Argument(help="A file that embed wrote.", parser=typed, metavar="FEATURES")],
     pictures: Pictures,
     out: Annotated[Path, options.path_option(help="The page to write.")] = Path("explore.html"),
     count: Annotated[int, typer.Option(min=1, max=1000, help="How many pictures, pairs or clusters.")] = 50,

@@ -124,11 +124,13 @@ def _prediction(name: str, entry: dict[str, Any]) -> str:
 def pretrained(result: dict[str, Any], labels: Path | None, size: int | None) -> str:
     """What pretraining gave, and the command that measures it."""
     names = [name for name in result if name not in PRETRAINING]
+    done = "" if result["step"] == result["steps"] else f", of which {result['step']} were enough"
     figures = ", ".join(f"{name} {result[name]:.4g}" for name in names)
+    best = f", of step {result['best_step']}, where {result['signal']} was highest" if result.get("best_step") else ""
     return "\n".join(
         [
-            f"{result['task']} on {shown(result['data'])}, {result['steps']} steps: {figures}",
-            f"backbone: {shown(Path(result['out'], 'backbone.safetensors'))}",
+            f"{result['task']} on {shown(result['data'])}, {result['steps']} steps{done}: {figures}",
+            f"backbone: {shown(Path(result['out'], 'backbone.safetensors'))}{best}",
             f"measure it: {typed_command('evaluate', result['out'], data=result['data'], labels=labels, size=size)}",
         ]
     )
@@ -143,24 +145,40 @@ PRETRAINING = (
     "device",
     "out",
     "step",
+    "signal",
+    "best_step",
 )  # of a result; the rest was logged
 
 
-def evaluated(result: dict[str, Any], accuracy: str) -> str:
-    return (
-        f"{shown(result['source'])} on {shown(result['data'])}, {result['protocol']}, {result['labels_per_class']} labels "
-        f"per class, {result['seeds']} seeds:\n"
-        f"test accuracy {accuracy}  (mean ± standard deviation over seeds; chance {1 / result['classes']:.3f})\n"
-        f"{_sure(result)}"
-    )
+def evaluated(result: dict[str, Any]) -> str:
+    """An accuracy, or a curve of them, with how sure it is."""
+    labels, curve = result["labels_per_class"], result.get("curve")
+    few = "all labels" if labels is None else f"{labels} labels per class"
+    by = f", {result['folds']} folds" if result["folds"] else ""
+    lines = [
+        f"{shown(result['source'])} on {shown(result['data'])}, {result['protocol']}, "
+        f"{'a curve' if curve else few}{by}, {result['seeds']} seeds:"
+    ]
+    said = f"(mean ± standard deviation over seeds; chance {1 / result['classes']:.3f})"
+    if curve:
+        lines += [f"{'labels per class':>16}  test accuracy  {said}"]
+        lines += [f"{one['labels_per_class']:>16}  {_accuracy(one)}{_interval(one)}" for one in curve]
+    else:
+        lines += [f"test accuracy {_accuracy(result)}  {said}"]
+    independent, images = result["independent"], result["test_images"]
+    groups = "" if independent == images else f" in {independent:,} groups, of which each counts as one"
+    lines += [f"{images:,} test images{groups}{'' if curve else _interval(result)}"]
+    lines += sorted({one["caution"] for one in curve or [result]} - {""})
+    return "\n".join(lines)
 
 
-def _sure(result: dict[str, Any]) -> str:
-    """On how many images an accuracy was measured, how sure it is, and whether they are too few to tell."""
-    low, high = result["interval95"]
-    interval = "" if low is None else f", 95% interval {low:.3f} to {high:.3f}"
-    caution = f"\n{result['caution']}" if result["caution"] else ""
-    return f"{result['test_images']:,} test images{interval}{caution}"
+def _accuracy(one: dict[str, Any]) -> str:
+    return f"{one['mean']:.3f}" + ("" if one["std"] is None else f" ± {one['std']:.3f}")
+
+
+def _interval(one: dict[str, Any]) -> str:
+    low, high = one["interval95"]
+    return "" if low is None else f", 95% interval {low:.3f} to {high:.3f}"
 
 
 def exported(out: Path, arch: str, layout: str) -> str:

@@ -56,6 +56,7 @@ def survey(top: Path, labels: Path | None = None) -> Listing:
             listing.files[role] = [
                 (name, file) for name, files in sorted(found.classes[role].items()) for file in files
             ]
+    listing.groups = found.groups
     if found.unlabeled:
         listing.files["unlabeled"] = [("", file) for file in found.unlabeled]
     _require_images(top, listing, passed)

@@ -15,7 +15,14 @@ from sslcourse.console import shown
 from sslcourse.data.arrays import UNSIGNED, as_tensor, described
 from sslcourse.errors import CourseError, whole_number
 
-PER_IMAGE = ("images", "labels", "boxes", "box_labels", "instances")  # tensors whose first dimension is the image
+PER_IMAGE = (
+    "images",
+    "labels",
+    "groups",
+    "boxes",
+    "box_labels",
+    "instances",
+)  # tensors whose first dimension is the image
 PER_IMAGE_TEXT = ("captions", "names")
 
 
@@ -34,6 +41,8 @@ class ImageSet:
     instances      uint8 (N, H, W): k where object k-1 of the boxes is seen, 0 elsewhere
     captions       one sentence per image, or several: a tuple of sentences for each
     names          one name per image that tells them apart: a path relative to the folder where they come from files
+    groups         int64 (N,): images with the same number belong together (one patient, one scene), and are never on
+                   both sides of a split; None where nothing is known of it
 
     NumPy arrays in any layout, and lists of arrays or of Pillow's pictures, are taken as well. Anything integer becomes
     int64 where int64 is promised, and names of classes are made printable (`console.shown`).
@@ -50,6 +59,7 @@ class ImageSet:
     instances: Tensor | None = None
     captions: tuple[str | tuple[str, ...], ...] | None = None
     names: tuple[str, ...] | None = None
+    groups: Tensor | None = None
 
     def __post_init__(self) -> None:
         def put(name: str, value: Any) -> None:
@@ -63,6 +73,8 @@ class ImageSet:
                 raise CourseError(f"{what} must be a dictionary by name, and got {type(getattr(self, what)).__name__}.")
         if self.labels is not None:
             put("labels", self._categories(self.labels, "labels", len(self.classes)))
+        if self.groups is not None:
+            put("groups", self._checked_groups(as_tensor(self.groups, "groups")))
         put("factor_values", {k: _checked_names(v, f"values of {k!r}") for k, v in self.factor_values.items()})
         put("factors", {name: self._checked_factor(name, values) for name, values in self.factors.items()})
         self._refuse_values_without_factor()
@@ -106,6 +118,11 @@ class ImageSet:
     @property
     def device(self) -> torch.device:
         return self.images.device
+
+    @property
+    def independent(self) -> int:
+        """How many groups the images are, of which each is evidence of its own; without groups, how many images."""
+        return len(self) if self.groups is None else len(self.groups.unique())
 
     def require_labels(self) -> Tensor:
         """labels, int64 (N,); CourseError where the set has none. Everything that needs labels asks here."""
@@ -285,6 +302,12 @@ class ImageSet:
         if instances.dtype != torch.uint8 or tuple(instances.shape) != expected:
             raise CourseError(f"instances must be uint8 {expected}, as the images are, and got {described(instances)}.")
         return instances
+
+    def _checked_groups(self, groups: Tensor) -> Tensor:
+        if groups.dim() != 1 or groups.is_floating_point() or groups.is_complex() or groups.dtype == torch.bool:
+            raise CourseError(f"groups must be whole numbers (N,), one per image, and got {described(groups)}.")
+        self._refuse_count("groups", len(groups))
+        return _signed(groups, "groups").long()
 
     def _checked_boxes(self, boxes: Tensor) -> Tensor:
         if boxes.dim() != 3 or boxes.shape[0] != len(self.images) or boxes.shape[2] != 4 or boxes.is_complex():

@@ -1,10 +1,11 @@
-"""Classes from a file beside a flat folder: a CSV with a path, a label and perhaps a split in each row.
+"""Classes from a file beside a flat folder: a CSV with a path, a label and perhaps a split and a group in each row.
 
-    path,label,split
-    IMG_0001.jpg,cat,train
-    IMG_0002.jpg,dog,test
+    path,label,split,patient
+    IMG_0001.jpg,cat,train,7
+    IMG_0002.jpg,dog,test,8
 
-The first row may be missing. Values are separated by commas, semicolons or tabs, and may be quoted. A path is that of the
+Pictures of one group (a patient, a scene, a burst of exposures) are never on both sides of a split or of a fold. The
+first row may be missing; without it there are no groups. Values are separated by commas, semicolons or tabs, and may be quoted. A path is that of the
 file within the folder, whole or its last part, with its ending or without. Images that no row names, or whose label is
 empty, are unlabeled.
 """
@@ -42,18 +43,26 @@ PATHS = {
 }
 LABELS = {"label", "labels", "class", "classes", "class_name", "category", "target", "species", "breed", "diagnosis"}
 SPLITS = {"split", "subset", "set", "partition", "usage"}
+GROUPS = {"group", "groups", "patient", "subject", "scene", "case", "burst", "sequence", "video", "individual"}
+GROUPS |= {f"{name}{end}" for name in GROUPS for end in ("_id", "id", " id")}
 
 Cells = list[str]
 
 
 @dataclass(frozen=True)
 class _Columns:
-    """Which cell of a row is which; `split` is None where there is none. `header` says whether the first row is one."""
+    """Which cell of a row is which; `split` and `group` are None where there is none. `header` says whether the first row
+    is one.
+    """
 
     path: int
     label: int
     split: int | None
+    group: int | None
     header: bool
+
+    def last(self) -> int:
+        return max(self.path, self.label, self.split or 0, self.group or 0)
 
 
 def tables_in(top: Path) -> list[str]:
@@ -162,19 +171,26 @@ def _columns(table: Path, rows: list[Cells], index: _Index) -> _Columns:
     found = [len({index.find(row[i]) for row in rows if len(row) > i} - {None}) for i in range(width)]
     path = found.index(max(found))
     first = [cell.strip().lower() for cell in rows[0]] + [""] * width
-    known = PATHS | LABELS | SPLITS
+    known = PATHS | LABELS | SPLITS | GROUPS
     header = index.find(rows[0][path] if len(rows[0]) > path else "") is None and any(cell in known for cell in first)
     others = [i for i in range(width) if i != path]
     split = [i for i in others if (first[i] in SPLITS if header else _all_roles(rows, i, others))]
     rest = [i for i in others if i not in split[:1] and (not header or first[i])]
-    label = [i for i in rest if header and first[i] in LABELS] or rest
+    label = [i for i in rest if header and first[i] in LABELS]
+    label = label or [i for i in rest if not header or first[i] not in GROUPS] or rest
     if len(label) != 1:
         seen = named(rows[0]) if header else f"{width} columns"
         raise CourseError(
             f"the classes in {shown(table)} can't be told from its columns ({seen}); call the one that holds them label, "
             "in the first row."
         )
-    return _Columns(path, label[0], split[0] if split else None, header)
+    group = [i for i in rest if header and first[i] in GROUPS and i != label[0]]
+    if len(group) > 1:
+        raise CourseError(
+            f"{shown(table)} has several columns of what belongs together ({named([rows[0][i] for i in group])}); leave one "
+            "of them."
+        )
+    return _Columns(path, label[0], split[0] if split else None, group[0] if group else None, header)
 
 
 def _all_roles(rows: list[Cells], column: int, others: list[int]) -> bool:
@@ -188,10 +204,12 @@ def _all_roles(rows: list[Cells], column: int, others: list[int]) -> bool:
 def _sorted_rows(table: Path, rows: list[Cells], columns: _Columns, index: _Index, files: Sequence[str]) -> Layout:
     """Files by split and class as the rows say, and what the rows got wrong as warnings."""
     layout = Layout(notes=[f"classes were read from {shown(table.name)}."])
+    if columns.group is not None:
+        layout.notes.append("images of one group in it are kept together, never on both sides of a split.")
     assigned: dict[str, tuple[str, str]] = {}  # file -> split, label
     unknown, again, contrary = [], set(), set()
     for row in rows:
-        cells = [*row, *[""] * (1 + max(columns.path, columns.label, columns.split or 0) - len(row))]
+        cells = [*row, *[""] * (1 + columns.last() - len(row))]
         file = index.find(cells[columns.path])
         here = (
             _split(table, "" if columns.split is None else cells[columns.split]),
@@ -205,6 +223,8 @@ def _sorted_rows(table: Path, rows: list[Cells], columns: _Columns, index: _Inde
                 contrary.add(file)
         else:
             assigned[file] = here
+            if columns.group is not None and (group := cells[columns.group].strip()):
+                layout.groups[file] = group
     for file in files:
         split, label = assigned.get(file, ("train", ""))
         if file in contrary or (split in ("val", "test") and not label):

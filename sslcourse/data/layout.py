@@ -51,12 +51,14 @@ class Layout:
 
     classes   role -> class -> files; without roles, everything is train
     unlabeled files without a class
+    groups    file -> what it belongs to, such as a patient, where that is known
     named     role -> the folder's own name, for messages
     notes     how the folders were read;  warnings: what may have been meant otherwise
     """
 
     classes: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     unlabeled: list[str] = field(default_factory=list)
+    groups: dict[str, str] = field(default_factory=dict)
     named: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

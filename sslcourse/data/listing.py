@@ -45,6 +45,7 @@ class Listing:
     name     what the set is called in messages;  spec: what it was asked for as
     files    for each split, (class, name of the file) in order; the class is "" where there is none
     classes  in the order of their labels, those of train
+    groups   file -> what it belongs to (`Layout`); a file that isn't here belongs to nothing
     notes    how the splits came about;  warnings: what went wrong; one sentence each
     shelf    what the names of the files stand for
     """
@@ -54,6 +55,7 @@ class Listing:
     spec: str
     files: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
+    groups: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     shelf: decode.Disk = decode.DISK
@@ -141,17 +143,28 @@ def _sets(listing: Listing, rows: list[Row], images: torch.Tensor) -> dict[str, 
     """One ImageSet per split; `rows` are the (split, class, file) of `images`, and each split is one run of rows."""
     split_of = np.array([split for split, _, _ in rows])
     number_of = {label: i for i, label in enumerate(listing.classes)}
+    groups = _group_numbers(listing, rows)
     sets = {}
     for split in dict.fromkeys(split_of.tolist()):
         here = np.flatnonzero(split_of == split)
         part, first = images[here[0] : here[-1] + 1], {"name": listing.name}
         first["names"] = tuple(listing.within(rows[i][2]) for i in here)
+        first["groups"] = None if groups is None else groups[torch.from_numpy(here)]
         if split == "unlabeled":
             sets[split] = ImageSet(part, **first)
         else:
             labels = torch.tensor([number_of[rows[i][1]] for i in here])
             sets[split] = ImageSet(part, labels, listing.classes, **first)
     return sets
+
+
+def _group_numbers(listing: Listing, rows: list[Row]) -> torch.Tensor | None:
+    """int64 (N,): a number for each group, the same in all splits, and one of its own for each other file."""
+    if not listing.groups:
+        return None
+    keys = [("group", listing.groups[file]) if file in listing.groups else ("file", file) for _, _, file in rows]
+    numbers = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+    return torch.tensor([numbers[key] for key in keys])
 
 
 def _require_images_of_every_class(listing: Listing, sets: dict[str, ImageSet]) -> None:

@@ -2,7 +2,8 @@
 
 An image of the validation or test split that also stands among the training images, with or without its label, makes
 every measured accuracy too good. Here *identical* means the same pixels at the size that is used; files with the same
-bytes are a special case of it. Near-duplicates (a second photo of the same thing, another crop) are not looked for.
+bytes are a special case of it. Near-duplicates (a second photo of the same thing, another crop) are not looked for, but
+images that are said to belong together (`ImageSet.groups`) stay on one side.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ def find_leaks(splits: Splits) -> list[Leak]:
     return _leaks({name: fingerprints(getattr(splits, name).images) for name in NAMES})
 
 
-def _leaks(prints: dict[str, list[bytes]]) -> list[Leak]:
+def _leaks(prints: dict[str, list]) -> list[Leak]:
+    """prints: split -> for each image, something that two images share where one may not be beside the other."""
     found, measured = [], {}
     for name in ("test", "val", "train", "unlabeled"):
         for i, content in enumerate(prints.get(name, ())):
@@ -99,6 +101,22 @@ def groups_of(prints: Sequence[bytes]) -> Tensor:
     """int64 (N,): the same number for the same content, counted from 0 in order of first appearance."""
     numbers: dict[bytes, int] = {}
     return torch.tensor([numbers.setdefault(content, len(numbers)) for content in prints], dtype=torch.int64)
+
+
+def joined(*groupings: Tensor) -> Tensor:
+    """The finest grouping in which whatever any of these puts together is together: int64 (N,) each, and the result.
+
+    Two images are in one group where a chain of shared groups leads from one to the other.
+    """
+    groups = groupings[0].unique(return_inverse=True)[1]
+    while True:  # the smallest number that the chains reach; two rounds as a rule
+        before = groups
+        for other in groupings:
+            number = other.unique(return_inverse=True)[1]
+            least = torch.full((len(number),), len(number)).scatter_reduce(0, number, groups, "amin")
+            groups = least[number]
+        if torch.equal(groups, before):
+            return groups.unique(return_inverse=True)[1]
 
 
 def apportion(count: int, parts: Sequence[int]) -> list[int]:
@@ -155,14 +173,14 @@ def complete(
     sets = {"unlabeled": unlabeled, "train": train, "val": val, "test": test}
     sets = {key: images for key, images in sets.items() if images is not None}
     prints = {key: fingerprints(images.images) for key, images in sets.items()}
-    warnings = [*warnings, *_drop_leaks(name, sets, prints)]
+    warnings = [*warnings, *_drop_leaks(name, sets, prints), *_drop_torn_groups(name, sets, prints)]
 
     notes = list(notes)
     missing = [key for key in ("val", "test") if key not in sets]
     if missing:
         whole = sets["train"]
         parts = ALL_THREE if len(missing) == 2 else ONE_MORE
-        cut = stratified_split(whole.require_labels(), parts, seed, groups_of(prints["train"]))
+        cut = stratified_split(whole.require_labels(), parts, seed, together(whole, prints["train"]))
         for key, indices in zip(["train", *missing], cut, strict=True):
             sets[key] = whole.select(indices)
         shares = " and ".join(f"{key} ({part / sum(parts):.0%})" for key, part in zip(missing, parts[1:], strict=True))
@@ -176,21 +194,43 @@ def complete(
     return Splits(**sets, name=name, notes=tuple(notes), warnings=tuple(warnings))
 
 
+def together(images: ImageSet, prints: Sequence[bytes] | None = None) -> Tensor:
+    """int64 (N,): what must stay on one side, images with the same pixels (`prints`, computed where not given) or group."""
+    alike = groups_of(fingerprints(images.images.cpu()) if prints is None else prints)
+    return alike if images.groups is None else joined(alike, images.groups.cpu())
+
+
+def _drop_torn_groups(name: str, sets: dict[str, ImageSet], prints: dict[str, list[bytes]]) -> list[str]:
+    """Take labelled images whose group is also in a split that is measured on out of the other split, likewise.
+
+    Images to pretrain on stay: they bring no labels.
+    """
+    labelled = {key: part for key, part in sets.items() if key != "unlabeled" and part.groups is not None}
+    leaks = _leaks({key: part.groups.tolist() for key, part in labelled.items()})
+    return _drop(leaks, name, sets, prints, "of a group that is also in")
+
+
 def _drop_leaks(name: str, sets: dict[str, ImageSet], prints: dict[str, list[bytes]]) -> list[str]:
     """Take leaking images out of `sets` and `prints`, in place; one sentence for every pair of splits that shared any."""
-    leaks = _leaks(prints)
+    return _drop(_leaks(prints), name, sets, prints, "also in")
+
+
+def _drop(
+    leaks: list[Leak], name: str, sets: dict[str, ImageSet], prints: dict[str, list[bytes]], why: str
+) -> list[str]:
+    """Take images out of `sets` and `prints`, in place; one sentence for every pair of splits that shared any."""
     sentences = []
     for split in {leak.split: None for leak in leaks}:
         dropped = {leak.index for leak in leaks if leak.split == split}
         kept = [i for i in range(len(sets[split])) if i not in dropped]
         if not kept:
             raise CourseError(
-                f"every image of {split} in {name} is also in a split that is measured on, so nothing could be "
+                f"every image of {split} in {name} is {why} a split that is measured on, so nothing could be "
                 f"learnt honestly; give {split} images of its own."
             )
         sets[split] = sets[split].select(torch.tensor(kept))
         prints[split] = [prints[split][i] for i in kept]
     for (split, other), count in Counter((leak.split, leak.other) for leak in leaks).items():
         images = "image was" if count == 1 else "images were"
-        sentences.append(f"{count:,} {images} dropped from {split}, being also in {other}.")
+        sentences.append(f"{count:,} {images} dropped from {split}, being {why} {other}.")
     return sentences

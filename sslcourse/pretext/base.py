@@ -44,6 +44,7 @@ class PretextTask(nn.Module):
     may_be_zero: ClassVar[tuple[str, ...]] = ()  # of the options that are whole numbers; the others are at least 1
     least_batch: ClassVar[int] = 1  # images that a step needs
     captioned: ClassVar[bool] = False  # it learns from captions beside the images
+    scheduled: ClassVar[bool] = False  # whether `after_step` goes by the share of training that is done
 
     def __new__(cls, *_: Any, **options: Any) -> PretextTask:
         """Note the options before the constructor gets them, so that no task has to write down its own."""

@@ -24,6 +24,7 @@ class BYOL(TwoViews):
     """
 
     name = "byol"
+    scheduled = True
     recipe = {"learning_rate": 3e-3, "weight_decay": 0.05}
     settings = {"steps": 1500, "seconds": 60}
 

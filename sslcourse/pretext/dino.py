@@ -30,6 +30,7 @@ class DINO(TwoViews):
     """
 
     name = "dino"
+    scheduled = True
     arch = "vit-tiny"
     recipe = {"learning_rate": 3e-3, "weight_decay": 0.05}
     settings = {"steps": 1300, "backbone": "resnet-tiny", "options": {"local": 0}, "seconds": 65}

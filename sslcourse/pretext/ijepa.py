@@ -32,6 +32,7 @@ class IJEPA(PretextTask):
     """
 
     name = "ijepa"
+    scheduled = True
     arch = "vit-tiny"
     recipe = {"learning_rate": 2e-3, "weight_decay": 0.05}
     settings = {"steps": 1200, "batch_size": 16, "seconds": 85}

@@ -106,7 +106,8 @@ def _reader(source: str, image_size: int | None, stage: str | None, hints: dict[
             f"{source} doesn't say for images of which size it is, and a file of this format is for one; give it as "
             "--image-size PIXELS."
         )
-    return Model(backbone, nn.Identity(), (), image_size=side, stage=options.stage(stage) or used.stage or "all")
+    read_at = record.stage_of(source, backbone, options.stage(stage))
+    return Model(backbone, nn.Identity(), (), image_size=side, stage=read_at)
 
 
 def _own_size(backbone: Backbone) -> int | None:

@@ -45,11 +45,13 @@ def of(backbone: Backbone) -> Record:
 def stage_of(source: str, backbone: Backbone, asked: int | str | None = None) -> int | str:
     """Where features are read: at the stage that was asked for, else where the record says, else at all of them.
 
-    One line on standard error says where the two differ; `source` is what the backbone is called in it.
+    One line on standard error says where the two differ; `source` is what the backbone is called in it. Raises CourseError
+    for what is no stage of this backbone.
     """
     known = of(backbone).stage
     if asked is None:
         return known or "all"
+    backbone.refuse_stage(asked)
     if known not in (None, asked):
         say(
             f"the features of {source} are read at --stage {known}, its record says; --stage {asked} is used, as asked."

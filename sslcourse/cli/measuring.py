@@ -233,11 +233,7 @@ def _stage(source: str, asked: str | None, protocol: str, found: backbones.Backb
                 f"fine-tuning reads the last stage, 4, and {stage!r} was asked for; take linear or knn for it."
             )
         return 4
-    if found is None:
-        return stage or "all"
-    if stage is not None:
-        found.refuse_stage(stage)
-    return record.stage_of(source, found, stage)
+    return stage or "all" if found is None else record.stage_of(source, found, stage)
 
 
 def _curve(

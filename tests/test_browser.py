@@ -21,12 +21,10 @@ pytest.importorskip("sphinx")
 import browser as tools
 from browser import NOTEBOOK, SIZES, THEMES, choose_theme, open_notebook, pictures, run_all, scrolling, serious, watched
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(tools.chromium() is None, reason="no Chromium here: install the package chromium"),
-]
+pytestmark = pytest.mark.browser
 ROOT = Path(__file__).resolve().parents[1]
 LESSON, EXERCISE = "notebooks/00_start_here.ipynb", "exercises/02_rotation_mathematics/exercises_02.ipynb"
+UNOPENED = "notebooks/02_rotation_mathematics.ipynb"
 OUTPUT = f"{NOTEBOOK} .jp-OutputArea-output"
 OURS = (f"{NOTEBOOK} .jp-RenderedHTMLCommon", f"{NOTEBOOK} .sslcourse-explorer")  # text, figures, widgets
 NOT_OURS = re.compile(  # JupyterLab's own noise
@@ -37,6 +35,7 @@ NOT_OURS = re.compile(  # JupyterLab's own noise
 
 @pytest.fixture(scope="module")
 def chromium():
+    assert tools.chromium(), "no Chromium here: install the package chromium"
     with tools.browser() as started:
         yield started
 
@@ -174,6 +173,18 @@ def test_opened_again_a_widget_is_a_still_picture_with_words(lab, lesson, chromi
         assert "model not found" not in seen.page.locator(NOTEBOOK).inner_text()
         found = pictures(seen.page, OUTPUT)
         assert len(found) >= len(pictures(lesson.page, OUTPUT)) and all(len(alt) >= 10 for alt, _, _ in found)
+        seen.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]} pixels")
+def test_a_lesson_that_was_never_run_shows_its_pictures_with_words(lab, chromium, size):
+    """Nothing in it is trusted by JupyterLab yet, which shows such pages with care."""
+    with watched(chromium, lab.url, size) as seen:
+        open_notebook(seen, lab, UNOPENED)
+        seen.page.locator(f"{OUTPUT} img").first.wait_for()
+        found = pictures(seen.page, OUTPUT)
+        assert len(found) >= 5 and all(len(alt) >= 10 and own > 50 for alt, own, _ in found)
+        assert scrolling(seen.page, OUTPUT) == [] and serious(seen.page, OURS[0]) == [] and faults(seen) == []
         seen.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
 
 

@@ -187,6 +187,17 @@ def test_readme_names_every_lesson():
         assert f"(notebooks/{lesson.name})" in text, f"README.md doesn't link to {lesson.name}"
 
 
+def test_readme_says_about_how_long_a_lesson_takes():
+    from sslcourse import overview
+
+    table = dict(
+        re.findall(r"^\| (\d\d) \| .*\| (\d+)(?: \+ \d+)? \| [^|]+ \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    )
+    read = {one.number: one.minutes for one in overview.of(ROOT, ROOT)}
+    assert len(table) > 15
+    assert {number: read[number] for number in table if abs(int(table[number]) - read[number]) > 15} == {}
+
+
 def test_every_target_of_make_that_a_document_names_exists():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for document in ("README.md", "CONTRIBUTING.md", "Makefile"):

@@ -233,7 +233,9 @@ def _stage(source: str, asked: str | None, protocol: str, found: backbones.Backb
                 f"fine-tuning reads the last stage, 4, and {stage!r} was asked for; take linear or knn for it."
             )
         return 4
-    return stage or "all" if found is None else record.stage_of(source, found, stage)
+    if found is None:
+        return "all" if stage is None else stage
+    return record.stage_of(source, found, stage)
 
 
 def _curve(

@@ -137,7 +137,7 @@ def task_options(pairs: list[str], defaults: dict[str, Any]) -> dict[str, Any]:
 
 def stage(text: str | None) -> int | str | None:
     """ "4" to 4; words as they are."""
-    return int(text) if text and text.isascii() and text.isdigit() else text
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 4 else text
 
 
 def refuse_idle(hints: dict[str, Any], files: object, flag: str) -> None:

@@ -138,7 +138,7 @@ SENTENCES = [
     (("compare", *QUICK, "--weights", "nowhere"), "nowhere"),
     (("compare", *QUICK, "--weights", "run", "--seeds", "0"), "at least one seed"),
     (("export", "run", "x", "--format", "onyx"), "format 'onyx' is unknown"),
-    (("export", "run", "x", "--format", "onnx", "--stage", "5"), "stage must be one of"),
+    (("export", "run", "x", "--format", "onnx", "--image-size", "32", "--stage", "5"), "stage must be one of"),
     (("evaluate", "random", *QUICK, "--stage", ""), "stage must be one of"),
     (("bench", "--seconds", "nan"), "--seconds"),
     (("bench", "--seconds", "-1"), "--seconds"),

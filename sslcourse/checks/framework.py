@@ -21,8 +21,9 @@ Otherwise it is looked for, from the sure to the general:
     rotate_batch(my_rotate)     # prints one line, or raises CheckFailed with the hint and no traceback
     rotate_batch.hint(1)        # the first of three hints
 
-tests/test_checks.py proves for every check in `sslcourse.checks.lesson*` that the right answers pass, that each wrong one
-fails with its own hint, and that mutants which differ elsewhere are refused on its cases.
+tests/test_checks.py proves for every check in `sslcourse.checks.lesson*` that the right answers pass and that each wrong one
+fails with its own hint; tests/test_mutants.py, that it asks for what the text says, and that mutants which differ elsewhere
+are refused on its cases.
 """
 
 from __future__ import annotations
@@ -321,7 +322,9 @@ class Check:
             written = (self.reference if self.source is None else self.source, *self.rights)
             sources = [source for answer in written if (source := source_once(answer)) is not None]
             noun = "value is" if self.kind == "value" else "results are"
-            own = list(filter(None, self._names(99)))
+            own = list(self.arguments)
+            if not own and inspect.isfunction(self.reference):
+                own = list(inspect.signature(self.reference).parameters)
             self._memory["search"] = Search(sources, self._plain, own, self.close, noun) if sources else None
         return self._memory["search"]
 

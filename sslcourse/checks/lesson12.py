@@ -71,6 +71,9 @@ a_balanced_draw = Check(
             change=("members[dice[members].argsort()[:k]]", "dice[members].argsort()[:k]"), hint="""
             Your numbers are places within a class: dice[labels == c].argsort() counts the members of the class from
             0. Turn them into numbers of pictures: members = (labels == c).nonzero()[:, 0], then members[...]."""),
+        Wrong("classes counted off", change=("labels.unique()", "range(len(labels.unique()))"), hint="""
+            You go over the classes 0 to C - 1, and their numbers may have gaps: a class that isn't there gives nothing,
+            and the last one is left out. Go over labels.unique()."""),
         Wrong("order of the classes lost", change=("torch.cat(chosen)", "torch.cat(chosen).sort().values"), hint="""
             The pictures are the right ones, and you sorted their numbers at the end. Keep them class after class, the
             lowest dice first: then the first pictures of a class with k + 1 are those with k."""),

@@ -233,6 +233,9 @@ norm of another order   :: a.normalize(...) -> a.normalize(..., p=1) :: the norm
 softmax for normalizing :: a.normalize(dim=b) -> a.softmax(b) :: a softmax stands where a normalization to length 1 is needed
 sum for normalizing     :: a.normalize(dim=b) -> a / a.sum(b, keepdim=True) :: values are divided by their sum, where a normalization to length 1 is needed
 length squared          :: a.normalize(dim=b) -> a / a.square().sum(b, keepdim=True) :: the square of the length is divided by, where the length is needed
+not normalized          :: a.cosine_similarity(b, dim=c) -> (a * b).sum(c) :: nothing is divided by the lengths: a product stands where a cosine is needed
+one side not normalized :: a.cosine_similarity(b, dim=c) -> a.cosine_similarity(b, dim=c) * b.norm(dim=c) :: {b} isn't divided by its length
+one side not normalized :: a.cosine_similarity(b, dim=c) -> a.cosine_similarity(b, dim=c) * a.norm(dim=c) :: {a} isn't divided by its length
 one length for all      :: a.normalize(...) -> a / a.norm() :: one length is divided by for all together, where each has its own
 over one dim            :: a.sum() -> a.sum(1, keepdim=True) :: the sum goes over dim 1, where everything is to be summed
 over one dim            :: a.sum() -> a.sum(0)          :: the sum goes over dim 0, where everything is to be summed
@@ -461,6 +464,9 @@ def _filled(instead: ast.expr, found: dict[str, Any]) -> Any:
                 name = ast.parse("__import__('torch').nn.functional.normalize", mode="eval").body
                 return ast.Call(name, [value, *arguments], both)
             return ast.Call(ast.Attribute(value, method(node), ast.Load()), list(arguments), both)
+        if method(node) == "cosine_similarity" and is_method(node):
+            name = ast.parse("__import__('torch').cosine_similarity", mode="eval").body
+            return ast.Call(name, rebuilt([node.func.value, *node.args], other), rebuilt(node.keywords, other))
         if isinstance(node, ast.Attribute) and node.attr == "mT" and (inner := rebuilt(node.value, other)) is not None:
             turned = isinstance(inner, ast.Attribute) and inner.attr in ("T", "mT")
             return inner.value if turned else ast.Attribute(inner, "mT", ast.Load())

@@ -26,7 +26,7 @@ from sslcourse.checks.mutants import Mutant, mutants
 from sslcourse.checks.source import Source
 from sslcourse.checks.tree import Place, mutated, watched
 
-SINGLE, WHOLE = 0.4, 0.65  # seconds for single mutants, and for everything
+SINGLE, WHOLE = 0.4, 0.65  # seconds of computing for single mutants, and for everything
 ALONE = ("nothing done", "works on a copy")  # kinds that say enough, whatever else comes to the same
 FAR = ("one for the other", "order of steps", "a factor of 255", "a factor of 90", "rounded down", "an argument for it",
        "another comparison", "a constant for it", "zeros for it", "a factor of 2", "squared")  # fmt: skip # said where nothing nearer fits
@@ -109,7 +109,7 @@ class Search:
             return self._explained(draw, again, relation, min(wrong, key=lambda i: _size(draw.got[i])))
 
     def _explained(self, draw: Draw, again: Callable[[], Draw], relation, index: int) -> Diagnosis | None:
-        begin = time.perf_counter()
+        begin = time.thread_time()
         tried: list[tuple[Written, list[tuple[Mutant, Any]]]] = []
         for written in self.written():
             self._settle(written, draw, index)
@@ -124,7 +124,7 @@ class Search:
             for mutant, words in self._worked_on(written, firsts, draw, index, begin + WHOLE):
                 return self._told(written, [(mutant,)], words)
         for left, (written, firsts) in zip(range(len(tried), 0, -1), tried, strict=True):
-            now = time.perf_counter()
+            now = time.thread_time()
             together = self._two(written, firsts, draw, index, now + (begin + WHOLE - now) / left)
             if found := self._confirmed(written, together, draw, again, enough=1):
                 return self._told(written, found)
@@ -141,7 +141,7 @@ class Search:
         """Every mutant with its result in one case; those that stop there are left out."""
         found = {}
         for place in written.order:  # some of every kind first: there may not be time for all
-            if time.perf_counter() > end:
+            if time.thread_time() > end:
                 break
             result = self._result(written, (written.mutants[place],), draw, index)
             if not isinstance(result, _Stopped):
@@ -179,7 +179,7 @@ class Search:
         if not enough:
             return
         for mutant, first in firsts:
-            if time.perf_counter() > end:
+            if time.thread_time() > end:
                 return
             ways = _ways(got[index], _numbers(first)) if _paths(draw.got[index]) == _paths(first) else {}
             if not ways or equal(first, draw.want[index], self.close):
@@ -207,7 +207,7 @@ class Search:
         distinct.sort(key=lambda one: one[0])  # some of every kind first
         for total in range(1, 2 * len(distinct)):
             for a in range(max(0, total - len(distinct) + 1), (total + 1) // 2):
-                if time.perf_counter() > end:
+                if time.thread_time() > end:
                     return
                 pair = distinct[a][1], distinct[total - a][1]
                 apart = {id(c.node) for c in pair[0].changes}.isdisjoint(id(c.node) for c in pair[1].changes)
@@ -229,10 +229,10 @@ class Search:
         return written.results[key]
 
     def _run(self, written: Written, changes: tuple[Mutant, ...], draw: Draw, index: int) -> Any:
-        over = time.perf_counter() + ONE
+        over = time.thread_time() + ONE
 
         def tick() -> None:
-            if time.perf_counter() > over:
+            if time.thread_time() > over:
                 raise OutOfTime
 
         case = self._case(draw, index)

@@ -197,12 +197,26 @@ def inlined(function: ast.FunctionDef) -> ast.FunctionDef:
         later = next(
             (s for s in body[index + 1 :] if isinstance(s, plain) and any(n is use for n in ast.walk(s))), None
         )
-        if later is not None and not _repeated(later, use):
+        if isinstance(target, ast.Name) and _is_path(step.value) and all(isinstance(n.ctx, ast.Load) for n in uses[1:]):
+            name, value = target.id, step.value  # cosine = functional.cosine_similarity
+            body = [
+                rebuilt(s, lambda n, x=name, v=value: rebuilt(v, lambda _: None) if _is_name(n, x) else None)
+                for s in body
+                if s is not step
+            ]
+        elif later is not None and not _repeated(later, use):
             new = rebuilt(later, lambda n, use=use, step=step: step.value if n is use else None)
             body = [new if s is later else s for s in body if s is not step]
         else:
             index += 1
     return replaced(function, body=body)
+
+
+def _is_path(node: ast.AST) -> bool:
+    """functional.cosine_similarity, and the like?"""
+    if isinstance(node, ast.Attribute):
+        return _is_path(node.value) or isinstance(node.value, ast.Name) and node.value.id in MODULES
+    return False
 
 
 def _is_name(node: ast.AST, name: str) -> bool:

@@ -164,10 +164,12 @@ def table(found: Found, protocol: str = "linear", labels: int = 10, data: str = 
 def words(curves: Mapping[str, Mapping[int, Summary]]) -> str:
     """Curves against the budget in words, for the alternative text of their figure."""
 
-    def of(curve: Mapping[int, Summary]) -> str:
-        return ", ".join(f"{curve[budget].mean:.2f} at budget {budget}" for budget in sorted(curve) if budget > 0)
-
-    return "; ".join(f"{name}: {of(curve)}" for name, curve in curves.items()) + "."
+    trained = {name: sorted(budget for budget in curve if budget > 0) for name, curve in curves.items()}
+    return "; ".join(
+        f"{name}: " + ", ".join(f"{curves[name][budget].mean:.2f} at budget {budget}" for budget in known)
+        for name, known in trained.items()
+        if known
+    )
 
 
 def _cell(summary: Summary | None) -> str:

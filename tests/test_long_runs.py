@@ -1,15 +1,18 @@
 """Long runs: the program that measures them goes on where it was, and what is read from its file is what it wrote."""
 
+import itertools
 import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
-from sslcourse import comparison, long_runs, pretext, store, train
+from sslcourse import comparison, long_runs, plots, pretext, store, train
 from sslcourse.errors import CourseError
 from sslcourse.locking import claimed
+from sslcourse.summary import Summary
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = ROOT / "benchmarks" / "long.py"
@@ -183,6 +186,13 @@ def test_every_row_of_an_ablation_is_a_variant_of_its_task():
         assert name.startswith(f"{row.task}, ")
 
 
+def test_an_ablation_is_measured_beside_its_task(measure):
+    found = measure("--ablation", "queue", "projector", "--budget", "1", "--no-finetune")
+    options = {run["row"]: run["options"] for run in found["runs"]}
+    assert options.keys() == {"moco, queue 64", "simclr, no projector"}
+    assert options["moco, queue 64"]["queue"] == 64 and options["simclr, no projector"]["hidden"] == 0
+
+
 def test_folders_of_runs_are_told_apart():
     given = type("Given", (), {"record": "world", "runs": Path("runs")})
     rows = LONG["rows"]()
@@ -211,3 +221,46 @@ def test_seeds_and_budgets_come_in_the_order_of_their_cost():
     assert found[:2] == ["raw pixels, budget 0, seed 0", "random weights, budget 0, seed 0"]
     assert found.index("rotation, budget 4, seed 1") < found.index("rotation, budget 16, seed 0")
     assert not any(line.startswith("rotation, budget 0") for line in found)
+
+
+# --- its figure --------------------------------------------------------------------------------------------------
+
+
+def lines(axis):
+    """{colour: points} of the drawn curves."""
+    return {line.get_color(): line.get_xydata().tolist() for line in axis.lines if line.get_marker() not in (".", "*")}
+
+
+def test_the_figure_shows_curves_floors_and_the_readers_own_point(file):
+    about = {"classes": 10, "test_images": 2000}
+    tuned = [entry("random weights", budget, 0, 0.5, "finetune") for budget in (1, 4)]
+    long_runs.add(file, "world", about, records=[*tuned, entry("simclr", 4, 0, 0.8, "finetune")])
+    figure = plots.more_training(long_runs.read(file), ["simclr"], live=("yours", 0.6, 0.55))
+    left, right = figure.axes
+    assert lines(left)[plots.PALETTE[0]] == [[4, pytest.approx(0.75)], [16, 0.9]]
+    assert [line.get_ydata()[0] for line in left.lines if line.get_linestyle() == ":"] == [0.4]
+    (star,) = [line for line in left.lines if line.get_marker() == "*"]
+    assert star.get_xydata().tolist() == [[0.6, 0.55]]
+    assert lines(right)[plots.PALETTE[1]] == [[1, 0.5], [4, 0.5]]
+    words = {text.get_text() for axis in figure.axes for text in axis.texts}
+    assert words == {"simclr", "raw pixels", "yours", "from scratch"}, "what wasn't measured isn't drawn"
+    plt.close(figure)
+
+
+def test_names_at_the_end_do_not_touch():
+    curves = {f"row {i}": {1: Summary((0.5 + i / 1000,))} for i in range(5)}
+    axis = plots.training_budget(curves)
+    heights = sorted(text.get_position()[1] for text in axis.texts)
+    assert len(heights) == 5 and min(b - a for a, b in itertools.pairwise(heights)) > 0.05
+    plt.close(axis.figure)
+
+
+def test_curves_in_words(file):
+    found = long_runs.read(file)
+    told = long_runs.words({row: long_runs.curve(found, row) for row in ("raw pixels", "simclr")})
+    assert told == "simclr: 0.75 at budget 4, 0.90 at budget 16"
+
+
+def test_a_budget_is_counted_in_pictures():
+    usual = store.recipe("simclr").config
+    assert store.budget_of("simclr", usual.steps, 2 * usual.batch_size) == 2

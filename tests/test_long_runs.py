@@ -76,6 +76,7 @@ def test_a_comparison_is_budget_one(file):
         "runs": {"simclr": {"0": {"backbone": "resnet-tiny"}}, "random weights": {"0": {"backbone": "resnet-tiny"}}},
         "records": [
             comparison.record("simclr", 0, "linear", 10, 0.5),
+            comparison.record("raw pixels", 0, "linear", 10, 0.3),
             comparison.record("random weights", 0, "linear", 10, 0.2),
             comparison.record("random weights", 0, "finetune", 10, 0.55),
             comparison.record("simclr", 0, "factor colour", 0, 0.9),

@@ -10,17 +10,21 @@ Masks are (N, H, W), not 0 on the object; a patch belongs to it by the share of 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from sslcourse import augment
 from sslcourse import device as devices
-from sslcourse.backbones import Backbone
+from sslcourse.backbones import PATCHES, Backbone
 from sslcourse.data.imageset import ImageSet
 from sslcourse.errors import CourseError
 from sslcourse.vit import VisionTransformer
 
+Scores = dict[str, dict[str, float]]  # {map: {"AUC", "Jaccard"}}
 MASS = 0.6  # of a map, that is kept to compare it with a mask (Caron et al., 2021, 2104.14294)
 
 
@@ -118,13 +122,23 @@ def colour_contrast(images: Tensor, side: int) -> Tensor:
     return (colours - colours.mean(dim=(2, 3), keepdim=True)).square().sum(dim=1).sqrt()
 
 
-def controls(images: ImageSet, other: Tensor, side: int) -> dict[str, dict[str, float]]:
-    """{control: both scores} of the maps that know no attention, on pictures with masks.
+def compared(networks: Mapping[str, Backbone], shown: ImageSet, other: ImageSet, **options: Any) -> Scores:
+    """{map: both scores} on `shown`: of each transformer's best head and of the same head on another picture, and controls.
 
-    other  masks of other pictures, (M, H, W), for the mean
+    shown, other  pictures with masks, different ones: on `other` the head is chosen (the highest AUC), and the mean mask taken
+    options       device and batch_size, as `by_head` takes them
+
+    Raises CourseError for pictures without masks.
     """
-    masks = images.instances
-    if masks is None:
-        raise CourseError(f"{images.name or 'this set'} has no masks to compare with; pocket world's splits have.")
-    found = {"mean mask": mean_mask(other, len(masks), side), "colour contrast": colour_contrast(images.images, side)}
-    return {name: mean_scores(maps, masks) for name, maps in found.items()}
+    for part in (shown, other):
+        if part.instances is None:
+            raise CourseError(f"{part.name or 'this set'} has no masks to compare with; pocket world's splits have.")
+    masks, side, found = shown.instances, PATCHES, {}
+    for name, network in networks.items():
+        here, there = (by_head(network, part, **options) for part in (shown, other))
+        best = max(range(here.shape[1]), key=lambda h: auc(there[:, h], other.instances).nanmean().item())
+        found[name] = mean_scores(here[:, best], masks)
+        found[f"{name}, another picture's"] = mean_scores(others(here[:, best]), masks)
+    found["mean mask"] = mean_scores(mean_mask(other.instances, len(masks), side), masks)
+    found["colour contrast"] = mean_scores(colour_contrast(shown.images, side), masks)
+    return found

@@ -64,19 +64,30 @@ def test_a_map_that_knows_nothing_and_one_that_knows_all(some):
 
 
 def test_controls():
-    pictures = world.draw("val", 24, mode="crowd")
-    others = world.draw("train", 24, mode="crowd").instances
-    found = attention.controls(pictures, others, 8)
-    assert set(found) == {"mean mask", "colour contrast"}
-    assert all(0.5 < scores["AUC"] < 1 and 0 < scores["Jaccard"] < 1 for scores in found.values())
     maps = torch.rand(24, 2, 8, 8)
     assert torch.equal(attention.others(maps)[1], maps[0])
     gray = torch.full((1, 3, 16, 16), 100, dtype=torch.uint8)
     gray[0, 0, :4, :4] = 255
     contrast = attention.colour_contrast(gray, 4)
     assert contrast[0].argmax() == 0 and contrast[0, 1:].std() < 1e-6
+
+
+def test_a_transformer_is_compared_with_maps_that_did_not_look():
+    shown, other = world.draw("val", 24, mode="crowd"), world.draw("train", 24, mode="crowd")
+    vit = backbones.build("vit-tiny")
+    found = attention.compared({"random": vit}, shown, other, device="cpu")
+    assert set(found) == {"random", "random, another picture's", "mean mask", "colour contrast"}
+    heads = attention.by_head(vit, shown, device="cpu")
+    scores = [attention.mean_scores(heads[:, h], shown.instances) for h in range(4)]
+    chosen = attention.auc(
+        attention.by_head(vit, other, device="cpu").flatten(0, 1), other.instances.repeat_interleave(4, 0)
+    )
+    assert found["random"] == scores[chosen.view(24, 4).nanmean(dim=0).argmax()], (
+        "the head is chosen on the other pictures"
+    )
+    assert all(0.5 < found[name]["AUC"] < 1 for name in ("mean mask", "colour contrast"))
     with pytest.raises(CourseError, match="masks"):
-        attention.controls(world.draw("unlabeled", 4), others, 8)
+        attention.compared({}, world.draw("unlabeled", 4), other)
 
 
 def test_heads_one_by_one():

@@ -39,7 +39,19 @@ from typing import Any
 
 import torch
 
-from sslcourse import augment, backbones, bundled, compare, evaluate, geometry, long_runs, pretext, store, train
+from sslcourse import (
+    augment,
+    backbones,
+    bundled,
+    compare,
+    comparison,
+    evaluate,
+    geometry,
+    long_runs,
+    pretext,
+    store,
+    train,
+)
 from sslcourse import device as devices
 from sslcourse.data import load
 from sslcourse.data.splits import Splits
@@ -54,7 +66,7 @@ RESULTS = Path(__file__).with_name("long.json")
 LABELS = (10, 100)  # per class
 CURVE = 40  # points of a loss curve that are kept
 VIEWED = 1000  # validation pictures for alignment and uniformity
-PIXELS, RANDOM, SUPERVISED = compare.PIXELS, compare.RANDOM, "supervised"
+PIXELS, RANDOM, SUPERVISED = comparison.PIXELS, comparison.RANDOM, "supervised"
 
 # name: {row: (task, options)}; a row of an ablation is measured beside the task's own
 ABLATIONS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {

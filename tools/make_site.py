@@ -50,7 +50,8 @@ def write_sources(folder: Path) -> None:
             shutil.copyfile(path, place)
     shutil.move(folder / "docs" / "conf.py", folder / "conf.py")
     (folder / "_static").mkdir()
-    shutil.move(folder / "docs" / "course.css", folder / "_static" / "course.css")
+    for name in ("course.css", "course.js"):
+        shutil.move(folder / "docs" / name, folder / "_static" / name)
     notebooks = [*sorted(ROOT.glob("notebooks/[0-9][0-9]_*.ipynb")), *sorted(ROOT.glob("exercises/*/*.ipynb"))]
     for path in notebooks:
         place = folder / path.relative_to(ROOT)

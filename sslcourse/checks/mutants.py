@@ -50,6 +50,7 @@ class Mutant:
     kind: str
     says: str
     changes: tuple[Change, ...] = field(compare=False)
+    far: bool = field(default=False, compare=False)  # said where nothing nearer comes to the same
 
 
 def mutants(place: Place) -> list[Mutant]:
@@ -67,14 +68,19 @@ def mutants(place: Place) -> list[Mutant]:
                 text = dump(instead)
                 if text != own(where) and (text, id(where)) not in found:
                     change = Change(where, located(instead))
-                    found[text, id(where)] = Mutant(kind, says, (change,))
+                    found[text, id(where)] = Mutant(kind, says, (change,), operator is arguments)
                     for group in {(kind, says), (kind, *rule), (kind,)}:
                         alike.setdefault(group, {}).setdefault(id(where), (change, says))
         for group, changes in alike.items():
             told = list(dict.fromkeys(says for _, says in changes.values()))
             if len(changes) > 1:
                 key = frozenset(changes), group[0], told[0]
-                found[key] = Mutant(group[0], " and ".join(told[:2]), tuple(change for change, _ in changes.values()))
+                found[key] = Mutant(
+                    group[0],
+                    " and ".join(told[:2]),
+                    tuple(change for change, _ in changes.values()),
+                    operator is arguments,
+                )
     return list(found.values())
 
 
@@ -335,10 +341,11 @@ normalization too much  :: torch_.nn.functional.normalize(x, dim=-1) :: {x} is n
 softmax too much        :: x.softmax(1)             :: a softmax over dim 1 is taken of {x}
 softmax too much        :: x.softmax(0)             :: a softmax over dim 0 is taken of {x}
 softmax too much        :: x.softmax(-1)            :: a softmax over the last dim is taken of {x}
+remainder too much      :: x % 2                    :: {x} is reduced to its remainder by 2 (% 2)
 squared                 :: x ** 2                   :: the square of {x} stands where {x} is needed
 a root too much         :: x ** 0.5                 :: the square root of {x} stands where {x} is needed
 sign                    :: -x                       :: {x} has the wrong sign
-complement              :: 1 - x                    :: 1 - {x} stands where {x} is needed
+1 less an argument      :: 1 - x                    :: 1 - {x} stands where {x} is needed
 reciprocal              :: 1 / x                    :: 1 divided by {x} stands where {x} is needed
 exponential too much    :: x.exp()                  :: the exponential of {x} is taken
 logarithm too much      :: x.log()                  :: the logarithm of {x} is taken
@@ -357,7 +364,6 @@ columns swapped         :: x[..., [1, 0, 3, 2]]     :: the columns of {x} are ta
 corners for sizes       :: torch_.cat([x[..., :2], x[..., :2] + x[..., 2:]], -1) :: the last two columns of {x} are taken for sizes, where they are corners
 sizes for corners       :: torch_.cat([x[..., :2], x[..., 2:] - x[..., :2]], -1) :: the last two columns of {x} are taken for corners, where they are sizes
 sorted                  :: x.sort(0).values         :: {x} is sorted before it is used
-remainder too much      :: x % 2                    :: {x} is reduced to its remainder by 2 (% 2)
 rounding too much       :: x.round()                :: {x} is rounded
 half, rounded down      :: x // 2                   :: {x} is divided by 2 and rounded down
 a constant for it       :: 0                        :: 0 stands where {x} is needed

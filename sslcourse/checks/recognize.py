@@ -29,7 +29,7 @@ from sslcourse.checks.tree import Place, mutated, watched
 SINGLE, WHOLE = 0.4, 0.65  # seconds of computing for single mutants, and for everything
 ALONE = ("nothing done", "works on a copy")  # kinds that say enough, whatever else comes to the same
 FAR = ("one for the other", "order of steps", "a factor of 255", "a factor of 90", "rounded down", "an argument for it",
-       "another comparison", "a constant for it", "zeros for it", "a factor of 2", "squared")  # fmt: skip # said where nothing nearer fits
+       "another comparison", "1 less an argument", "a constant for it", "zeros for it", "a factor of 2", "squared")  # fmt: skip # said where nothing nearer fits
 NAN = "nothing but NaN"
 ONE = 0.1  # for one mutant: a change can make a loop endless
 Case = tuple[Any, ...]
@@ -256,12 +256,14 @@ class Search:
     def _told(self, written: Written, found: list[tuple[Mutant, ...]], words: str = "") -> Diagnosis:
         """One sentence about what fits; where several kinds of mistake do, the nearest, and what all have in common."""
         kinds: dict[str, tuple[str, list[Any]]] = {}
+        near: set[str] = set()
         for changes in found:
             name = " and ".join(dict.fromkeys(change.kind for change in changes))
             says = ", and in which ".join(dict.fromkeys(change.says for change in changes))
             nodes = [c.node for change in changes for c in change.changes]
             kinds.setdefault(name, (says, []))[1].extend(nodes)
-        kinds = {name: fit for name, fit in kinds.items() if name not in FAR} or kinds
+            near |= set() if any(change.far or change.kind in FAR for change in changes) else {name}
+        kinds = {name: fit for name, fit in kinds.items() if name in near} or kinds
         name, (clause, _) = next(iter(kinds.items()))
         sentence = f"Your {self.noun} exactly those of an answer in which {clause}{', ' if words else ''}{words}."
         if len(kinds) > 1 and name not in ALONE:

@@ -82,9 +82,9 @@ def put(task: ImageText, record: dict[str, Any]) -> Path:
 
 
 def bundled(name: str = "clip") -> tuple[ImageText, dict[str, Any]]:
-    """The task of this name that comes with the package, trained by `benchmarks/captions.py`, and its record.
+    """The task of this name that `benchmarks/captions.py` put into the package, and its record.
 
-    Raises Damaged where the file isn't the recorded one.
+    Raises CourseError where there is none (that run is still to be made), and Damaged where the file isn't the recorded one.
     """
     path = FOLDER / f"{name}.safetensors"
     with reading(path):

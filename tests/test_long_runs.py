@@ -249,10 +249,10 @@ def test_the_figure_shows_curves_floors_and_the_readers_own_point(file):
 
 
 def test_names_at_the_end_do_not_touch():
-    curves = {f"row {i}": {1: Summary((0.5 + i / 1000,))} for i in range(5)}
+    curves = {"far below": {1: Summary((0.0,))}} | {f"row {i}": {1: Summary((0.5 + i / 1000,))} for i in range(5)}
     axis = plots.training_budget(curves)
     heights = sorted(text.get_position()[1] for text in axis.texts)
-    assert len(heights) == 5 and min(b - a for a, b in itertools.pairwise(heights)) > 0.05
+    assert len(heights) == 6 and min(b - a for a, b in itertools.pairwise(heights)) > 0.05
     plt.close(axis.figure)
 
 

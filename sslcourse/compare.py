@@ -29,6 +29,7 @@ from sslcourse.comparison import (  # noqa: F401 (lessons ask all of this of the
     FACTOR,
     FORMAT,
     PIXELS,
+    RANDOM,
     Results,
     advice,
     architecture,

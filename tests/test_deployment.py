@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from test_weights import shaken
 from torch import nn
 
 from sslcourse import backbones, classify, data, evaluate, weights
@@ -12,16 +13,6 @@ from sslcourse.classify import deployment
 from sslcourse.classify.model import LinearHead, Model, NeighbourHead
 from sslcourse.errors import CourseError
 from sslcourse.weights.networks import MeasuredVit, VitMeasures
-
-
-def shaken(network, seed=0):
-    """The same network with batch statistics as after training."""
-    dice = torch.Generator().manual_seed(seed)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.uniform_(-0.2, 0.2, generator=dice)
-            module.running_var.uniform_(0.5, 1.5, generator=dice)
-    return network
 
 
 def small(arch="resnet-tiny", side=32):

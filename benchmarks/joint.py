@@ -186,9 +186,9 @@ def signals(task: str, seed: int, device: str) -> dict[str, float]:
     }  # fmt: skip
 
 
-def read() -> dict:
-    if RESULTS.is_file():
-        return json.loads(RESULTS.read_text())
+def read(path: Path = RESULTS) -> dict:
+    if path.is_file():
+        return json.loads(path.read_text())
     return {
         "about": "lesson 17, by benchmarks/joint.py",
         "labels per class": LABELS,
@@ -198,29 +198,30 @@ def read() -> dict:
     }
 
 
-def record(kind: str, name: str, seed: int, found: dict, seconds: float, device: str) -> None:
+def record(kind: str, name: str, seed: int, found: dict, seconds: float, device: str, out: Path) -> None:
     """Put one measurement into the file as it is now: two of these commands may run side by side."""
-    results = read() | {"device": device}
+    results = read(out) | {"device": device}
     if kind == "runs":
         results["runs"].setdefault(name, {})[str(seed)] = found
     else:
         results["signals"][name] = found
     results["seconds"].setdefault(name, {})[str(seed)] = round(seconds, 1)
-    part = RESULTS.with_suffix(".part")
+    part = out.with_suffix(".part")
     part.write_text(json.dumps(results, indent=1) + "\n")
-    part.replace(RESULTS)
+    part.replace(out)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, required=True, help="a folder for checkpoints of pretraining")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="the file of results")
     parser.add_argument("--minutes", type=float, default=1e6, help="begin nothing new after so many")
     parser.add_argument("--only", default="", help="rows whose name contains this")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--signals", action="store_true", help="measure the pretext tasks without labels")
     parser.add_argument("--device", default="auto")
     given = parser.parse_args()
-    results, begin = read(), time.monotonic()
+    results, begin = read(given.out), time.monotonic()
     device = devices.report(devices.pick_device(given.device))
     bench = functools.cache(lambda seed: Bench(seed, given.runs, given.device))
     if given.signals:
@@ -238,7 +239,7 @@ def main() -> int:
             found = signals(name, seed, given.device)
         else:
             found = accuracies(name, methods()[name](bench(seed)), bench(seed))
-        record(kind, name, seed, found, time.monotonic() - started, device)
+        record(kind, name, seed, found, time.monotonic() - started, device, given.out)
         print(name, seed, found, flush=True)
     return 0
 

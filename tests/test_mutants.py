@@ -268,6 +268,15 @@ def test_a_check_asks_for_what_the_text_says(check):
 
 SAMPLE = 6  # of every reference in the unit tests, drawn by its name, so that a failure comes again
 OTHERS = (11, 12, 13, 14)  # seeds of other draws
+# What comes to the same, and differs by rounding or where two pictures that differ happen to become one.
+ALIKE = {
+    "4.4": (
+        "the last two columns of `pictures` are taken for",
+    ),  # it asks which pictures are the same, and no two become so
+    "15.1": (
+        "`new` is taken one too few and `train` is taken one too few",
+    ),  # what both lose is no longer in the difference
+}
 
 
 def draw_of(check: Check, seed: int, times: int = 1) -> Draw | None:
@@ -313,7 +322,8 @@ def survivors(check: Check, count: int | None = None, seconds: float = math.inf)
         warnings.simplefilter("ignore")
         in_time = itertools.takewhile(lambda mutant: time.process_time() < over, chosen)
         alike = [mutant for mutant in in_time if not any(differs(mutant, draw) for draw in tried)]
-        return [m.says for m in alike if any(differs(m, draw) for draw in others if draw is not None)]
+        found = [m.says for m in alike if any(differs(m, draw) for draw in others if draw is not None)]
+    return [says for says in found if not says.startswith(ALIKE.get(check.name.split()[0], "-"))]
 
 
 @every_check

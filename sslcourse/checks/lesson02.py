@@ -226,7 +226,8 @@ LARGE = 50.0  # logits beyond it break a softmax that doesn't subtract the large
 def _logits_and_labels(generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
     cases = []
     for n, c, scale in [(2, 4, 1.0), (5, 4, 3.0), (3, 7, 2.0), (6, 4, 1000.0), (5, 3, 400.0), (4, 6, 1.5)]:
-        turns = torch.cat([torch.tensor([1, 0]), whole(generator, c, n - 2)])
+        turns = whole(generator, c, n)
+        turns[:2] = torch.tensor([1, 0])
         cases.append((scale * normal(generator, n, c), turns))
     return [*cases[:-1], (cases[-1][0].double(), cases[-1][1])]
 

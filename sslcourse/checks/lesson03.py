@@ -196,7 +196,7 @@ class SmallNet(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(3, width, 3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.act = nn.LeakyReLU(0.2)  # features of both signs: a ReLU in the place of fc is seen
+        self.act = nn.Tanh()  # features of both signs: a ReLU in the place of fc is seen
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(width, classes)
 

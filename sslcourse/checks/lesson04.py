@@ -372,6 +372,7 @@ def _worlds(generator: torch.Generator) -> list[tuple[Tensor, tuple[int, ...]]]:
     mostly = torch.cat([three[:1], three[:1], three[:1], three[:1].flip(-1)])  # three in four face right
     return [
         (one, turns),  # nothing in common: 1 and 0
+        (one // 2 * 2, turns),  # nor where all bytes are even
         (_symmetric(one, mirror), mirror),
         (_symmetric(one, mirror), square),
         (_symmetric(one, (0, 2)), turns),

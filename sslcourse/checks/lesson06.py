@@ -85,7 +85,7 @@ def split(images: Tensor, grid: int) -> Tensor:
 
 
 def _puzzles(generator: torch.Generator) -> list[tuple[Tensor, int]]:
-    sizes = [((2, 3, 4, 8), 2), ((3, 2, 9, 6), 3), ((2, 3, 12, 8), 2)]
+    sizes = [((5, 3, 8, 14), 2), ((2, 5, 12, 21), 3), ((3, 1, 8, 20), 4)]  # no two counts are alike
     return [(pictures(generator, *size), grid) for size, grid in sizes]
 
 

@@ -421,7 +421,7 @@ def _looks(generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
     cases = []
     for n, s, patch in [(3, 2, 3), (4, 4, 2), (2, 3, 4)]:
         masks = torch.randint(-2, 3, (n, s * patch, s * patch), generator=generator).clamp(min=0)
-        cases.append((torch.rand(n, s, s, generator=generator) ** 2 + 0.05, masks.to(torch.int64)))
+        cases.append((3 * torch.rand(n, s, s, generator=generator) ** 2 + 0.05, masks.to(torch.int64)))
     return cases
 
 

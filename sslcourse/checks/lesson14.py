@@ -323,7 +323,8 @@ def nms(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
 def _crowded(generator: torch.Generator) -> list[tuple[Tensor, Tensor, float]]:
     chain = torch.tensor([[0.0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10], [0, 20, 10, 30], [1, 20, 11, 30]])
     half = torch.tensor([[0.0, 0, 8, 8], [0, 0, 8, 4], [20, 20, 24.5, 26.25], [20.5, 20, 25, 26.5]])  # 0.5 exactly
-    cases = [(chain, torch.tensor([0.9, 0.8, 0.7, 0.5, 0.95]), 0.3), (half, torch.tensor([0.9, 0.4, 0.6, 0.7]), 0.5)]
+    best = torch.tensor([0.9, 0.8, 0.7, 0.5, 0.95])
+    cases = [(chain, best, 0.3), (half, torch.tensor([0.9, 0.4, 0.6, 0.7]), 0.5), (chain / 16, best, 0.3)]
     for count, threshold in [(12, 0.3), (20, 0.5)]:
         boxes = _boxes(count // 4, generator).repeat(4, 1) + 1.5 * normal(generator, count // 4 * 4, 4)
         boxes = torch.cat([torch.minimum(boxes[:, :2], boxes[:, 2:] - 1), boxes[:, 2:]], dim=1) - 12  # some left of 0

@@ -515,9 +515,9 @@ def _read_arguments() -> list[Rule]:
 
 
 def arguments(node: ast.AST, place: Place) -> Options:
-    """An argument that has been changed before it is used."""
+    """An argument that has been changed before it is used: once, not once more in a helper that it is handed to."""
     used = isinstance(node, ast.Name) and node.id in place.arguments and isinstance(node.ctx, ast.Load)
-    if used and (place.is_value(node) or isinstance(place.up(node), ast.Slice)):
+    if used and not place.in_helper(node) and (place.is_value(node) or isinstance(place.up(node), ast.Slice)):
         for rule in _read_arguments():
             yield rule.kind, rule.says.format(x=f"`{node.id}`"), _filled(rule.instead, {"x": node}), rule.says
 

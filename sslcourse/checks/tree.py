@@ -309,6 +309,10 @@ class Place:
         while (node := self.up(node)) is not None:
             yield node
 
+    def in_helper(self, node: ast.AST) -> bool:
+        """Does it stand in a function that the right answer calls, and not in the answer itself?"""
+        return all(above is not self.tree.body[0] for above in self.above(node))
+
     def around(self, nodes: Sequence[ast.AST]) -> ast.AST:
         """The smallest node that all of these stand in."""
         way = [nodes[0], *self.above(nodes[0])]

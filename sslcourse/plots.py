@@ -154,10 +154,14 @@ def draw_boxes(
 ) -> None:
     """An image (3, H, W) with boxes (K, 4) in its pixels and their classes' names.
 
+    A name stands at a corner of its box where it covers no earlier name; where none is free, the box has no name.
+
     right  bool (K,): hits are drawn solid and green, the others dashed and orange; without it all are blue
     """
     height, width = image.shape[1:]
     axis.imshow(to_picture(image), interpolation="nearest", extent=(0, width, height, 0))
+    names = [classes[c] for c in labels.tolist()]
+    corners = _free_corners(boxes.tolist(), names, width, height)
     for k, (left, top, end, bottom) in reversed(list(enumerate(boxes.tolist()))):  # the first on top
         wrong = right is not None and not right[k]
         color = PALETTE[0] if right is None else PALETTE[1 if wrong else 2]
@@ -167,9 +171,37 @@ def draw_boxes(
                     (left, top), end - left, bottom - top, fill=False, edgecolor=edge, linewidth=thick, linestyle=style
                 )
             )
-        _tag(axis, left, top, classes[int(labels[k])], color, ha="left", va="top")
+        if corners[k]:
+            x, y, ha, va = corners[k]
+            _tag(axis, x, y, names[k], color, ha=ha, va=va)
     axis.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
     axis.grid(False)
+
+
+LETTER, LINE = 1 / 20, 1 / 11  # about how much of a picture's width and height a letter of a tag takes, and its line
+
+
+def _free_corners(
+    boxes: list[list[float]], names: Sequence[str], width: int, height: int
+) -> list[tuple[float, float, str, str] | None]:
+    """Where each box's name can stand without covering an earlier one: (x, y, ha, va), or None."""
+    taken, found = [], []
+    for (left, top, right, bottom), name in zip(boxes, names, strict=True):
+        corners = [
+            (x, y, ha, va)
+            for y, va in ((top, "top"), (bottom, "bottom"))
+            for x, ha in ((left, "left"), (right, "right"))
+        ]
+        for x, y, ha, va in corners:
+            x0, y0 = x - (ha == "right") * len(name) * width * LETTER, y - (va == "bottom") * height * LINE
+            space = (x0, y0, x0 + len(name) * width * LETTER, y0 + height * LINE)
+            if not any(a < space[2] and space[0] < c and b < space[3] and space[1] < d for a, b, c, d in taken):
+                taken.append(space)
+                found.append((x, y, ha, va))
+                break
+        else:
+            found.append(None)
+    return found
 
 
 def draw_mask(axis: Axes, image: Tensor, mask: Tensor, classes: Sequence[str], least: int = 12) -> None:

@@ -111,3 +111,15 @@ def test_what_is_compared_with_stands_above_in_gray():
     assert [label.get_text() for label in axis.get_yticklabels()] == ["raw pixels", "mine"]
     colors = [bar.get_facecolor()[:3] for bar in axis.patches]
     assert colors == [plots.to_rgb(plots.GRAY), plots.to_rgb(plots.PALETTE[0])]
+
+
+def test_names_of_boxes_do_not_cover_each_other():
+    boxes = torch.tensor([[2.0, 4, 20, 20], [2, 4, 20, 20], [3, 5, 20, 20], [3, 4, 21, 20], [2, 5, 21, 21]])
+    figure, axis = plt.subplots(figsize=(1.6, 1.6), layout="constrained")
+    picture = torch.zeros(3, 32, 32, dtype=torch.uint8)
+    plots.draw_boxes(axis, picture, boxes, torch.zeros(5, dtype=torch.int64), ("mushroom",))
+    figure.draw_without_rendering()
+    seen = [text.get_window_extent() for text in axis.texts]
+    plt.close(figure)
+    assert 2 <= len(seen) < 5
+    assert not any(one.overlaps(other) for k, one in enumerate(seen) for other in seen[:k])

@@ -1,6 +1,7 @@
 """From a backbone and a few labels to a classifier in a file, and to a class for every picture of a folder."""
 
 import csv
+import dataclasses
 import math
 import sys
 
@@ -14,6 +15,7 @@ from sslcourse import backbones, classify, evaluate, locking, train
 from sslcourse.classify import calibration, featurefile, fitting, folds, heap, pages
 from sslcourse.classify.measures import Measures, wilson_interval
 from sslcourse.data.imageset import ImageSet
+from sslcourse.data.splits import Splits
 from sslcourse.errors import CourseError
 
 COLOURS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (40, 60, 220)}
@@ -553,3 +555,9 @@ def test_what_is_no_file_of_features_is_said(tmp_path, folder, network, monkeypa
 def test_two_runs_never_write_one_table(tmp_path, folder, model):
     with locking.claimed(tmp_path / "out.csv", file=True), pytest.raises(CourseError, match="another run is writing"):
         classify.predict(model, folder, tmp_path / "out.csv", device="cpu", progress=False)
+
+
+def test_labelled_images_of_all_splits_keep_their_names(images):
+    named = dataclasses.replace(images, names=[f"{i}.jpg" for i in range(len(images))])
+    splits = Splits(named.without_labels(), named.select([0, 1]), named.select([2]), named.select([3, 4]), "named")
+    assert fitting.together(splits).names == ("0.jpg", "1.jpg", "2.jpg", "3.jpg", "4.jpg")

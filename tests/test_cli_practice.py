@@ -160,6 +160,10 @@ def test_features_and_what_they_show(call, run, photographs, tmp_path):
     for what in ("duplicates", "outliers", "clusters"):
         code, _, err = call("explore", what, "f.npy", photographs, "--count", "3", "--out", f"{what}.html")
         assert code == 0 and (tmp_path / f"{what}.html").exists(), err
+    np.save("f.npy", np.ones_like(np.load("f.npy")))  # a collapsed network's
+    code, _, err = call("explore", "clusters", "f.npy", photographs, "--count", "3")
+    assert code == 2 and "only 1 rows are different" in err and "ask for fewer clusters" in err
+    assert call("embed", run, photographs, "--out", "f.npy")[0] == 0
     with open("labels.csv", "w", encoding="utf-8") as file:
         file.write("path,label\n" + "".join(f"красное/{i:02d}.png,red\n" for i in range(20)))
     code, out, err = call("explore", "label-next", "f.npy", photographs, "--count", "4", "--labelled", "labels.csv")

@@ -157,7 +157,9 @@ def together(splits: Splits, *, test: bool = True) -> ImageSet:
     images, labels = torch.cat([s.images for s in labelled]), torch.cat([s.labels for s in labelled])
     grouped = all(part.groups is not None for part in labelled)
     groups = torch.cat([part.groups for part in labelled]) if grouped else None
-    return ImageSet(images, labels, classes=splits.classes, name=splits.name or "images", groups=groups)
+    named = all(part.names is not None for part in labelled)
+    names = [name for part in labelled for name in part.names] if named else None
+    return ImageSet(images, labels, classes=splits.classes, name=splits.name or "images", groups=groups, names=names)
 
 
 def _calibration_error(logits: Tensor, labels: Tensor, fold_of: Tensor) -> tuple[float, float]:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from sklearn.cluster import KMeans
 from torch import Tensor
 
 from sslcourse import explore
 from sslcourse.classify import featurefile, pages
 from sslcourse.data import decode
 from sslcourse.errors import CourseError
+from sslcourse.transfer import clustering
 
 Found = tuple[str, str, Tensor, list[str]]  # title, what it means, numbers of pictures, a line for each
 
@@ -53,14 +53,12 @@ class Heap:
     def clusters(self, count: int, seed: int) -> Found:
         """The three pictures nearest to the middle of each k-means cluster, the largest cluster first."""
         x = explore.unit(self.features)
-        if count > len(x):
-            raise CourseError(f"{count} clusters were asked for, and there are {len(x)} pictures; ask for fewer.")
-        found = KMeans(count, n_init=4, random_state=seed % 2**32).fit(x.numpy())
-        labels, distance = torch.from_numpy(found.labels_), torch.from_numpy(found.transform(x.numpy()))  # (N,), (N, K)
+        found = clustering.k_means(x, count, seed=seed, starts=4)
+        distance = (x - found.centres[found.labels]).norm(dim=1)  # (N,), to the middle of its own
         numbers, said = [], []
-        for cluster in torch.bincount(labels, minlength=count).argsort(descending=True, stable=True).tolist():
-            members = (labels == cluster).nonzero().flatten()
-            for i in members[distance[members, cluster].argsort()][:3].tolist():
+        for cluster in torch.bincount(found.labels, minlength=count).argsort(descending=True, stable=True).tolist():
+            members = (found.labels == cluster).nonzero().flatten()
+            for i in members[distance[members].argsort()][:3].tolist():
                 numbers.append(i)
                 said.append(f"{self.names[i]}: cluster of {len(members)}")
         return "Clusters", "Three pictures of each, the largest cluster first.", torch.tensor(numbers), said

@@ -45,7 +45,7 @@ def mistakes(path: str | Path, fitted: Fitted, images: ImageSet, most: int = 100
     labels = images.require_labels().cpu()
     wrong = (named != labels).nonzero().flatten()
     wrong = wrong[confidence[wrong].argsort(descending=True, stable=True)]
-    classes, names = images.classes, getattr(images, "names", None)
+    classes, names = images.classes, images.names
     write(
         path, "Mistakes", f"{len(wrong)} of {len(labels)} pictures were taken for another class by a model that had not "
         f"seen them. The {min(most, len(wrong))} surest stand here: a wrong label is often among them.",

@@ -242,7 +242,7 @@ LEVELS = (
         "weights",
     },
     {"plots", "comparison", "events", "long_runs"},
-    {"classify", "explore"},
+    {"classify", "explore", "control"},
     {"widgets", "predictions", "checks", "demo", "bench", "doctor", "compare", "tables"},
     {"gaps"},
     {"cli"},

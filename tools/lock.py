@@ -1,6 +1,6 @@
 """Pin every package again: requirements.lock for the course, benchmarks/requirements.lock for `make bench` and for the
-tests against transformers, timm, lightly, datasets, webdataset, onnxruntime, pyarrow and TensorBoard,
-docs/requirements.lock for the site and its tests in a browser.
+tests against transformers, timm, lightly, datasets, webdataset, onnxruntime, pyarrow and TensorBoard, and for lesson 18
+(Gymnasium, stable-baselines3), docs/requirements.lock for the site and its tests in a browser.
 
 No option here may write the address of a registry into a lock, and `uv.lock` holds some: hence requirements files.
 """
@@ -18,7 +18,7 @@ def compile_lock(*options: str) -> None:
 
 
 compile_lock("--group", "dev", "--extra", "classroom", "-o", "requirements.lock")
-EXTRAS = "--extra bench --extra ecosystem --extra onnx --extra practice"
+EXTRAS = "--extra bench --extra ecosystem --extra onnx --extra practice --extra rl"
 compile_lock(*EXTRAS.split(), "-c", "requirements.lock", "-o", "benchmarks/requirements.lock")
 # all three go into one environment
 both = ("-c", "requirements.lock", "-c", "benchmarks/requirements.lock")

@@ -7,7 +7,9 @@ of random weights.
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -145,6 +147,42 @@ def floor(
     if 0 not in known:
         raise CourseError(f"{row} of {data} isn't among the long runs with {protocol} and {labels} labels per class.")
     return known[0].mean
+
+
+def longest(
+    found: Found, row: str, protocol: str = "linear", labels: int = 10, data: str = "world"
+) -> tuple[int, Summary]:
+    """(budget, values over seeds) of a row's longest run. Raises CourseError where none was trained and measured so."""
+    trained = {b: some for b, some in curve(found, row, protocol, labels, data).items() if b > 0}
+    if not trained:
+        raise CourseError(f"no run of {row} on {data} is stored with {protocol} and {labels} labels per class.")
+    return max(trained.items())
+
+
+def beside_budget_one(
+    found: Found, rows: Iterable[str], protocol: str = "linear", labels: int = 10, data: str = "world"
+) -> tuple[int, dict[str, tuple[Summary, Summary]]]:
+    """(budget, {row: (at budget 1, at that budget)}), from the best at that budget down.
+
+    It is the longest budget that two of the rows at least were trained for: with one, nothing could change places. Raises
+    CourseError where there is none.
+    """
+    known = {row: curve(found, row, protocol, labels, data) for row in rows}
+    counts = Counter(budget for made in known.values() if 1 in made for budget in made if budget > 1)
+    shared = max((budget for budget, count in counts.items() if count > 1), default=None)
+    if shared is None:
+        raise CourseError(f"no two of {', '.join(known)} on {data} are stored at budget 1 and at a longer one.")
+    both = {row: (made[1], made[shared]) for row, made in known.items() if {1, shared} <= made.keys()}
+    return shared, dict(sorted(both.items(), key=lambda one: -one[1][1].mean))
+
+
+def overtakings(both: Mapping[str, tuple[Summary, Summary]]) -> list[tuple[str, str]]:
+    """(who passes, who is passed) of rows of `beside_budget_one`: behind by the mean at budget 1, ahead at the longer one."""
+    return [
+        (one, other)
+        for one, other in itertools.permutations(both, 2)
+        if both[one][0].mean < both[other][0].mean and both[one][1].mean > both[other][1].mean
+    ]
 
 
 def table(found: Found, protocol: str = "linear", labels: int = 10, data: str = "world") -> list[list[str]]:

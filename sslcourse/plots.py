@@ -277,7 +277,8 @@ def training_budget(
     ends: list[tuple[float, str, str]] = []  # (height, name, colour) of the labels on the right
     for i, (name, curve) in enumerate(curves.items()):
         known = sorted(budget for budget in curve if budget > 0)
-        color, marker = PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]
+        turn = i // len(PALETTE)  # the ninth has the first colour again, and another marker
+        color, marker = PALETTE[i % len(PALETTE)], MARKERS[(i + turn) % len(MARKERS)]
         axis.plot(known, [curve[budget].mean for budget in known], color=color, marker=marker, markersize=5)
         for budget in known:
             axis.plot(

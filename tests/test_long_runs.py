@@ -94,6 +94,35 @@ def test_a_comparison_is_budget_one(file):
     ]
 
 
+def test_the_longest_run_of_a_row(file):
+    budget, values = long_runs.longest(long_runs.read(file), "simclr")
+    assert (budget, values.values) == (16, (0.9,))
+    for row, protocol in (("raw pixels", "linear"), ("simclr", "knn"), ("vicreg", "linear")):
+        with pytest.raises(CourseError, match=f"no run of {row} .*{protocol}"):
+            long_runs.longest(long_runs.read(file), row, protocol)
+
+
+def test_what_changes_places_between_budget_one_and_the_longest_that_is_shared(file):
+    def at(row, **values):
+        return [entry(row, int(budget[1:]), 0, value) for budget, value in values.items()]
+
+    records = [
+        *at("rotation", b1=0.7, b4=0.8),
+        *at("simclr", b1=0.6),
+        *at("mae", b1=0.65, b4=0.66),
+        *at("dino", b4=0.99),
+    ]
+    long_runs.add(file, "world", {"test_images": 2000}, records=records)
+    rows = ("dino", "mae", "rotation", "simclr", "byol")
+    budget, both = long_runs.beside_budget_one(long_runs.read(file), rows)
+    assert budget == 4, "SimCLR alone has 16"
+    means = {row: tuple(round(some.mean, 2) for some in pair) for row, pair in both.items()}
+    assert list(means.items()) == [("rotation", (0.7, 0.8)), ("simclr", (0.6, 0.75)), ("mae", (0.65, 0.66))]
+    assert long_runs.overtakings(both) == [("simclr", "mae")]
+    with pytest.raises(CourseError, match="no two of dino, simclr"):
+        long_runs.beside_budget_one(long_runs.read(file), ("dino", "simclr"))
+
+
 # --- the program -------------------------------------------------------------------------------------------------
 
 
@@ -246,6 +275,13 @@ def test_the_figure_shows_curves_floors_and_the_readers_own_point(file):
     words = {text.get_text() for axis in figure.axes for text in axis.texts}
     assert words == {"simclr", "raw pixels", "yours", "from scratch"}, "what wasn't measured isn't drawn"
     plt.close(figure)
+
+
+def test_no_two_of_many_curves_look_alike():
+    axis = plots.training_budget({f"row {i}": {1: Summary((i / 20,))} for i in range(16)})
+    looks = [(line.get_color(), line.get_marker()) for line in axis.lines if line.get_marker() != "."]
+    assert len(looks) == len(set(looks)) == 16
+    plt.close(axis.figure)
 
 
 def test_names_at_the_end_do_not_touch():

@@ -185,6 +185,36 @@ def overtakings(both: Mapping[str, tuple[Summary, Summary]]) -> list[tuple[str, 
     ]
 
 
+def places(
+    found: Found, rows: Iterable[str], protocol: str = "linear", labels: int = 10, data: str = "world"
+) -> list[list[str]]:
+    """Cells: for each row of `beside_budget_one` its value and place at both budgets, and in words whom it passes."""
+    budget, both = beside_budget_one(found, rows, protocol, labels, data)
+    before = sorted(both, key=lambda row: -both[row][0].mean)
+    passes = overtakings(both)
+    lines = [["", "budget 1", "place", f"budget {budget}", "place", "changes places"]]
+    for after, (row, (short, long)) in enumerate(both.items(), 1):
+        words = [f"passes {other}" for one, other in passes if one == row]
+        words += [f"falls behind {one}" for one, other in passes if other == row]
+        lines.append([row, _cell(short), str(before.index(row) + 1), _cell(long), str(after), ", ".join(words)])
+    return lines
+
+
+def lead(
+    found: Found, row: str, others: Iterable[str], protocol: str = "linear", labels: int = 10, data: str = "world"
+) -> float:
+    """How far a row's mean is above the best of the others (below 0: behind), at the longest budget that it has with one.
+
+    Raises CourseError where it has none with any of them.
+    """
+    mine = curve(found, row, protocol, labels, data)
+    rivals = [curve(found, other, protocol, labels, data) for other in others if other != row]
+    shared = [budget for budget in mine if budget > 0 and any(budget in rival for rival in rivals)]
+    if not shared:
+        raise CourseError(f"{row} on {data} is stored at no budget at which one of the others is.")
+    return mine[max(shared)].mean - max(rival[max(shared)].mean for rival in rivals if max(shared) in rival)
+
+
 def table(found: Found, protocol: str = "linear", labels: int = 10, data: str = "world") -> list[list[str]]:
     """Cells: a row for each method, a column for each budget; mean ± standard deviation, and how many seeds, if not one.
 

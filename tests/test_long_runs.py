@@ -121,6 +121,16 @@ def test_what_changes_places_between_budget_one_and_the_longest_that_is_shared(f
     assert long_runs.overtakings(both) == [("simclr", "mae")]
     with pytest.raises(CourseError, match="no two of dino, simclr"):
         long_runs.beside_budget_one(long_runs.read(file), ("dino", "simclr"))
+    assert long_runs.places(long_runs.read(file), rows) == [
+        ["", "budget 1", "place", "budget 4", "place", "changes places"],
+        ["rotation", "0.700", "1", "0.800", "1", ""],
+        ["simclr", "0.600", "3", "0.750 ± 0.071 (2)", "2", "passes mae"],
+        ["mae", "0.650", "2", "0.660", "3", "falls behind simclr"],
+    ]
+    assert long_runs.lead(long_runs.read(file), "simclr", rows) == pytest.approx(0.75 - 0.99)
+    assert long_runs.lead(long_runs.read(file), "simclr", ("rotation", "byol")) == pytest.approx(-0.05)
+    with pytest.raises(CourseError, match="simclr on world .* no budget"):
+        long_runs.lead(long_runs.read(file), "simclr", ("byol", "simclr"))
 
 
 # --- the program -------------------------------------------------------------------------------------------------

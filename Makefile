@@ -4,7 +4,7 @@
 #   DATA=folder:PATH    another data set for the demo (also cifar10, stl10, fashion-mnist, digits)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab site test test-devices test-browser test-weights lint bench exercises normalise lock clean distclean again
+.PHONY: help setup demo lab site test test-devices test-browser test-mutants test-weights lint bench exercises normalise lock clean distclean again
 .DELETE_ON_ERROR:
 
 unexport PYTHONPATH PYTHONHOME
@@ -22,6 +22,7 @@ help:
 	@echo 'make test-devices  every lesson as where there is a GPU, which is pretended'
 	@echo 'make test-browser  JupyterLab and the site in Chromium, which must be installed'
 	@echo 'make site        the course as static pages, in build/site'
+	@echo 'make test-mutants  every small mistake in every exercise, refused by its check: 3 minutes'
 	@echo 'make test-weights  real trained weights, 90 MB that are fetched for it, and files in other runtimes'
 	@echo 'make lint        style, notebooks, exercises and claims only'
 	@echo 'make bench       speed, as ratios of two things timed side by side'
@@ -52,6 +53,9 @@ test-devices: $(READY)
 
 test-browser: .venv/ready-site
 	@$(PY) tools/test.py browser
+
+test-mutants: $(READY)
+	@$(PY) tools/test.py mutants
 
 # The course to read, without a network and without running anything.
 site: .venv/ready-site

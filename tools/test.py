@@ -143,7 +143,7 @@ def run_phase(name: str, env: dict[str, str]) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "phases", nargs="*", metavar="PHASE", help=f"{', '.join(PHASES)} (default: all but devices, browser, mutants, weights)"
+        "phases", nargs="*", metavar="PHASE", help=f"{', '.join(PHASES)} (default: all but those run by name)"
     )
     chosen = parser.parse_args().phases or [name for name in PHASES if name not in APART]
     for name in chosen:

@@ -59,12 +59,6 @@ def _turn_pixel_by_pixel(images, quarter_turns):
     return turned
 
 
-def _turn_result_dropped(images, quarter_turns):
-    for x, k in zip(images, quarter_turns, strict=True):
-        x = torch.rot90(x, int(k), (1, 2))
-    return images
-
-
 rotate_batch = Check(
     name="2.1 rotate a batch",
     reference=rotate_each, cases=_pictures_and_turns,
@@ -82,7 +76,7 @@ rotate_batch = Check(
             and 2, a batch (N, C, H, W) in 2 and 3: torch.rot90(x, k, dims=(-2, -1)) fits both (its default is the first
             two)."""),
         Wrong("not turned", change=("torch.rot90(image, int(k), dims=(1, 2))", "image"),
-            also=(("int(k)", "int(k) // 90"), _turn_result_dropped), hint="""
+            also=(("int(k)", "int(k) // 90"), ("torch.stack(turned)", "images")), hint="""
             The pictures come back as they were: torch.rot90 returns a new tensor and leaves its argument alone, so its
             result must be kept."""),
         Wrong("half turns", change=("int(k)", "2 * int(k)"), also=(("int(k)", "90 * int(k)"),), hint="""

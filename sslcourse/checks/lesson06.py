@@ -105,11 +105,6 @@ def _split_by_chunk(images, grid):
     return torch.stack([tile for row in rows for tile in row.chunk(grid, dim=3)], dim=1)
 
 
-def _split_reshape_only(images, grid):
-    n, c, h, w = images.shape
-    return images.reshape(n, grid * grid, c, h // grid, w // grid)
-
-
 def _split_interleaved(images, grid):
     cut = [images[:, :, r::grid, c::grid] for r in range(grid) for c in range(grid)]
     return torch.stack(cut, dim=1)
@@ -123,10 +118,9 @@ split_into_tiles = Check(
         Wrong("columns first", change=("2, 4", "4, 2"), hint="""
             Your tiles are right and numbered column by column. Here they are numbered as one reads: tile 1 lies to
             the right of tile 0. Row of tiles before column of tiles."""),
-        Wrong("reshape alone", _split_reshape_only,
+        Wrong("reshape alone", change=("cut.permute(0, 2, 4, 1, 3, 5).reshape(", "images.reshape("),
             also=(("permute(0, 2, 4, 1, 3, 5).reshape(n, grid * grid, c, h // grid, w // grid)",
-            "reshape(n, c, grid * grid, h // grid, w // grid).transpose(1, 2)"),),
-            hint="""
+            "reshape(n, c, grid * grid, h // grid, w // grid).transpose(1, 2)"),), hint="""
             The shape is right and the tiles are not: reshape keeps the order of the values in memory, and there whole
             rows of the picture follow each other. Cut H and W into two dimensions each, permute, then reshape."""),
         Wrong("every second pixel", _split_interleaved, """

@@ -40,11 +40,6 @@ def _inside_in_loop(predicted, truth, hole):
     return total / count
 
 
-def _mean_of_pictures(predicted, truth, hole):
-    each = ((predicted - truth).square() * hole).sum((1, 2, 3)) / (hole.sum((1, 2, 3)) * truth.shape[1])
-    return each.mean()
-
-
 inside_the_hole = Check(
     name="7.1 the loss inside the hole",
     reference=inside, cases=_holes, rights=(_inside_by_index, _inside_in_loop),
@@ -60,7 +55,9 @@ inside_the_hole = Check(
         Wrong("channels forgotten",
             lambda predicted, truth, hole: ((predicted - truth).square() * hole).sum() / hole.sum(), """
             Your value is C times too large: hole.sum() counts each pixel once, and each has C channels."""),
-        Wrong("mean of means", _mean_of_pictures, """
+        Wrong("mean of means",
+            change=("squared.sum() / (hole.sum() * truth.shape[1])",
+            "(squared.sum((1, 2, 3)) / (hole.sum((1, 2, 3)) * truth.shape[1])).mean()"), hint="""
             You average inside each picture, then over pictures: a pixel in a small hole counts for more than one in a
             large hole. Sum over the batch first, then divide once."""),
         Wrong("not squared", lambda predicted, truth, hole: (predicted - truth).abs()[hole.expand_as(truth)].mean(), """
@@ -225,20 +222,6 @@ def _gaps_by_where(tokens, blank, restore):
     return torch.where((restore <= last)[:, :, None], taken, blank)
 
 
-def _lined_up(tokens, blank, restore):
-    return torch.cat([tokens, blank.expand(len(tokens), restore.shape[1] - tokens.shape[1], -1)], dim=1)
-
-
-def _gaps_scattered(tokens, blank, restore):
-    every = _lined_up(tokens, blank, restore)
-    return torch.zeros_like(every).scatter(1, restore[:, :, None].expand_as(every), every)
-
-
-def _gaps_blanks_first(tokens, blank, restore):
-    every = torch.cat([_lined_up(tokens, blank, restore)[:, tokens.shape[1] :], tokens], dim=1)
-    return every.gather(1, restore[:, :, None].expand_as(every))
-
-
 def _gaps_as_they_come(tokens, blank, restore):
     filled = blank.expand(*restore.shape, -1).clone()
     filled[restore < tokens.shape[1]] = tokens.flatten(0, 1)
@@ -249,14 +232,17 @@ gaps = Check(
     name="7.4 mask tokens, and everything in order",
     reference=fill_gaps, cases=_gaps, rights=(_gaps_in_loop, _gaps_by_where), gradients=True,
     wrongs=(
-        Wrong("not put back", _lined_up, """
+        Wrong("not put back", change=("every.gather(1, restore[:, :, None].expand(-1, -1, width))", "every"), hint="""
             You line up kept tokens and mask tokens, and leave them so: every token must go to the place of its
             patch."""),
         Wrong("the shuffle again", lambda tokens, blank, restore: fill_gaps(tokens, blank, restore.argsort(dim=1)),
-            also=(_gaps_scattered,), hint="""
+            also=(("every.gather(1, restore[:, :, None].expand(-1, -1, width))",
+            "torch.zeros_like(every).scatter(1, restore[:, :, None].expand(-1, -1, width), every)"),), hint="""
             You apply the inverse of restore, which is the shuffle: place j shows what stands at restore[j] of the
             row."""),
-        Wrong("blanks first", _gaps_blanks_first, """
+        Wrong("blanks first",
+            change=("[tokens, blank.expand(count, restore.shape[1] - kept, -1)]",
+            "[blank.expand(count, restore.shape[1] - kept, -1), tokens]"), hint="""
             You put the mask tokens first; the kept ones come first in the shuffled row, so that restore < K means
             kept."""),
         Wrong("zeros", lambda tokens, blank, restore: fill_gaps(tokens, torch.zeros_like(blank), restore), """

@@ -44,11 +44,6 @@ def _cosines_by_torch(first, second):
     return functional.cosine_similarity(z[:, None], z[None], dim=2)
 
 
-def _cosines_one_side(first, second):
-    z = torch.cat([first, second])
-    return functional.normalize(z, dim=1) @ z.T
-
-
 every_view_against_every_other = Check(
     name="8.1 every view against every other",
     reference=cosines, cases=_two_views,
@@ -64,7 +59,7 @@ every_view_against_every_other = Check(
         Wrong("one side normalized",
             change=(("functional.normalize(torch.cat([first, second]), dim=1)", "torch.cat([first, second])"),
             ("return z", "return functional.normalize(z, dim=1)")),
-            also=(lambda first, second: _cosines_one_side(first, second).T,), hint="""
+            also=(("return z @ z.T", "return torch.cat([first, second]) @ z.T"),), hint="""
             Only one of the two sides is normalized, so the result isn't symmetric. Both embeddings of a pair need
             length 1."""),
         Wrong("divided by the whole length", change=("functional.normalize(torch.cat([first, second]), dim=1)",
@@ -111,11 +106,6 @@ def _counts(generator: torch.Generator) -> list[tuple[int]]:
     return [(3,), (4,), (7,)]
 
 
-def _partners_without_diagonal(n):
-    place = partners(n)
-    return place - (place > torch.arange(2 * n)).long()
-
-
 where_is_the_partner = Check(
     name="8.2 where is the partner?",
     reference=partners, cases=_counts,
@@ -146,9 +136,11 @@ where_is_the_partner = Check(
         Wrong("always zero", lambda n: torch.zeros(2 * n, dtype=torch.int64), """
             Always 0: that fits where the positive was put in front of the negatives, as MoCo does. Here the
             candidates of a view are all views in their own order."""),
-        Wrong("diagonal taken out", _partners_without_diagonal, """
-            Your places count without the view itself, as if the diagonal had been cut out. Here it stays in the
-            matrix (and is set to minus infinity), so places are those of all 2n views."""),
+        Wrong("diagonal taken out",
+            change=("return torch.arange(2 * n).roll(n)",
+            "place = torch.arange(2 * n).roll(n); return place - (place > torch.arange(2 * n)).long()"), hint="""
+            Your places count without the view itself, as if the diagonal had been cut out. Here it stays in the matrix
+            (and is set to minus infinity), so places are those of all 2n views."""),
     ),
     hints=(
         "Write down the views for n = 3: a0 b0 c0 a1 b1 c1, numbered from 0. Which number does each one look for?",
@@ -273,11 +265,6 @@ def _nt_by_parts(first, second, temperature):
     return (weight.sum(dim=1).log() - own).mean()
 
 
-def _nt_across(first, second, temperature):
-    logits = _logits(first, second, temperature)[: len(first), len(first) :]
-    return functional.cross_entropy(logits, torch.arange(len(first)))
-
-
 def _nt_across_both(first, second, temperature):
     logits = _logits(first, second, temperature)[: len(first), len(first) :]
     own = torch.arange(len(first))
@@ -290,18 +277,6 @@ def _nt_decoupled(first, second, temperature):
     own = logits[torch.arange(2 * n), partners(n)]
     rest = logits.masked_fill(torch.eye(2 * n, dtype=torch.bool).roll(n, dims=1), -math.inf)
     return (_no_self(rest).logsumexp(dim=1) - own).mean()
-
-
-def _nt_log_of_mean(first, second, temperature):
-    probability = _no_self(_logits(first, second, temperature)).softmax(dim=1)
-    n = len(first)
-    return -probability[torch.arange(2 * n), partners(n)].mean().log()
-
-
-def _nt_probability(first, second, temperature):
-    probability = _no_self(_logits(first, second, temperature)).softmax(dim=1)
-    n = len(first)
-    return 1 - probability[torch.arange(2 * n), partners(n)].mean()
 
 
 contrastive_loss = Check(
@@ -331,18 +306,26 @@ contrastive_loss = Check(
             change=("(scores, partners(len(first)))", "(scores[: len(first)], partners(len(first))[: len(first)])"), hint="""
             You let the first views ask and the second ones not. All 2N views ask for their partner: the mean is over
             2N rows."""),
-        Wrong("negatives of the other view alone", _nt_across, also=(_nt_across_both,), hint="""
+        Wrong("negatives of the other view alone",
+            change=("functional.cross_entropy(scores, partners(len(first)))",
+            "functional.cross_entropy(scores[: len(first), len(first) :], torch.arange(len(first)))"),
+            also=(_nt_across_both,), hint="""
             Your candidates are the second views alone, N of them. In NT-Xent the other first views are negatives as
             well: 2N - 1 candidates for each view."""),
         Wrong("positive missing below", _nt_decoupled, """
             The positive stands above the fraction's line and not below it. The sum runs over all 2N - 1 candidates,
             the partner included: without it, this isn't a probability (Yeh et al., 2021, 2110.06848, leave it out on
             purpose)."""),
-        Wrong("log of the mean", _nt_log_of_mean, """
-            You take the mean of the probabilities, then the logarithm. The loss is the mean of the logarithms: a
-            single view that is wrong and sure of it has to hurt."""),
-        Wrong("no logarithm", _nt_probability, """
-            This is one minus the mean probability of the partner. The loss is the mean of -log of that probability."""),
+        Wrong("log of the mean",
+            change=("functional.cross_entropy(scores, partners(len(first)))",
+            "-scores.softmax(dim=1)[torch.arange(len(scores)), partners(len(first))].mean().log()"), hint="""
+            You take the mean of the probabilities, then the logarithm. The loss is the mean of the logarithms: a single
+            view that is wrong and sure of it has to hurt."""),
+        Wrong("no logarithm",
+            change=("functional.cross_entropy(scores, partners(len(first)))",
+            "1 - scores.softmax(dim=1)[torch.arange(len(scores)), partners(len(first))].mean()"), hint="""
+            This is one minus the mean probability of the partner. The loss is the mean of -log of that
+            probability."""),
         Wrong("softmax twice", change=("cross_entropy(scores,", "cross_entropy(scores.softmax(dim=1),"), hint="""
             You give probabilities to the cross-entropy, which takes the softmax itself: give it the cosines divided
             by T."""),
@@ -401,27 +384,6 @@ def _false_by_counts(labels):
     return ((count * (count - 1)).sum() / (n * (n - 1))).item()
 
 
-def _false_with_partner(labels):
-    both = labels.repeat(2)
-    same = both[:, None] == both
-    return (same.sum().item() - len(both)) / (len(both) * (len(both) - 1))
-
-
-def _false_odds(labels):
-    share = false_negatives(labels)
-    return share / (1 - share)
-
-
-def _false_total(labels):
-    n = len(labels)
-    return 4 * n * (n - 1) * false_negatives(labels)
-
-
-def _false_total_pictures(labels):
-    n = len(labels)
-    return n * (n - 1) * false_negatives(labels)
-
-
 def _false_by_class(labels):
     n = len(labels)
     return sum(((labels == c).sum().item() - 1) / (n - 1) for c in labels.unique()) / len(labels.unique())
@@ -435,9 +397,9 @@ false_negatives_counted = Check(
         Wrong("partner and itself counted", lambda labels: (labels[:, None] == labels).float().mean().item(), """
             You count a view and its partner among its negatives. Of 2N views, those two are none: 2(N - 1) negatives
             are left."""),
-        Wrong("partner counted", _false_with_partner, """
-            You count the partner as a false negative: it has the same class, and it is the positive. Of 2N views,
-            leave out the view itself and its partner."""),
+        Wrong("partner counted", change=("same = labels", "labels = labels.repeat(2); same = labels"), hint="""
+            You count the partner as a false negative: it has the same class, and it is the positive. Of 2N views, leave
+            out the view itself and its partner."""),
         Wrong("partner above alone", change=(("same = labels[:, None] == labels", "both = labels.repeat(2)"),
             ("(same.sum().item() - n) / (n * (n - 1))", "((both[:, None] == both).sum().item() - 2 * n) / (2 * n * 2 * (n - 1))")), hint="""
             Below the line the partner is left out, above it is still counted. Take it off both numbers: in either
@@ -445,12 +407,12 @@ false_negatives_counted = Check(
         Wrong("one over the classes", lambda labels: 1 / len(labels.unique()), """
             1 / C is what you'd expect of many pictures with equally frequent classes. Count in this batch: its
             classes are uneven, and no picture is its own negative."""),
-        Wrong("false against true", _false_odds, """
+        Wrong("false against true", change=("(n * (n - 1))", "(~same).sum().item()"), hint="""
             You divide the false negatives by the true ones. The share is of all negatives: false plus true below the
             line."""),
         Wrong("how many for each view", lambda labels: 2 * (len(labels) - 1) * false_negatives(labels), """
             This is how many false negatives a view has on average. Divide by the number of its negatives, 2(N - 1)."""),
-        Wrong("how many in all", _false_total, also=(_false_total_pictures,), hint="""
+        Wrong("how many in all", change=(" / (n * (n - 1))", " * 4.0"), also=(("(n * (n - 1))", "1"),), hint="""
             This is the number of false negatives in the batch. Divide by the number of all negatives."""),
         Wrong("half", lambda labels: false_negatives(labels) / 2, """
             Half of the right value: you count each pair once above the line and twice below it. Count both the same

@@ -113,41 +113,18 @@ def _enqueue_two_parts(queue, pointer, keys):
     return queue, (pointer + len(keys)) % len(queue)
 
 
-def _enqueue_cut(queue, pointer, keys):
-    queue, room = queue.clone(), min(len(queue) - pointer, len(keys))
-    queue[pointer : pointer + room] = keys[:room]
-    return queue, (pointer + len(keys)) % len(queue)
-
-
-def _enqueue_restart(queue, pointer, keys):
-    start = pointer if pointer + len(keys) <= len(queue) else 0
-    queue = queue.clone()
-    queue[start : start + len(keys)] = keys
-    return queue, (start + len(keys)) % len(queue)
-
-
-def _enqueue_pointer_zeroed(queue, pointer, keys):
-    return enqueue(queue, pointer, keys)[0], pointer + len(keys) if pointer + len(keys) < len(queue) else 0
-
-
-def _enqueue_one_further(queue, pointer, keys):
-    queue, _ = enqueue(queue, (pointer + 1) % len(queue), keys)
-    return queue, (pointer + len(keys)) % len(queue)
-
-
-def _enqueue_shifted_front(queue, pointer, keys):
-    return torch.cat([keys, queue[: -len(keys)]]), (pointer + len(keys)) % len(queue)
-
-
 write_into_the_queue = Check(
     name="9.2 write into the queue",
     reference=enqueue, cases=_queues, close=Closeness(dtype="exact", plain=True),
     rights=(_enqueue_in_loop, _enqueue_by_roll, _enqueue_two_parts),
     wrongs=(
-        Wrong("keys lost at the end", _enqueue_cut, """
+        Wrong("keys lost at the end",
+            change=(("arange(len(keys))) % len(queue)", "arange(len(keys)))"),
+            ("queue[place] = keys", "fits = place < len(queue); queue[place[fits]] = keys[fits]")), hint="""
             The keys that don't fit before the end are lost: a slice stops at the last row. They belong at the
             beginning; take every row number modulo K, (pointer + i) % K."""),
-        Wrong("all at the beginning", _enqueue_restart, """
+        Wrong("all at the beginning",
+            change=("place = ", "pointer = pointer if pointer + len(keys) <= len(queue) else 0; place = "), hint="""
             Where the batch doesn't fit before the end, you write all of it at the beginning: the last rows then keep
             keys that should be gone. Only what doesn't fit goes to the beginning."""),
         Wrong("pushed back from the end",
@@ -159,7 +136,9 @@ write_into_the_queue = Check(
             lambda queue, pointer, keys: (enqueue(queue, pointer, keys)[0], pointer + len(keys)), """
             The keys are where they belong, but the new pointer runs past the end of the queue. It is a row number:
             take it modulo K as well."""),
-        Wrong("pointer back to zero", _enqueue_pointer_zeroed, """
+        Wrong("pointer back to zero",
+            change=("(pointer + len(keys)) % len(queue)",
+            "pointer + len(keys) if pointer + len(keys) < len(queue) else 0"), hint="""
             Past the end your pointer goes back to 0, where keys of this very batch may lie; the next batch would
             overwrite them. It goes on behind the last key written: (pointer + N) % K."""),
         Wrong("pointer moved by one",
@@ -168,15 +147,15 @@ write_into_the_queue = Check(
         Wrong("pointer not moved", lambda queue, pointer, keys: (enqueue(queue, pointer, keys)[0], pointer), """
             You return the old pointer: the next batch would overwrite this one, and the rest of the queue would stay
             forever."""),
-        Wrong("one row further", _enqueue_one_further, """
+        Wrong("one row further", change=("(pointer + torch", "(pointer + 1 + torch"), hint="""
             You write one row behind the pointer. The pointer names the row that is written next: the first key goes
             there."""),
         Wrong("from row 0",
             lambda queue, pointer, keys: (enqueue(queue, 0, keys)[0], (pointer + len(keys)) % len(queue)), """
             You write from row 0 on, wherever the pointer is. Row `pointer` holds the oldest key: begin there."""),
-        Wrong("everything shifted",
-            lambda queue, pointer, keys: (torch.cat([queue[len(keys) :], keys]), (pointer + len(keys)) % len(queue)),
-            also=(_enqueue_shifted_front,), hint="""
+        Wrong("everything shifted", lambda queue, pointer,
+            keys: (torch.cat([queue[len(keys) :], keys]), (pointer + len(keys)) % len(queue)),
+            also=(("queue[place] = keys", "queue = torch.cat([keys, queue[: -len(keys)]])"),), hint="""
             You push all keys along, as in a list. The oldest go out, but every row moves, and then the pointer means
             nothing. Write N rows in place, from the pointer on, and leave the others where they are."""),
         Wrong("last key first", lambda queue, pointer, keys: enqueue(queue, pointer, keys.flip(0)), """
@@ -275,18 +254,6 @@ def _follow_with_gradient(teacher, student, momentum):
     return [momentum * slow + (1 - momentum) * fast for slow, fast in zip(teacher, student, strict=True)]
 
 
-def _follow_unweighted(teacher, student, momentum):
-    return [momentum * slow + fast.detach() for slow, fast in zip(teacher, student, strict=True)]
-
-
-def _follow_sgd_momentum(teacher, student, momentum):
-    return [slow + (1 - momentum) * fast.detach() for slow, fast in zip(teacher, student, strict=True)]
-
-
-def _follow_as_gradient(teacher, student, momentum):
-    return [slow - (1 - momentum) * (fast.detach() - slow) for slow, fast in zip(teacher, student, strict=True)]
-
-
 def _teacher_has_gradient(answer, cases) -> bool:
     return any(p.requires_grad for case in cases for p in answer(*case))
 
@@ -309,11 +276,14 @@ the_teacher_follows = Check(
             lambda teacher, student, momentum: [follow(teacher, student, momentum)[0], *teacher[1:]], """
             Only the first tensor moves. Every parameter of the teacher follows its own partner: a loop over both
             lists."""),
-        Wrong("weights that add up to more than 1", _follow_unweighted, also=(_follow_sgd_momentum,), hint="""
-            The student comes in whole, on top of the teacher: the weights add up to more than 1, and the teacher
-            grows at each step. An average needs 1 - momentum before the student."""),
-        Wrong("away from the student", _follow_as_gradient, """
-            Your teacher moves away from the student: a sign is wrong. It goes (1 - momentum) of the way *towards* it."""),
+        Wrong("weights that add up to more than 1", change=("(1 - momentum) * fast", "fast"),
+            also=(("momentum * slow", "slow"),), hint="""
+            The student comes in whole, on top of the teacher: the weights add up to more than 1, and the teacher grows
+            at each step. An average needs 1 - momentum before the student."""),
+        Wrong("away from the student",
+            change=("momentum * slow + (1 - momentum) * fast", "slow - (1 - momentum) * (fast - slow)"), hint="""
+            Your teacher moves away from the student: a sign is wrong. It goes (1 - momentum) of the way *towards*
+            it."""),
         Wrong("the middle", lambda teacher, student, momentum: follow(teacher, student, 0.5), """
             You take the middle of both, whatever the momentum. It is a weighted average: momentum, and 1 - momentum."""),
     ),
@@ -369,15 +339,6 @@ def _logits(queries, keys, queue, temperature):
     return torch.cat([positive, _cosines(queries, queue)], dim=1) / temperature
 
 
-def _loss_positive_last(queries, keys, queue, temperature):
-    logits = _logits(queries, keys, queue, temperature).roll(-1, dims=1)
-    return functional.cross_entropy(logits, torch.zeros(len(queries), dtype=torch.long))
-
-
-def _loss_labels_of_simclr(queries, keys, queue, temperature):
-    return functional.cross_entropy(_logits(queries, keys, queue, temperature), torch.arange(len(queries)))
-
-
 def _loss_unnormalized(queries=True, keys=True, queue=True):
     def loss(q, k, others, temperature):
         q, k, others = (
@@ -388,24 +349,6 @@ def _loss_unnormalized(queries=True, keys=True, queue=True):
         return functional.cross_entropy(logits, torch.zeros(len(q), dtype=torch.long))
 
     return loss
-
-
-def _loss_positive_not_below(queries, keys, queue, temperature):
-    logits = _logits(queries, keys, queue, temperature)
-    return (logits[:, 1:].logsumexp(dim=1) - logits[:, 0]).mean()
-
-
-def _loss_overwritten(queries, keys, queue, temperature):
-    return moco_loss(queries, keys, torch.cat([queue, keys]), temperature)
-
-
-def _loss_of_simclr(queries, keys, queue, temperature):
-    every = torch.cat([_cosines(queries, keys.detach()), _cosines(queries, queue)], dim=1) / temperature
-    return functional.cross_entropy(every, torch.arange(len(queries)))
-
-
-def _loss_batch_alone(queries, keys, queue, temperature):
-    return functional.cross_entropy(_cosines(queries, keys.detach()) / temperature, torch.arange(len(queries)))
 
 
 def _loss_from_keys(queries, keys, queue, temperature):
@@ -437,12 +380,13 @@ mocos_loss = Check(
     reference=moco_loss, cases=_contrasts,
     rights=(_loss_in_loop, _loss_last_column),
     wrongs=(
-        Wrong("positive not where the labels say", _loss_positive_last, """
+        Wrong("positive not where the labels say",
+            change=("cross_entropy(logits,", "cross_entropy(logits.roll(-1, dims=1),"), hint="""
             Your positive stands in the last column, and your labels say 0: the network is asked to find the first
             negative. Put the positive first, or make K the label."""),
-        Wrong("labels of SimCLR", _loss_labels_of_simclr, """
-            Your labels count 0, 1, 2, ..., as for a matrix of all queries and all keys. Here each query has its own
-            row with its own positive in column 0: the labels are all 0."""),
+        Wrong("labels of SimCLR", change=("torch.zeros(len(q), dtype=torch.long)", "torch.arange(len(q))"), hint="""
+            Your labels count 0, 1, 2, ..., as for a matrix of all queries and all keys. Here each query has its own row
+            with its own positive in column 0: the labels are all 0."""),
         Wrong("keys not normalized", _loss_unnormalized(keys=False), """
             The keys aren't normalized: a longer key is then a better one, whatever its direction. Bring every key of
             the batch to length 1."""),
@@ -462,13 +406,19 @@ mocos_loss = Check(
         Wrong("times temperature",
             lambda queries, keys, queue, temperature: moco_loss(queries, keys, queue, 1 / temperature), """
             You multiply by the temperature; the cosines are divided by it: the lower, the sharper."""),
-        Wrong("positive not in the denominator", _loss_positive_not_below, """
+        Wrong("positive not in the denominator",
+            change=("functional.cross_entropy(logits, torch.zeros(len(q), dtype=torch.long))",
+            "(logits[:, 1:].logsumexp(dim=1) - logits[:, 0]).mean()"), hint="""
             The positive is missing below the fraction: the softmax runs over 1 + K columns. Yours can fall below 0, a
             loss of this kind never does."""),
-        Wrong("positive among the negatives", _loss_overwritten, """
-            The keys of this batch are among the negatives: each query's own key is told to be near and far at once,
-            and the loss can't fall below log 2. The queue is used as it is before the batch is written."""),
-        Wrong("the batch's keys as negatives", _loss_of_simclr, also=(_loss_batch_alone,), hint="""
+        Wrong("positive among the negatives", change=("queue.detach()", "torch.cat([queue, keys]).detach()"), hint="""
+            The keys of this batch are among the negatives: each query's own key is told to be near and far at once, and
+            the loss can't fall below log 2. The queue is used as it is before the batch is written."""),
+        Wrong("the batch's keys as negatives",
+            change=(("(q * k).sum(dim=1, keepdim=True)", "q @ k.T"),
+            ("torch.zeros(len(q), dtype=torch.long)", "torch.arange(len(q))")),
+            also=((("(q * k).sum(dim=1, keepdim=True), q @ others.T", "q @ k.T"),
+            ("torch.zeros(len(q), dtype=torch.long)", "torch.arange(len(q))")),), hint="""
             You take the other keys of the batch as negatives as well. That is a loss that works, but not MoCo's: its
             negatives are the queue alone, 1 + K columns."""),
         Wrong("sum over the batch",
@@ -532,54 +482,10 @@ def _step_with_copy(queries, keys, queue, pointer, temperature):
     return moco_loss(queries, keys, before, temperature), queue, pointer
 
 
-def _step_overwritten(queries, keys, queue, pointer, temperature):
-    keys = functional.normalize(keys, dim=1)
-    queue, pointer = enqueue(queue, pointer, keys)
-    return moco_loss(queries, keys, queue, temperature), queue, pointer
-
-
-def _step_raw_keys(queries, keys, queue, pointer, temperature):
-    return moco_loss(queries, keys, queue, temperature), *enqueue(queue, pointer, keys)
-
-
-def _step_queries_stored(queries, keys, queue, pointer, temperature):
-    loss, _, _ = moco_step(queries, keys, queue, pointer, temperature)
-    return loss, *enqueue(queue, pointer, functional.normalize(queries, dim=1))
-
-
-def _step_raw_queries_stored(queries, keys, queue, pointer, temperature):
-    loss, _, _ = moco_step(queries, keys, queue, pointer, temperature)
-    return loss, *enqueue(queue, pointer, queries)
-
-
-def _step_nothing_written(queries, keys, queue, pointer, temperature):
-    loss, _, pointer = moco_step(queries, keys, queue, pointer, temperature)
-    return loss, queue.clone(), pointer
-
-
-def _step_nothing_moved(queries, keys, queue, pointer, temperature):
-    return moco_loss(queries, keys, queue, temperature), queue.clone(), pointer
-
-
-def _step_pointer_left(queries, keys, queue, pointer, temperature):
-    loss, written, _ = moco_step(queries, keys, queue, pointer, temperature)
-    return loss, written, pointer
-
-
-def _step_pointer_unwrapped(queries, keys, queue, pointer, temperature):
-    loss, written, _ = moco_step(queries, keys, queue, pointer, temperature)
-    return loss, written, pointer + len(keys)
-
-
 def _step_raw_loss(queries, keys, queue, pointer, temperature):
     _, written, after = moco_step(queries, keys, queue, pointer, temperature)
     logits = torch.cat([(queries * keys).sum(dim=1, keepdim=True), queries @ queue.T], dim=1) / temperature
     return functional.cross_entropy(logits, torch.zeros(len(keys), dtype=torch.long)), written, after
-
-
-def _step_cut(queries, keys, queue, pointer, temperature):
-    keys = functional.normalize(keys, dim=1)
-    return moco_loss(queries, keys, queue, temperature), *_enqueue_cut(queue, pointer, keys)
 
 
 a_step_in_order = Check(
@@ -587,28 +493,37 @@ a_step_in_order = Check(
     reference=moco_step, cases=_steps,
     rights=(_step_in_loop, _step_with_copy),
     wrongs=(
-        Wrong("queue overwritten before use", _step_overwritten, """
-            You write the queue before the loss has used it: each query then finds its own key among the negatives,
-            and the loss can't fall below log 2. First the loss, with the queue as it was; then write."""),
-        Wrong("raw keys stored", _step_raw_keys, """
+        Wrong("queue overwritten before use",
+            change=(("loss = moco_loss", "queue, pointer = enqueue(queue, pointer, keys); loss = moco_loss"),
+            ("*enqueue(queue, pointer, keys)", "queue, pointer")), hint="""
+            You write the queue before the loss has used it: each query then finds its own key among the negatives, and
+            the loss can't fall below log 2. First the loss, with the queue as it was; then write."""),
+        Wrong("raw keys stored", change=("keys = functional.normalize(keys, dim=1)", "pass"), hint="""
             The loss is right, but the keys go into the queue as long as they come. Normalize them before you store
             them: every row of the queue has length 1."""),
-        Wrong("queries stored", _step_queries_stored, also=(_step_raw_queries_stored,), hint="""
+        Wrong("queries stored", change=("pointer, keys)", "pointer, functional.normalize(queries, dim=1))"),
+            also=(("pointer, keys)", "pointer, queries)"),), hint="""
             You store the queries. The queue holds *keys*, made by the slow teacher: queries come from the student,
             which is another network after each step."""),
-        Wrong("nothing written", _step_nothing_written, also=(_step_nothing_moved,), hint="""
-            The queue comes back as it was: its noise, or its first keys, would stay forever. Write the normalized
-            keys over the oldest rows."""),
-        Wrong("pointer not moved", _step_pointer_left, """
+        Wrong("nothing written",
+            change=("*enqueue(queue, pointer, keys)", "queue.clone(), enqueue(queue, pointer, keys)[1]"),
+            also=(("*enqueue(queue, pointer, keys)", "queue.clone(), pointer"),), hint="""
+            The queue comes back as it was: its noise, or its first keys, would stay forever. Write the normalized keys
+            over the oldest rows."""),
+        Wrong("pointer not moved",
+            change=("*enqueue(queue, pointer, keys)", "enqueue(queue, pointer, keys)[0], pointer"), hint="""
             The pointer comes back where it was: the next step would overwrite the keys of this one."""),
-        Wrong("pointer not wrapped", _step_pointer_unwrapped, """
+        Wrong("pointer not wrapped",
+            change=("*enqueue(queue, pointer, keys)", "enqueue(queue, pointer, keys)[0], pointer + len(keys)"), hint="""
             The new pointer runs past the end of the queue: take it modulo K."""),
         Wrong("loss without normalization", _step_raw_loss, """
             The queue is right, but the loss compares dot products of raw queries and keys: normalize both before you
             compare."""),
-        Wrong("keys lost at the end", _step_cut, """
-            The keys that don't fit before the end of the queue are lost. They go to its beginning: rows (pointer + i)
-            % K."""),
+        Wrong("keys lost at the end",
+            change=(("arange(len(keys))) % len(queue)", "arange(len(keys)))"),
+            ("queue[place] = keys", "fits = place < len(queue); queue[place[fits]] = keys[fits]")), hint="""
+            The keys that don't fit before the end of the queue are lost. They go to its beginning: rows (pointer + i) %
+            K."""),
     ),
     hints=(
         """Three things happen in a step: a loss, a write, a move of the pointer. Which of them needs the queue as it

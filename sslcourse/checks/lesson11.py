@@ -300,10 +300,6 @@ def _centre_in_loop(center, student, teacher, momentum):
     )[None]
 
 
-def _centre_from_both(center, student, teacher, momentum):
-    return new_center(center, student, torch.cat([student, teacher]), momentum)
-
-
 update_the_centre = Check(
     name="11.4 move the centre",
     reference=new_center, cases=_centres, rights=(_centre_by_lerp, _centre_in_loop),
@@ -312,9 +308,9 @@ update_the_centre = Check(
             lambda center, student, teacher, momentum: new_center(center, student, teacher, 1 - momentum), """
             The two weights are exchanged: a momentum near 1 should keep the old centre, and yours throws most of it
             away. momentum * center + (1 - momentum) * mean."""),
-        Wrong("taken from the student",
-            lambda center, student, teacher, momentum: new_center(center, teacher, student, momentum),
-            also=(_centre_from_both,), hint="""
+        Wrong("taken from the student", lambda center, student, teacher,
+            momentum: new_center(center, teacher, student, momentum),
+            also=(("teacher.mean", "torch.cat([student, teacher]).mean"),), hint="""
             Your centre is an average of the student's logits. It is taken off the teacher's, so it must be what the
             *teacher* says on average."""),
         Wrong("sum over pictures", change=("mean", "sum"), hint="""

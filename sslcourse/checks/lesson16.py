@@ -309,65 +309,32 @@ def _exchange_by_lists(tokens, member):
     return torch.tensor(rows)
 
 
-def _exchange_first_and_last(tokens, member):
-    result = tokens.clone()
-    for row in result:
-        places = member[row].nonzero()[:, 0]
-        if len(places) >= 2:
-            first, last = places[0].item(), places[-1].item()
-            row[first], row[last] = row[last].item(), row[first].item()
-    return result
-
-
-def _exchange_lost(tokens, member):
-    result = tokens.clone()
-    for row in result:
-        places = member[row].nonzero()[:, 0]
-        if len(places) >= 2:
-            row[places[0]] = row[places[1]].clone()
-            row[places[1]] = row[places[0]].clone()
-    return result
-
-
-def _exchange_all(tokens, member):
-    result = tokens.clone()
-    for row in result:
-        places = member[row].nonzero()[:, 0]
-        row[places] = row[places].roll(1)
-    return result
-
-
-def _exchange_first_two_words(tokens, member):
-    return tokens[:, [1, 0, *range(2, tokens.shape[1])]]
-
-
-def _exchange_in_place(tokens, member):
-    tokens[:] = exchange(tokens, member)
-    return tokens
-
-
 swapped_words = Check(
     name="16.5 swapped words",
     reference=exchange, cases=_sentences, close=EXACT,
     rights=(_exchange_by_places, _exchange_by_lists),
     wrongs=(
-        Wrong("first and last", _exchange_first_and_last, """
+        Wrong("first and last", change=("places[1].item()", "places[-1].item()"), hint="""
             Where the group has three words in a row, you exchange the first with the last. The first two change places,
             and a third stays."""),
-        Wrong("one of them lost", _exchange_lost, """
+        Wrong("one of them lost",
+            change=("row[first], row[second] = row[second].item(), row[first].item()",
+            "row[first] = row[second]; row[second] = row[first]"), hint="""
             You write the second word over the first, and then the first, which is the second by now, over the second:
             one of the two is lost. Keep both before you write."""),
-        Wrong("all of them moved on", _exchange_all, """
+        Wrong("all of them moved on",
+            change=(("first, second = places[0].item(), places[1].item()", "row[places] = row[places].roll(1)"),
+            ("row[first], row[second] = row[second].item(), row[first].item()", "pass")), hint="""
             You move every word of the group to the next place. Only the first two change places; where there is a
             third, it stays."""),
-        Wrong("words of any group", _exchange_first_two_words, """
+        Wrong("words of any group", change=("member[row].nonzero()[:, 0]", "torch.tensor([0, 1])"), hint="""
             You exchange the first two words of the sentence. Only words of the group change places, wherever they
             stand."""),
         Wrong("those outside the group", change=("member[row]", "(~member)[row]"), hint="""
             You exchange words that are not of the group: member is True for those that are."""),
         Wrong("nothing exchanged", lambda tokens, member: tokens.clone(), """
             Nothing has changed places. In the first row words 5 and 8 are of the group, and should."""),
-        Wrong("exchanged in place", _exchange_in_place, """
+        Wrong("exchanged in place", change=("tokens.clone()", "tokens"), hint="""
             The result is right, but you have changed the tokens that you were given as well. A batch keeps its true
             captions beside the swapped ones: work on a copy."""),
     ),

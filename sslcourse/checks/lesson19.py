@@ -264,94 +264,38 @@ def _unscale_by_sum(gradient, scale, good, patience):
     return (result, 2 * scale, 0) if good + 1 == patience else (result, scale, good + 1)
 
 
-def _unscale_half(gradient, scale, good, patience):
-    result, *rest = unscale(gradient, scale, good, patience)
-    return (None if result is None else (gradient / scale).float(), *rest)
-
-
-def _unscale_not(gradient, scale, good, patience):
-    result, *rest = unscale(gradient, scale, good, patience)
-    return (None if result is None else gradient.float(), *rest)
-
-
-def _unscale_times(gradient, scale, good, patience):
-    result, *rest = unscale(gradient, scale, good, patience)
-    return (None if result is None else gradient.float() * scale, *rest)
-
-
-def _unscale_no_skip(gradient, scale, good, patience):
-    _, *rest = unscale(gradient, scale, good, patience)
-    return (gradient.float() / scale, *rest)
-
-
-def _unscale_nan_only(gradient, scale, good, patience):
-    if gradient.isnan().any():
-        return None, scale / 2, 0
-    return (gradient.float() / scale, *unscale(torch.zeros(1), scale, good, patience)[1:])
-
-
-def _unscale_inf_only(gradient, scale, good, patience):
-    if gradient.isinf().any():
-        return None, scale / 2, 0
-    return (gradient.float() / scale, *unscale(torch.zeros(1), scale, good, patience)[1:])
-
-
-def _unscale_keeps_count(gradient, scale, good, patience):
-    result, new, _ = unscale(gradient, scale, good, patience)
-    return result, new, good if result is None else good + 1
-
-
-def _unscale_count_after_overflow(gradient, scale, good, patience):
-    result, new, count = unscale(gradient, scale, good, patience)
-    return result, new, good if result is None else count
-
-
-def _unscale_never_grows(gradient, scale, good, patience):
-    result, new, count = unscale(gradient, scale, good, patience)
-    return result, min(new, scale), good + 1 if result is not None else 0
-
-
-def _unscale_new_scale(gradient, scale, good, patience):
-    result, new, count = unscale(gradient, scale, good, patience)
-    return None if result is None else gradient.float() / new, new, count
-
-
-def _unscale_wrong_way(gradient, scale, good, patience):
-    result, new, count = unscale(gradient, scale, good, patience)
-    return result, scale * 2 if result is None else new, count
-
-
 a_loss_scale = Check(
     name="19.4 a loss scale that finds itself",
     reference=unscale, cases=_scaled,
     rights=(_unscale_other, _unscale_by_sum),
     wrongs=(
-        Wrong("divided in float16", _unscale_half, """
+        Wrong("divided in float16", change=("gradient.float() / scale", "(gradient / scale).float()"), hint="""
             You divide in float16: there the small ones become zero again, which the scale was to prevent. First
             .float(), then divide."""),
-        Wrong("not divided", _unscale_not, """
+        Wrong("not divided", change=("gradient.float() / scale", "gradient.float()"), hint="""
             You return the gradient of the *scaled* loss, thousands of times too long. Divide by the scale."""),
-        Wrong("multiplied", _unscale_times, """
+        Wrong("multiplied", change=("gradient.float() / scale", "gradient.float() * scale"), hint="""
             You multiply by the scale once more. The loss was multiplied before `backward`; now divide."""),
-        Wrong("not skipped", _unscale_no_skip, """
-            A gradient with an infinity or a NaN is returned, and would ruin the weights in one step. Return None in
-            its place."""),
-        Wrong("infinity passed", _unscale_nan_only, """
+        Wrong("not skipped", change=("return None", "return gradient.float() / scale"), hint="""
+            A gradient with an infinity or a NaN is returned, and would ruin the weights in one step. Return None in its
+            place."""),
+        Wrong("infinity passed", change=("not torch.isfinite(gradient).all()", "gradient.isnan().any()"), hint="""
             You look for NaN alone. float16 overflows to infinity first; torch.isfinite asks for both."""),
-        Wrong("NaN passed", _unscale_inf_only, """
+        Wrong("NaN passed", change=("not torch.isfinite(gradient).all()", "gradient.isinf().any()"), hint="""
             You look for infinity alone. Infinity minus infinity is NaN; torch.isfinite asks for both."""),
-        Wrong("count never begins again", _unscale_keeps_count, """
+        Wrong("count never begins again", change=(("/ 2, 0", "/ 2, good"), ("* 2, 0", "* 2, good")), hint="""
             The count of good steps must begin again at 0 after a growth and after an overflow."""),
-        Wrong("count outlives an overflow", _unscale_count_after_overflow, """
+        Wrong("count outlives an overflow", change=("/ 2, 0", "/ 2, good"), hint="""
             After an overflow the count goes on. It counts good steps *in a row*: back to 0."""),
-        Wrong("doesn't grow in time", _unscale_never_grows,
+        Wrong("doesn't grow in time", change=("scale * 2, 0", "scale, good"),
             also=((("good += 1", "pass"), (", scale, good", ", scale, good + 1")),), hint="""
             Your scale stays where it should double: after `patience` good steps in a row, of which this is one. Count
             this step first, then compare with `patience`; a scale that never grows is too small for ever after its
             first overflows."""),
-        Wrong("divided by the next scale", _unscale_new_scale, """
+        Wrong("divided by the next scale",
+            change=("gradient.float() / scale, scale * 2", "gradient.float() / (scale * 2), scale * 2"), hint="""
             You divide by the *next* scale. This gradient was made with the present one."""),
-        Wrong("wrong way", _unscale_wrong_way, """
+        Wrong("wrong way", change=("scale / 2", "scale * 2"), hint="""
             After an overflow you make the scale larger still. It was too large: halve it."""),
     ),
     hints=(
@@ -389,11 +333,6 @@ def _backward_view(arrived, rank):
     return arrived.view(world, world, rows // world, d)[:, rank].sum(dim=0)
 
 
-def _backward_others(arrived, rank):
-    mine = gather_backward(arrived, rank)
-    return mine - arrived[rank].chunk(len(arrived))[rank]
-
-
 the_way_back = Check(
     name="19.5 the way back through a gather",
     reference=gather_backward, cases=_arrivals,
@@ -415,7 +354,8 @@ the_way_back = Check(
             lambda arrived, rank: arrived[rank].view(len(arrived), -1, arrived.shape[-1]).sum(dim=0), """
             You add up what your own loss says of everybody's rows. It is the other way round: what everybody's losses
             say of yours."""),
-        Wrong("the others only", _backward_others, "You leave your own loss out. It depends on your rows, too."),
+        Wrong("the others only", change=("arrived.sum(dim=0)", "(arrived.sum(dim=0) - arrived[rank])"),
+            hint="You leave your own loss out. It depends on your rows, too."),
         Wrong("rows of rank 0", lambda arrived, rank: arrived.sum(dim=0).chunk(len(arrived))[0], """
             You return the first block, which is right for rank 0 alone. Block `rank` is yours."""),
         Wrong("no gradient", lambda arrived, rank: torch.zeros_like(arrived[0].chunk(len(arrived))[0]), """
@@ -461,46 +401,18 @@ def _joint_loop(means, variances, counts):
     return mean, spread / total
 
 
-def _joint_mean_of_variances(means, variances, counts):
-    share = (counts / counts.sum())[:, None]
-    return (share * means).sum(0), (share * variances).sum(0)
-
-
-def _joint_unweighted(means, variances, counts):
-    mean = means.mean(0)
-    return mean, (variances + (means - mean) ** 2).mean(0)
-
-
-def _joint_unbiased(means, variances, counts):
-    mean, variance = joint_statistics(means, variances, counts)
-    return mean, variance * counts.sum() / (counts.sum() - 1)
-
-
-def _joint_deviation(means, variances, counts):
-    mean, variance = joint_statistics(means, variances, counts)
-    return mean, variance.sqrt()
-
-
-def _joint_squares_not_taken_off(means, variances, counts):
-    share = (counts / counts.sum())[:, None]
-    return (share * means).sum(0), (share * (variances + means**2)).sum(0)
-
-
-def _joint_sums(means, variances, counts):
-    mean, variance = joint_statistics(means, variances, counts)
-    return mean * counts.sum(), variance * counts.sum()
-
-
 statistics_together = Check(
     name="19.6 batch norm's statistics, together",
     reference=joint_statistics, cases=_statistics,
     rights=(_joint_by_squares, _joint_loop),
     wrongs=(
-        Wrong("mean of variances", _joint_mean_of_variances, """
-            The variance is the mean of the processes' variances, and so too small: their means differ as well, and
-            that spread belongs to it. Add (mean of the process - joint mean) squared."""),
-        Wrong("processes count alike", _joint_unweighted,
-            also=((("(share * means).sum(dim=0)", "means.mean(0)"), ("(share * (variances + (means - mean).square())).sum(dim=0)", "(share * (variances + (means - mean) ** 2)).sum(0)")),), hint="""
+        Wrong("mean of variances", change=(" + (means - mean).square()", ""), hint="""
+            The variance is the mean of the processes' variances, and so too small: their means differ as well, and that
+            spread belongs to it. Add (mean of the process - joint mean) squared."""),
+        Wrong("processes count alike", change=("(counts / counts.sum())[:, None]", "1 / len(counts)"),
+            also=((("(share * means).sum(dim=0)", "means.mean(0)"),
+            ("(share * (variances + (means - mean).square())).sum(dim=0)",
+            "(share * (variances + (means - mean) ** 2)).sum(0)")),), hint="""
             You give every process the same weight. They have different numbers of values: weight by counts /
             counts.sum()."""),
         Wrong("plain means", lambda means, variances, counts: (means.mean(0), variances.mean(0)), """
@@ -509,14 +421,16 @@ statistics_together = Check(
         Wrong("between processes only", change=(("(share * means).sum(dim=0)", "(share * means).sum(0)"),
             ("(share * (variances + (means - mean).square())).sum(dim=0)", "(share * (means - mean) ** 2).sum(0)")), hint="""
             You have the spread between the processes' means. The spread within each of them, `variances`, is missing."""),
-        Wrong("unbiased", _joint_unbiased, """
-            You divide by the number of values minus one. Batch norm divides by their number when it normalizes (and
-            by one less only in its running variance)."""),
-        Wrong("standard deviation", _joint_deviation, """
+        Wrong("unbiased", change=("square())).sum(dim=0)", "square())).sum(dim=0) * counts.sum() / (counts.sum() - 1)"),
+            hint="""
+            You divide by the number of values minus one. Batch norm divides by their number when it normalizes (and by
+            one less only in its running variance)."""),
+        Wrong("standard deviation", change=("square())).sum(dim=0)", "square())).sum(dim=0).sqrt()"), hint="""
             You return the standard deviation. The variance is asked for, before the root."""),
-        Wrong("mean's square left in", _joint_squares_not_taken_off, """
+        Wrong("mean's square left in", change=("(means - mean)", "means"), hint="""
             That is the mean of the squares. For the variance, take the square of the joint mean off."""),
-        Wrong("sums", _joint_sums, "You return sums over all values. Divide by counts.sum()."),
+        Wrong("sums", change=(("return mean,", "return mean * counts.sum(),"), ("square())).sum(dim=0)",
+            "square())).sum(dim=0) * counts.sum()")), hint="You return sums over all values. Divide by counts.sum()."),
     ),
     hints=(
         """Two processes, each with variance 0, one with mean 0 and one with mean 10. What is the variance of all

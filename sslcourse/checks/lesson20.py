@@ -143,79 +143,38 @@ def _judge_sets(wanted, given, head):
     return sorted(missing), sorted(set(given).difference(wanted)), not others
 
 
-def _judge_no_dot(wanted, given, head):
-    missing, left, _ = judge(wanted, given, head)
-    return missing, left, all(name.startswith(head) for name in missing)
-
-
-def _judge_anywhere(wanted, given, head):
-    missing, left, _ = judge(wanted, given, head)
-    return missing, left, all(head in name for name in missing)
-
-
-def _judge_parts(wanted, given, head):
-    missing, left, _ = judge(wanted, given, head)
-    return missing, left, all(head in name.split(".") for name in missing)
-
-
-def _judge_nothing_missing(wanted, given, head):
-    missing, left, _ = judge(wanted, given, head)
-    return missing, left, not missing
-
-
-def _judge_nothing_left(wanted, given, head):
-    missing, left, fine = judge(wanted, given, head)
-    return missing, left, fine and not left
-
-
-def _judge_swapped(wanted, given, head):
-    missing, left, fine = judge(wanted, given, head)
-    return left, missing, fine
-
-
-def _judge_any(wanted, given, head):
-    missing, left, _ = judge(wanted, given, head)
-    return missing, left, any(name.startswith(f"{head}.") for name in missing) or not missing
-
-
-def _judge_head_hidden(wanted, given, head):
-    missing, left, fine = judge(wanted, given, head)
-    return [name for name in missing if not name.startswith(f"{head}.")], left, fine
-
-
-def _judge_must_miss(wanted, given, head):
-    missing, left, fine = judge(wanted, given, head)
-    return missing, left, fine and bool(missing)
-
-
 may_that_be_missing = Check(
     name="20.2 may that be missing?",
     reference=judge, cases=_name_lists,
     rights=(_judge_loop, _judge_sets),
     wrongs=(
-        Wrong("missing and left swapped", _judge_swapped,
+        Wrong("missing and left swapped", change=("return missing, left", "return left, missing"),
             also=(lambda wanted, given, head: judge(given, wanted, head),), hint="""
             Missing and left are swapped: missing is what the *network* wants and the file doesn't have; left is what
             the file has and the network doesn't want."""),
-        Wrong("head without its dot", _judge_no_dot, """
-            You take everything that begins with the letters of the head for the head: `fc_norm` begins with `fc`,
-            too, and is a layer that the features pass through. Ask for the name with its dot."""),
-        Wrong("head anywhere in a name", _judge_anywhere, also=(_judge_parts,), hint="""
+        Wrong("head without its dot", change=('f"{head}."', "head"), hint="""
+            You take everything that begins with the letters of the head for the head: `fc_norm` begins with `fc`, too,
+            and is a layer that the features pass through. Ask for the name with its dot."""),
+        Wrong("head anywhere in a name", change=('name.startswith(f"{head}.")', "head in name"),
+            also=(('name.startswith(f"{head}.")', 'head in name.split(".")'),), hint="""
             You take a name for the head's wherever the head's name occurs in it: `layer1.0.fc.weight` is part of a
             block. Only what begins with the head and a dot is the head."""),
-        Wrong("nothing may be missing", _judge_nothing_missing, """
-            You refuse every file that lacks anything. The head may be missing: it served the pretext task, and you
-            will put another in its place."""),
-        Wrong("nothing may be left", _judge_nothing_left, """
+        Wrong("nothing may be missing", change=('all(name.startswith(f"{head}.") for name in missing)', "not missing"),
+            hint="""
+            You refuse every file that lacks anything. The head may be missing: it served the pretext task, and you will
+            put another in its place."""),
+        Wrong("nothing may be left", change=("in missing)", "in missing) and not left"), hint="""
             You refuse files that hold more than the network wants. What is left is worth a look, and does no harm to
             what was loaded: whether the load is fine hangs on what is missing."""),
-        Wrong("one of them is enough", _judge_any, """
+        Wrong("one of them is enough", change=("all(name", "not missing or any(name"), hint="""
             You accept a file as soon as *one* of the missing names is the head's. All of them must be, or part of the
             network keeps its random numbers."""),
-        Wrong("head hidden", _judge_head_hidden, """
+        Wrong("head hidden",
+            change=("return missing,", 'return [name for name in missing if not name.startswith(f"{head}.")],'),
+            hint="""
             You leave the head's names out of the list of what is missing. They are missing, and whoever reads the
             report should see it; they only don't make it a failure."""),
-        Wrong("head must be missing", _judge_must_miss, """
+        Wrong("head must be missing", change=("in missing)", "in missing) and bool(missing)"), hint="""
             You refuse a file in which nothing is missing at all. That is the best case: it is fine."""),
     ),
     hints=(
@@ -377,56 +336,35 @@ def _views(pair):
     return [part.view(1, 3, 1, 1) for part in pair]
 
 
-def _pixels_not_undone(x, old, new):
-    mean, std = _views(new)
-    return (x - mean) / std
-
-
-def _pixels_undone_only(x, old, new):
-    mean, std = _views(old)
-    return x * std + mean
-
-
-def _pixels_mean_first(x, old, new):
-    mean, std = _views(old)
-    return _pixels_not_undone((x + mean) * std, old, new)
-
-
-def _pixels_std_first(x, old, new):
-    mean, std = _views(new)
-    return _pixels_undone_only(x, old, new) / std - mean
-
-
-def _pixels_once_more(x, old, new):
-    mean, std = _views(old)
-    return _pixels_not_undone((x - mean) / std, old, new)
-
-
 pixels_for_another_network = Check(
     name="20.4 pixels for another network",
     reference=renormalize, cases=_pixels,
     rights=(_pixels_by_channel, _pixels_one_map),
     wrongs=(
-        Wrong("normalized twice", _pixels_not_undone, """
+        Wrong("normalized twice", change=("x * old_std + old_mean", "x"), hint="""
             You normalize once more without undoing the first: the pictures come normalized already. First back to
             pixels, x * std + mean of the old, then the new."""),
-        Wrong("only undone", _pixels_undone_only, """
-            You bring the pictures back to pixels and stop. The other network wants its own mean off and its own std."""),
+        Wrong("only undone", change=("(x * old_std + old_mean - new_mean) / new_std", "x * old_std + old_mean"),
+            hint="""
+            You bring the pictures back to pixels and stop. The other network wants its own mean off and its own
+            std."""),
         Wrong("old and new swapped", lambda x, old, new: renormalize(x, new, old), """
             Old and new are swapped: x was normalized with *old*, so old is undone, and new is applied."""),
-        Wrong("mean before std", _pixels_mean_first, """
+        Wrong("mean before std", change=("x * old_std + old_mean", "(x + old_mean) * old_std"), hint="""
             You undo in the wrong order. Normalizing takes the mean off first and divides then; backwards, multiply by
             std first and add the mean then."""),
-        Wrong("std before mean", _pixels_std_first, """
+        Wrong("std before mean",
+            change=("(x * old_std + old_mean - new_mean) / new_std", "(x * old_std + old_mean) / new_std - new_mean"),
+            hint="""
             You undo rightly and apply the new one in the wrong order: the mean goes off first, and the difference is
             divided by std."""),
         Wrong("std forgotten", lambda x, old, new: x + old[0].view(1, 3, 1, 1) - new[0].view(1, 3, 1, 1), """
             You exchange the means and leave the standard deviations: the pictures stay in units of the old one."""),
         Wrong("clamped",
-            lambda x, old, new: _pixels_not_undone(_pixels_undone_only(x, old, new).clamp(0, 1), old, new), """
+            change=("x * old_std + old_mean", "(x * old_std + old_mean).clamp(0, 1)"), hint="""
             You cut pixels off at 0 and 1 in between. Interpolated pictures may lie a little outside, and the network
             that made them didn't cut: change the scale, and nothing else."""),
-        Wrong("taken off again", _pixels_once_more, """
+        Wrong("taken off again", change=("x * old_std + old_mean", "(x - old_mean) / old_std"), hint="""
             You apply the old normalization again in place of undoing it: back is x * std + mean."""),
         Wrong("channels reversed", lambda x, old, new: torch.cat([renormalize(x.flip(1), old, new).flip(1)]), """
             The channels get each other's numbers, last for first. Mean and std stand in the order of the channels of

@@ -52,7 +52,7 @@ DRAWS = {"plt", "plots", "widgets", "matplotlib", "Rectangle", "display"}  # who
 DOESN_T_DRAW = ("plots.to_picture", "plots.use_style", "plots.as_text")
 TRAINS = re.compile(r"\b(pretrain|pretrained|finetune\w*|train\.fit|backward|fit_\w+)\(")
 
-COURSE = [f"{number:02d}" for number in (*range(19), 21, 19, 20)]  # in this order
+COURSE = [f"{number:02d}" for number in (*range(19), 21, 19, 20, 22)]  # in this order
 LINKS = "links"  # the id of the last cell
 LONGEST_TITLE = 45  # letters of a lesson's title in a link
 PAPER = re.compile(r"(?<![\d./\[])(?:(arXiv)[ :])?(?<![/\d.])(\d{4}\.\d{4,5})(?![\d\]])")

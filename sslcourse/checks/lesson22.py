@@ -23,6 +23,7 @@ def _shares(generator: torch.Generator) -> list[tuple[Tensor, Tensor, float]]:
     drawn = []
     for n, z in [(3, 1.96), (5, 1.645), (4, 2.576)]:
         count = 4 + cases.whole(generator, 60, n)
+        count[1] = 2  # fewer than z squared
         right = (cases.uniform(generator, n) * (count + 1)).long().clamp(max=count)
         right[0] = 0
         drawn.append((right, count, z))

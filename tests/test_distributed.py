@@ -50,6 +50,7 @@ def only(kind, tensors):
     return {name: tensor for name, tensor in tensors.items() if name.startswith(kind) and tensor.is_floating_point()}
 
 
+@pytest.mark.commands
 @pytest.mark.parametrize("method", list(worker.METHODS))
 def test_gradients_are_those_of_one_process_on_the_joint_batch(both, method):
     one = worker.gradients(method)
@@ -60,17 +61,20 @@ def test_gradients_are_those_of_one_process_on_the_joint_batch(both, method):
         assert all(torch.equal(found[method][n], one[n]) for n in counters)
 
 
+@pytest.mark.commands
 @pytest.mark.parametrize("method", ["simclr", "barlow"])
 def test_a_wrong_gather_would_be_noticed(both, method):
     one = worker.gradients(method)
     assert error(only("gradient", both[0][f"{method}, own rows restored"]), only("gradient", one)) > 0.01
 
 
+@pytest.mark.commands
 def test_batch_norm_of_each_process_alone_would_be_noticed(both):
     one = worker.gradients("rotation")
     assert error(only("gradient", both[0]["rotation, own batch norm"]), only("gradient", one)) > 0.01
 
 
+@pytest.mark.commands
 def test_a_worker_dies_and_the_job_ends_with_the_same_weights(whole, tmp_path):
     said = torchrun("dies", tmp_path, "--max-restarts=1")
     assert "exitcode" in said or "failed" in said.lower(), "the worker should have died"

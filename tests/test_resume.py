@@ -76,6 +76,7 @@ def run_and_die(out, name, moment, seed):
     train.pretrain(model, material(name, pictures()), CONFIG, out=out, resume=True, device="cpu", progress=False)
 
 
+@pytest.mark.commands
 @pytest.mark.parametrize("name", list(EVERY_TASK))
 def test_killed_again_and_again_and_resumed_the_weights_are_the_same_bits(tmp_path, name):
     torch.set_num_threads(1)

@@ -118,3 +118,28 @@ def paired_difference(a: Sequence[float] | Summary, b: Sequence[float] | Summary
     if a.test_images is None or a.test_images != b.test_images:
         return Summary(values, limits=DIFFERENCE if a.limits == b.limits == SHARE else ANYTHING)
     return Summary(values, a.test_images, a.sampling + b.sampling, DIFFERENCE)
+
+
+def rank_correlation(
+    first: Sequence[float], second: Sequence[float], draws: int = 2000, seed: int = 0
+) -> tuple[float, tuple[float, float]]:
+    """Spearman's correlation of N pairs of values, in [-1, 1], and its 95% interval.
+
+    Equal values share their mean rank. The interval is that of `draws` draws of N pairs with replacement (the bootstrap's
+    percentiles: Efron, 1979): with fifteen pairs it is wide, and says so. Raises CourseError for fewer than four pairs, and
+    where one side is the same throughout.
+    """
+    pairs = np.array([first, second], dtype=float) if len(first) == len(second) else np.empty((2, 0))
+    if pairs.shape[1] < 4 or (pairs.min(axis=1) == pairs.max(axis=1)).any():
+        raise CourseError(
+            f"a rank correlation needs at least four pairs, and values that differ on both sides; got {len(first)} and "
+            f"{len(second)} values."
+        )
+    chosen = np.random.default_rng(seed).integers(pairs.shape[1], size=(draws, pairs.shape[1]))  # (draws, N)
+    chosen = np.concatenate([np.arange(pairs.shape[1])[None], chosen])  # the pairs as they are come first
+    ranks = stats.rankdata(pairs[:, chosen], axis=2)  # (2, 1 + draws, N)
+    ranks -= ranks.mean(axis=2, keepdims=True)
+    length = np.sqrt((ranks**2).sum(axis=2)).prod(axis=0)  # (1 + draws,), 0 where a draw is one pair again and again
+    values = ((ranks[0] * ranks[1]).sum(axis=1)[length > 0] / length[length > 0]).clip(-1, 1)
+    low, high = np.percentile(values[1:], (2.5, 97.5))
+    return float(values[0]), (float(low), float(high))

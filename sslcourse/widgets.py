@@ -440,6 +440,43 @@ def draw_answers(axis: Axes, logits: Tensor, temperature: float) -> None:
     axis.set_title(f"temperature {temperature:.2g}: {entropy:.2f} of {math.log(len(share)):.2f} nats", fontsize=9)
 
 
+def sure_answers_slider(probability: Tensor, right: Tensor) -> widgets.VBox:
+    """Choose from which probability on an answer is taken for a label: how many are taken, and how many of these are right.
+
+    probability (N,) of each picture's likeliest class; right bool (N,), whether that class is the true one.
+    """
+    if probability.shape != right.shape or not len(right):
+        raise CourseError(
+            "sure_answers_slider needs a probability for each picture and whether it was right; they have "
+            f"{tuple(probability.shape)} and {tuple(right.shape)}."
+        )
+
+    def draw(threshold: float) -> Figure:
+        with plt.rc_context(plots.STYLE):
+            figure, axis = plt.subplots(figsize=(6.8, 3.0))
+            draw_sure(axis, probability, right, threshold)
+        return figure
+
+    slider = widgets.FloatSlider(0.95, min=0.5, max=0.99, step=0.01, description="threshold", continuous_update=False)
+    return explorer(
+        draw,
+        {"threshold": slider},
+        "bars of how many pictures get which probability, right and wrong ones apart, with a line at the chosen threshold",
+    )
+
+
+def draw_sure(axis: Axes, probability: Tensor, right: Tensor, threshold: float) -> None:
+    """How sure right and wrong answers are, on an axis, with what a threshold takes in the title; as `sure_answers_slider`."""
+    sure = probability >= threshold
+    taken, fine = sure.float().mean().item(), right[sure].float().mean().item() if sure.any() else math.nan
+    parts = [probability[right].tolist(), probability[~right].tolist()]
+    colors = [plots.PALETTE[2], plots.PALETTE[1]]
+    axis.hist(parts, bins=20, range=(0, 1), stacked=True, color=colors, log=True)
+    axis.axvline(threshold, color="black", linestyle=":", linewidth=1)
+    axis.set(xlabel="probability of the likeliest class (green: right, orange: wrong)", ylabel="pictures", xlim=(0, 1))
+    axis.set_title(f"from {threshold:.2f} on: {taken:.0%} of the pictures, {fine:.1%} of these right", fontsize=9)
+
+
 def normality_slider() -> widgets.VBox:
     """Move two heaps of numbers, and see how far SIGReg's statistic takes them to be from a standard normal distribution."""
     steps = (torch.arange(64) + 0.5) / 64

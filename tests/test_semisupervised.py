@@ -221,6 +221,15 @@ def test_what_does_not_fit_is_refused():
         Distillation(classifier(), classifier(), temperature=0)
 
 
+def test_answers_are_the_classifiers_own_and_how_sure_it_is():
+    asked = classifier().train()
+    asked.head.weight.data.normal_(generator=generator(0))
+    answer, probability = semisupervised.answers(asked, labelled(), batch_size=4, device="cpu")
+    assert asked.training and torch.equal(answer, asked.predict(labelled(), device="cpu"))
+    share = asked.eval()(labelled().images.float() / 255).softmax(dim=1)
+    torch.testing.assert_close(probability, share.max(dim=1).values)
+
+
 # --- two tasks at once -------------------------------------------------------------------------------------------
 
 

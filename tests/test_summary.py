@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from sslcourse.errors import CourseError
-from sslcourse.summary import Summary, of_accuracies, paired_difference
+from sslcourse.summary import Summary, of_accuracies, paired_difference, rank_correlation
 
 SHARES = st.lists(st.floats(0, 1), min_size=1, max_size=6)
 
@@ -102,3 +102,21 @@ def test_nineteen_of_twenty_intervals_hold_the_truth(seeds, images, luck):
     assert held >= 0.93 * 300 and differences_held >= 0.93 * 300
     if (seeds, images) == (5, 40):
         assert usual_held < 0.93 * 300, "seeds alone don't know that the images could have been others"
+
+
+def test_rank_correlation_is_spearmans_and_its_interval_that_of_the_bootstrap():
+    first, second = [3.0, 1.0, 2.0, 5.0, 4.0, 4.0, 9.0], [2.0, 1.0, 3.0, 8.0, 2.0, 5.0, 7.0]
+    value, interval = rank_correlation(first, second, draws=200)
+    assert value == pytest.approx(stats.spearmanr(first, second).statistic, abs=1e-12)
+    draws = np.random.default_rng(0).integers(7, size=(200, 7))
+    each = [stats.spearmanr(np.array(first)[d], np.array(second)[d]).statistic for d in draws]
+    assert interval == pytest.approx(np.nanpercentile(each, (2.5, 97.5)), abs=1e-9)
+
+
+def test_rank_correlation_refuses_what_has_no_ranks():
+    with pytest.raises(CourseError, match="four pairs"):
+        rank_correlation([1, 2, 3], [1, 2, 3])
+    with pytest.raises(CourseError, match="differ on both sides"):
+        rank_correlation([1, 1, 1, 1], [1, 2, 3, 4])
+    with pytest.raises(CourseError, match="got 4 and 5"):
+        rank_correlation([1, 2, 3, 4], [1, 2, 3, 4, 5])

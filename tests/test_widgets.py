@@ -293,6 +293,17 @@ def test_neighbours_are_the_nearest_and_never_the_picture_itself():
 # -- lesson 11 ----------------------------------------------------------------------------------------------------------
 
 
+def test_sure_answers_slider():
+    probability, right = torch.tensor([0.3, 0.6, 0.96, 0.99]), torch.tensor([False, True, True, False])
+    assert_every_control_redraws(widgets.sure_answers_slider(probability, right))
+    figure, axis = plt.subplots()
+    widgets.draw_sure(axis, probability, right, 0.95)
+    assert axis.get_title() == "from 0.95 on: 50% of the pictures, 50.0% of these right"
+    plt.close(figure)
+    with pytest.raises(CourseError, match="probability for each picture"):
+        widgets.sure_answers_slider(probability, right[:3])
+
+
 def test_sharpening_slider():
     logits = torch.tensor([0.3, 0.1, 0.0, -0.1])
     assert_every_control_redraws(widgets.sharpening_slider(logits, torch.tensor([0.3, 0.0, 0.0, 0.0])))

@@ -23,7 +23,8 @@ def _answers(generator: torch.Generator) -> list[Case]:
     found = []
     for n, classes, threshold in ((8, 4, 0.8), (6, 3, 0.7), (10, 5, 0.6)):
         guess = cases.normal(generator, n, classes)
-        guess[: n // 2] *= 0.2  # nothing is sure here
+        guess[: n // 2] *= 0.2  # nothing is sure here,
+        guess[: n // 2 : 2] += 3  # however large the logits are
         guess[torch.arange(n // 2, n), torch.arange(n // 2, n) % classes] += 5.0
         found.append((guess, guess.roll(1, dims=1) / 2 + cases.normal(generator, n, classes), threshold))
     return found
@@ -120,10 +121,18 @@ def _contrast_in_loop(embeddings, labels, temperature):
     return total / len(z)
 
 
+def _contrast_by_exponentials(embeddings, labels, temperature):
+    z = embeddings / embeddings.norm(dim=1, keepdim=True)
+    logits, others = z @ z.T / temperature, 1 - torch.eye(len(z))
+    positive = (labels[:, None] == labels).float() * others
+    log_share = logits - (logits.exp() * others).sum(dim=1, keepdim=True).log()
+    return -((log_share * positive).sum(dim=1) / positive.sum(dim=1)).mean()
+
+
 whose_class_is_mine = Check(
     name="17.2 whose class is mine?",
     reference=contrast_loss, cases=_classes, run=value_and_gradients, forbidden=(yourself("sslcourse.transfer"),),
-    rights=(_contrast_in_loop,),
+    rights=(_contrast_in_loop, _contrast_by_exponentials),
     wrongs=(
         Wrong("its own partner", change=("(labels[:, None] == labels) & ~itself", "labels[:, None] == labels"), hint="""
             You count every view among its own partners. A view's partners are the *others* of its class."""),
@@ -249,11 +258,18 @@ def _clouds(generator: torch.Generator) -> list[Case]:
     return found
 
 
+def _as_a_product(features):
+    values = torch.linalg.svdvals(features)
+    share = values / values.sum()
+    return (share**-share).prod().item()
+
+
 how_many_dimensions = Check(
     name="17.4 how many dimensions?",
     reference=dimensions_used, cases=_clouds, close=Closeness(plain=True), forbidden=(yourself("sslcourse.validation"),),
     rights=(lambda features: torch.distributions.Categorical(
-        torch.linalg.svd(features, full_matrices=False)[1]).entropy().exp().item(),),
+        torch.linalg.svd(features, full_matrices=False)[1]).entropy().exp().item(),
+        _as_a_product),
     wrongs=(
         Wrong("centred", change=("torch.linalg.svdvals(features)",
             "torch.linalg.svdvals(features - features.mean(dim=0))"), hint="""

@@ -341,8 +341,22 @@ def _at_the_end(axis: Axes, ends: Sequence[tuple[float, str, str]], least: float
     above = -np.inf
     for height, name, color in sorted(ends):
         place = max((height - low) / (high - low), above + least)
-        axis.text(1.02, place, as_text(name), color=color, fontsize=8, va="center", transform=axis.transAxes)
+        axis.text(1.02, place, as_text(name), color=_legible(color), fontsize=8, va="center", transform=axis.transAxes)
         above = place
+
+
+def _legible(color: str, least: float = 3.0) -> tuple[float, float, float]:
+    """The colour, or a darker one of the same hue, whose contrast with white is at least that (as WCAG 2.1 counts it)."""
+    rgb = np.array(to_rgb(color))
+    while 1.05 / (_luminance(rgb) + 0.05) < least:
+        rgb = 0.95 * rgb
+    return tuple(rgb.tolist())
+
+
+def _luminance(rgb: np.ndarray) -> float:
+    """Relative luminance of an sRGB colour in [0, 1]: 0 for black, 1 for white."""
+    light = np.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
+    return float(light @ (0.2126, 0.7152, 0.0722))
 
 
 def bars(

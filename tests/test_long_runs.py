@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 
 from sslcourse import comparison, long_runs, plots, pretext, store, train
 from sslcourse.errors import CourseError
@@ -291,6 +293,10 @@ def test_no_two_of_many_curves_look_alike():
     axis = plots.training_budget({f"row {i}": {1: Summary((i / 20,))} for i in range(16)})
     looks = [(line.get_color(), line.get_marker()) for line in axis.lines if line.get_marker() != "."]
     assert len(looks) == len(set(looks)) == 16
+    for text in axis.texts:  # names on white: a yellow one has to be read as well
+        assert 1.05 / (plots._luminance(np.array(text.get_color())) + 0.05) > 2.99, text.get_text()
+    assert plots._luminance(np.ones(3)) == pytest.approx(1) and plots._luminance(np.zeros(3)) == 0
+    assert plots._legible("black") == (0, 0, 0) and plots._legible("#0072B2") == pytest.approx(to_rgb("#0072B2"))
     plt.close(axis.figure)
 
 

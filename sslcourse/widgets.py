@@ -516,6 +516,41 @@ def draw_normality(axes: Sequence[Axes], numbers: Tensor, reach: float = 3.0) ->
     first.set_title(f"statistic {statistic:.2f}", fontsize=9)
 
 
+def episode_player(frames: Tensor, values: Tensor, done: Sequence[int], names: Sequence[str]) -> widgets.VBox:
+    """Go through an episode frame by frame, beside what a network took each action to be worth.
+
+    frames uint8 (T + 1, 3, H, W), values (T, A), done the T actions that were chosen, names of the A actions.
+    """
+    if not len(frames) - 1 == len(values) == len(done) > 0:
+        raise CourseError(
+            f"an episode of T steps has T + 1 frames, T rows of values and T actions, and got {len(frames)}, {len(values)} "
+            f"and {len(done)}."
+        )
+
+    def draw(step: int) -> Figure:
+        with plt.rc_context(plots.STYLE):
+            figure, axes = plt.subplots(1, 2, figsize=(6.2, 2.7))
+            draw_moment(axes, frames[step], values[step] if step < len(values) else None, (*done, -1)[step], names)
+            axes[0].set_title(f"frame {step} of {len(done)}", fontsize=9)
+        return figure
+
+    step = widgets.IntSlider(0, min=0, max=len(done), description="step", continuous_update=False)
+    return explorer(draw, {"step": step}, "a frame of an episode, and bars for what each action was taken to be worth")
+
+
+def draw_moment(axes: Sequence[Axes], frame: Tensor, values: Tensor | None, chosen: int, names: Sequence[str]) -> None:
+    """A frame, and the value of each action, the chosen one coloured; None after the last step."""
+    first, second = axes
+    first.imshow(plots.to_picture(frame))
+    first.set(xticks=[], yticks=[])
+    first.grid(False)
+    heights = [0.0] * len(names) if values is None else values.tolist()
+    colors = [plots.PALETTE[1] if k == chosen else plots.PALETTE[0] for k in range(len(names))]
+    second.bar(range(len(names)), heights, color=colors)
+    second.set(ylabel="value", ylim=(min(0.0, *heights) - 0.05, max(1.0, *heights) + 0.05))
+    second.set_xticks(range(len(names)), names)
+
+
 def episode_explorer(
     images: ImageSet,
     representations: Mapping[str, Tensor],

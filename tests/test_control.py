@@ -1,8 +1,11 @@
 """Control from pixels: the hand's world, its pretext tasks, the backbone as an extractor, curiosity and CURL's loss."""
 
+import importlib.util
+import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +17,8 @@ pytest.importorskip("stable_baselines3", reason="the extra rl is not installed")
 import gymnasium
 from gymnasium.utils.env_checker import check_env
 
-from sslcourse import augment, backbones, train
-from sslcourse.control import curiosity, drawing, environment, extractor, learning, pretraining
+from sslcourse import augment, backbones, train, widgets
+from sslcourse.control import curiosity, curves, drawing, environment, extractor, learning, pretraining
 from sslcourse.control.environment import MOVES, Fetch
 from sslcourse.control.play import followers, random_play
 from sslcourse.errors import CourseError
@@ -165,19 +168,33 @@ def test_the_first_inverse_loss_is_log_four(play):
     assert math.isclose(loss.item(), math.log(4), rel_tol=1e-5)
 
 
+def test_inverse_dynamics_looks_at_both_frames(play):
+    task = pretraining.InverseDynamics(backbones.build())
+    torch.nn.init.normal_(task.head[-1].weight, generator=torch.Generator().manual_seed(0))  # it begins at zero
+    first, second, action = task.views(play.images, torch.Generator().manual_seed(0), *task.beside(play))
+    first.requires_grad_(), second.requires_grad_()
+    task(first, second, action)[0].backward()
+    assert first.grad.abs().sum() > 0 and second.grad.abs().sum() > 0
+
+
 # --- the backbone as an extractor --------------------------------------------------------------------------------
 
 
-def test_the_extractor_is_the_backbone_standardized(play):
+def test_the_extractor_is_the_backbone_whitened(play):
     space, backbone = Fetch().observation_space, backbones.build(seed=1)
-    found = extractor.BackboneFeatures(space, backbone, play.images)
+    found = extractor.BackboneFeatures(space, backbone, play.images, dim=16)
     frames = augment.to_float(play.images)
-    features = found(frames)
-    by_hand = found.backbone.stages(frames)[2].flatten(1)
-    torch.testing.assert_close(features * found.width + found.middle, by_hand, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(features.mean(dim=0), torch.zeros(features.shape[1]), atol=1e-3, rtol=0)
+    features = found(frames)  # (80, 16)
+    centred = found.backbone.stages(frames)[2].flatten(1)
+    centred = centred - centred.mean(dim=0)
+    assert found.features_dim == 16
+    torch.testing.assert_close(features.T @ features / len(features), torch.eye(16), atol=1e-2, rtol=0)
+    kept = torch.linalg.lstsq(features.detach(), centred.detach()).solution  # what 16 directions say of all
+    best = torch.linalg.svdvals(centred.detach()).square()
+    left = (centred - features @ kept).square().sum()
+    torch.testing.assert_close(left, best[16:].sum(), rtol=1e-2, atol=1e-2)
     found.train()
-    torch.testing.assert_close(found(frames[:3]), features[:3], atol=1e-4, rtol=1e-4)  # alone or in a batch
+    torch.testing.assert_close(found(frames[:3]), features[:3], atol=1e-3, rtol=1e-3)  # alone or in a batch
 
 
 def test_frozen_environments_give_the_extractors_features(play):
@@ -201,12 +218,31 @@ def test_two_agents_on_one_backbone_leave_it_as_it_was(play):
     assert online is not target and not torch.equal(online, before["trunk.conv1.weight"])
 
 
+@pytest.mark.parametrize("frozen", [True, False])
+def test_an_episode_is_played_by_the_best_values_of_what_is_seen(frozen, play):
+    found, wrap = learning.agent(backbones.build(), play.images, frozen=frozen)
+    episode = learning.episode(found, wrap, seed=4)
+    seen = wrap(learning.environments(1))
+    seen.seed(4)
+    chosen, _ = found.predict(seen.reset(), deterministic=True)
+    assert episode.done[0] == chosen[0] and len(episode.frames) - 1 == len(episode.values) == len(episode.done)
+    env = Fetch()
+    env.reset(seed=4)
+    for action, frame in zip(episode.done, episode.frames[1:], strict=True):
+        frame_again, reward, *_ = env.step(action)
+        assert np.array_equal(frame_again, frame)
+    assert episode.gained == reward
+
+
 # --- CURL and curiosity ------------------------------------------------------------------------------------------
 
 
 def test_contrast_beside_the_reward_is_cross_entropy_of_the_other_view(play):
     found, _ = learning.agent(backbones.build(), play.images, frozen=False, contrast=True)
     frames = augment.to_float(play.images[:5])
+    with torch.no_grad():
+        for parameter in found.q_net_target.features_extractor.parameters():
+            parameter.mul_(1.1)  # the two begin as one
     found.generator.manual_seed(7)
     loss = found.contrast(frames)
     generator = torch.Generator().manual_seed(7)
@@ -227,6 +263,21 @@ def test_surprise_by_hand():
         torch.nn.init.zeros_(parameter)  # it predicts that nothing changes
     before, after = torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]]), torch.tensor([[1.0, 2.0, 3.0], [3.0, 0.0, 0.0]])
     torch.testing.assert_close(model.surprise(before, torch.tensor([0, 1]), after), torch.tensor([0.0, 1.5]))
+
+
+def test_surprise_is_about_the_frame_that_came_and_not_the_next_episodes_first(play):
+    inner, again = (learning.environments(5, steps=1) for _ in range(2))  # every step ends an episode
+    found = extractor.BackboneFeatures(inner.observation_space, backbones.build(), play.images)
+    venv = curiosity.Curious(extractor.Frozen(inner, found))
+    venv.seed(2), again.seed(2)
+    actions = np.array([0, 1, 2, 3, 0])
+    again.reset()
+    came = np.stack([info["terminal_observation"] for info in again.step(actions)[3]])
+    before = torch.from_numpy(venv.reset())
+    with torch.no_grad():
+        expected = venv.model.surprise(before, torch.from_numpy(actions), torch.from_numpy(venv.venv.features(came)))
+    rewards = venv.step(actions)[1]
+    np.testing.assert_allclose(rewards, (expected / expected.mean()).numpy(), rtol=1e-3)
 
 
 def test_what_is_seen_often_stops_being_rewarded():
@@ -251,3 +302,52 @@ def test_cells_that_random_play_comes_to_are_counted_once():
     assert len(visited) == 3 and all(1 < n <= 24 for n in visited)
     assert visited == curiosity.cells_visited(None, None, episodes=3, rooms=2, steps=30, things=1)
     assert curiosity.cells_visited(None, None, episodes=1, rooms=2, steps=1, things=1)[0] <= 2
+
+
+def test_the_player_goes_through_an_episode_and_refuses_what_is_none():
+    frames, values = torch.zeros(4, 3, 32, 32, dtype=torch.uint8), torch.rand(3, 4)
+    player = widgets.episode_player(frames, values, [0, 1, 2], environment.MOVE_NAMES)
+    first = player.png
+    player.controls["step"].value = 3
+    assert player.png != first
+    with pytest.raises(CourseError, match="T \\+ 1 frames"):
+        widgets.episode_player(frames, values[:2], [0, 1, 2], environment.MOVE_NAMES)
+
+
+# --- what is measured --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def measuring(monkeypatch, tmp_path):
+    """`benchmarks/control.py`, with runs of a few frames."""
+    path = Path(__file__).resolve().parents[1] / "benchmarks" / "control.py"
+    spec = importlib.util.spec_from_file_location("benchmarks_control", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "FRAMES", 80)
+    monkeypatch.setattr(module, "PLAY", 66)
+    monkeypatch.setattr(curves, "STEPS", 1)
+    monkeypatch.setattr(learning, "mean_return", lambda *args, **options: 0.25)
+    monkeypatch.setattr(sys, "argv", ["control.py", "--seeds", "1", "--out", str(tmp_path / "control.json"), "--ways"])
+    return module, tmp_path / "control.json"
+
+
+def test_curves_count_random_play_and_go_on_where_they_stopped(measuring, monkeypatch):
+    module, path = measuring
+    sys.argv += ["from scratch", "rotation, frozen", "temporal, frozen"]
+    module.main()
+    found = curves.stored(path)
+    assert curves.along(found, "from scratch")[0][0] == 0 and curves.along(found, "from scratch")[0][-1] >= 80
+    assert curves.along(found, "temporal, frozen")[0][0] == 66
+    assert curves.at_the_end(found, "rotation, frozen").values == (0.25,)
+    monkeypatch.setattr(module, "fetched", lambda way, seed: pytest.fail(f"{way} was measured again"))
+    module.main()
+
+
+def test_a_file_of_another_kind_holds_no_curves(tmp_path):
+    (tmp_path / "control.json").write_text(json.dumps({"format": "another"}))
+    for path in (tmp_path / "control.json", tmp_path / "none.json"):
+        with pytest.raises(CourseError, match="no stored curves"):
+            curves.stored(path)
+    with pytest.raises(CourseError, match="task 'jigsaw' is unknown"):
+        curves.pretrained("jigsaw", None)

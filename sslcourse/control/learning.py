@@ -6,6 +6,7 @@ Training and measuring have environments of their own, with seeds of their own.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,7 @@ def agent(
             extractor = BackboneFeatures(venv.observation_space, backbone, frames)
             policy, wrap, learned = {"net_arch": [128]}, lambda other: Frozen(other, extractor), {}
         else:
-            given = {"backbone": backbone, "frames": frames}
+            given = {"backbone": backbone, "frames": frames, "dim": None}
             policy = {
                 "net_arch": [128],
                 "features_extractor_class": BackboneFeatures,
@@ -110,6 +111,32 @@ def curve(
         found.learn(piece, reset_num_timesteps=k == 1)
         points.append((found.num_timesteps, mean_return(found, wrap, **options)))
     return points
+
+
+@dataclass(frozen=True)
+class Episode:
+    """What was seen, uint8 (T + 1, 3, 32, 32); what each action was taken to be worth, (T, 4); what was done; the return."""
+
+    frames: Tensor
+    values: Tensor
+    done: list[int]
+    gained: float
+
+
+def episode(found: DQN, wrap: Callable[[VecEnv], VecEnv], seed: int, **options: Any) -> Episode:
+    """One episode of the agent's best actions, in a room of its own."""
+    env, outer = Fetch(**options), wrap(environments(1, **options))
+    seen, _ = env.reset(seed=seed)
+    frames, values, done, over = [seen], [], [], False
+    while not over:
+        before = outer.features(seen[None]) if isinstance(outer, Frozen) else seen[None] / np.float32(255)
+        with torch.no_grad():
+            values.append(found.q_net.q_net(found.q_net.features_extractor(torch.from_numpy(before)))[0])
+        done.append(int(values[-1].argmax()))
+        seen, reward, ended, cut, _ = env.step(done[-1])
+        frames.append(seen)
+        over = ended or cut
+    return Episode(torch.from_numpy(np.stack(frames)), torch.stack(values), done, reward)
 
 
 def mean_return(

@@ -59,17 +59,17 @@ def mutants(place: Place) -> list[Mutant]:
     The same mistake made in several places is also one made in all of them, and so is that with several arguments.
     """
     found: dict[Any, Mutant] = {}
-    own = functools.lru_cache(maxsize=None)(dump)
+    known: dict[int, str] = {}
     for operator in OPERATORS:
         alike: dict[Any, dict[int, tuple[Change, str]]] = {}
         for node in place.nodes:
             for kind, says, instead, *rule in operator(node, place):
                 where, instead = instead if isinstance(instead, tuple) else (node, instead)
-                text = dump(instead)
-                if text != own(where) and (text, id(where)) not in found:
+                text = dump(instead, known, place.parent)
+                if text != dump(where, known, place.parent) and (text, id(where)) not in found:
                     change = Change(where, located(instead))
                     found[text, id(where)] = Mutant(kind, says, (change,), operator is arguments)
-                    for group in {(kind, says), (kind, *rule), (kind,)}:
+                    for group in dict.fromkeys([(kind, says), (kind, *rule), (kind,)]):
                         alike.setdefault(group, {}).setdefault(id(where), (change, says))
         for group, changes in alike.items():
             told = list(dict.fromkeys(says for _, says in changes.values()))
@@ -428,7 +428,7 @@ def _fits(pattern: Any, node: Any, found: dict[str, Any]) -> bool:
     """Is the node as the pattern says? Notes in `found` what its variables stand for."""
     if name := _variable(pattern):
         good = isinstance(node, ast.expr) and (name != "n" or number_of(node) is not None)
-        return good and dump(found.setdefault(name, node)) == dump(node)
+        return good and dump(found.setdefault(name, node), {}) == dump(node, {})
     if isinstance(pattern, ast.Call):
         return _call_fits(pattern, node, found)
     if isinstance(pattern, list):

@@ -6,7 +6,7 @@ Of the answer's own names only those of its arguments may be said, which the exe
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,16 +127,29 @@ def with_names(node: Any, names: Mapping[str, str]) -> Any:
     return rebuilt(node, other)
 
 
-def dump(node: Any) -> str:
-    return ";".join(map(dump, node)) if isinstance(node, list) else "" if node is None else ast.dump(node)
+def dump(node: Any, known: dict[int, str], own: Container[int] = ()) -> str:
+    """The node as text, the same for nodes that say the same. known: texts of nodes so far; kept for those among `own`."""
+    if isinstance(node, list):
+        return f"[{','.join([dump(item, known, own) for item in node])}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    if (text := known.get(id(node))) is None:
+        parts = [dump(getattr(node, name, None), known, own) for name in node._fields]
+        text = f"{type(node).__name__}({','.join(parts)})"
+        if id(node) in own:
+            known[id(node)] = text
+    return text
 
 
 def located(node: Any) -> Any:
-    """New nodes need a position to be compiled."""
-    for part in [n for item in (node if isinstance(node, list) else [node]) if item for n in ast.walk(item)]:
-        if "lineno" in part._attributes and not hasattr(part, "lineno"):
-            for name, value in POSITION.items():
-                setattr(part, name, value)
+    """New nodes need a position to be compiled; what has one is of the tree, or was located before, with all in it."""
+    for part in node if isinstance(node, list) else [node]:
+        if isinstance(part, ast.AST) and not hasattr(part, "lineno"):
+            if "lineno" in part._attributes:
+                for name, value in POSITION.items():
+                    setattr(part, name, value)
+            for child in ast.iter_child_nodes(part):
+                located(child)
     return node
 
 

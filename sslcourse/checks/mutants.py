@@ -103,6 +103,7 @@ a term missing          :: a + b -> a                   :: {b} isn't added
 a term missing          :: a + b -> b                   :: {a} isn't added
 a term missing          :: a - b -> a                   :: {b} isn't subtracted
 a term missing          :: a - b -> b                   :: {a} is missing, and the rest is not negated
+a term missing          :: a - b -> -b                  :: {a} is missing, and what is to be subtracted from it stands alone
 a factor missing        :: a * b -> a                   :: the multiplication by {b} is missing
 a factor missing        :: a * b -> b                   :: the multiplication by {a} is missing
 a division missing      :: a / b -> a                   :: the division by {b} is missing
@@ -213,6 +214,10 @@ the first alone         :: a.mean(...) -> a[:1]         :: the first alone stand
 the first alone         :: a.mean(...) -> a[0]          :: the first alone stands where a mean is needed
 the last alone          :: a.mean(...) -> a[-1]         :: the last alone stands where a mean is needed
 median for mean         :: a.mean(...) -> a.median(...).values :: a median stands where a mean is needed
+softmax too much        :: a.cross_entropy(b) -> torch_.nn.functional.cross_entropy(a.softmax(1), b) :: a softmax is taken before the cross-entropy, which takes one itself
+mean for a choice       :: a[torch.arange(b), c] -> a.mean(1) :: a mean over dim 1 stands where one of each row is to be chosen
+maximum for a choice    :: a[torch.arange(b), c] -> a.amax(1) :: the largest of each row is taken, where another is to be chosen
+every row, every place  :: a[torch.arange(b), c] -> a[:, c] :: every row is read at the places of all rows, where each has a place of its own
 argmax for softmax      :: a.softmax(...) -> (a == a.amax(..., keepdim=True)).float() :: the largest gets everything, where a softmax is needed
 sigmoid for softmax     :: a.softmax(...) -> a.sigmoid() :: a sigmoid stands where a softmax is needed
 exponential for softmax :: a.softmax(...) -> a.exp()    :: the exponentials aren't divided by their sum, as a softmax would
@@ -341,13 +346,14 @@ normalization too much  :: torch_.nn.functional.normalize(x, dim=-1) :: {x} is n
 softmax too much        :: x.softmax(1)             :: a softmax over dim 1 is taken of {x}
 softmax too much        :: x.softmax(0)             :: a softmax over dim 0 is taken of {x}
 softmax too much        :: x.softmax(-1)            :: a softmax over the last dim is taken of {x}
+hard for soft           :: (x == x.amax(-1, keepdim=True)).float() :: the largest of {x} gets everything, and the rest nothing
 remainder too much      :: x % 2                    :: {x} is reduced to its remainder by 2 (% 2)
 squared                 :: x ** 2                   :: the square of {x} stands where {x} is needed
 a root too much         :: x ** 0.5                 :: the square root of {x} stands where {x} is needed
 sign                    :: -x                       :: {x} has the wrong sign
 1 less an argument      :: 1 - x                    :: 1 - {x} stands where {x} is needed
 reciprocal              :: 1 / x                    :: 1 divided by {x} stands where {x} is needed
-exponential too much    :: x.exp()                  :: the exponential of {x} is taken
+exponential too much    :: torch_.e ** x            :: the exponential of {x} is taken
 logarithm too much      :: x.log()                  :: the logarithm of {x} is taken
 absolute value too much :: x.abs()                  :: the absolute value of {x} is taken
 sigmoid too much        :: x.sigmoid()              :: a sigmoid of {x} is taken

@@ -478,8 +478,8 @@ def _probe_cases(generator: torch.Generator) -> list[tuple]:
         torch.manual_seed(seed(generator))
         backbone = SmallNet(width)
         backbone.fc = nn.Identity()
-        backbone(uniform(generator, 12, 3, side, side))  # so that its averages aren't the first ones
-        images = uniform(generator, count, 3, side, side + 1)
+        backbone(normal(generator, 12, 3, side, side))  # so that its averages aren't the first ones
+        images = normal(generator, count, 3, side, side + 1)  # features of both signs
         cases.append((backbone, width, classes, images, whole(generator, classes, count)))
     return cases
 

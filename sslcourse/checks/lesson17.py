@@ -19,14 +19,17 @@ def self_training_loss(guess: Tensor, asked: Tensor, threshold: float) -> Tensor
 
 
 def _answers(generator: torch.Generator) -> list[Case]:
-    """Some sure answers and some that aren't, in every case; never the same likeliest class on both views throughout."""
+    """Answers that are barely sure enough, barely not, and far from it, in every case; scores of both signs."""
     found = []
     for n, classes, threshold in ((8, 4, 0.8), (6, 3, 0.7), (10, 5, 0.6)):
-        guess = cases.normal(generator, n, classes)
-        guess[: n // 2] *= 0.2  # nothing is sure here,
-        guess[: n // 2 : 2] += 3  # however large the logits are
-        guess[torch.arange(n // 2, n), torch.arange(n // 2, n) % classes] += 5.0
-        found.append((guess, guess.roll(1, dims=1) / 2 + cases.normal(generator, n, classes), threshold))
+        top = torch.tensor([threshold + 0.02, threshold - 0.02, threshold**2 + 0.01, threshold**0.5 - 0.01, 0.52, 0.97])
+        top = top[torch.arange(n) % 6, None]  # (n, 1)
+        rest = 1 + torch.rand(n, classes, generator=generator) / 2
+        likeliest = torch.eye(classes)[torch.arange(n) // 2 % classes].bool()
+        rest = rest.masked_fill(likeliest, 0)
+        share = torch.where(likeliest, top, rest / rest.sum(dim=1, keepdim=True) * (1 - top))
+        guess = share.log() + 3 * torch.randn(n, 1, generator=generator)  # unsure ones with large logits, too
+        found.append((guess, guess.roll(1, dims=1) / 2 + torch.randn(n, classes, generator=generator), threshold))
     return found
 
 

@@ -22,7 +22,7 @@ help:
 	@echo 'make test-devices  every lesson as where there is a GPU, which is pretended'
 	@echo 'make test-browser  JupyterLab and the site in Chromium, which must be installed'
 	@echo 'make site        the course as static pages, in build/site'
-	@echo 'make test-mutants  every small mistake in every exercise, refused by its check: 3 minutes'
+	@echo 'make test-mutants  every small mistake in every exercise, refused by its check: 2 minutes'
 	@echo 'make test-weights  real trained weights, 90 MB that are fetched for it, and files in other runtimes'
 	@echo 'make lint        style, notebooks, exercises and claims only'
 	@echo 'make bench       speed, as ratios of two things timed side by side'

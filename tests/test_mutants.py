@@ -171,6 +171,23 @@ def test_exact_relations_are_named(change, name, words):
     assert name in (None, error.mistake)
 
 
+def test_an_argument_that_a_helper_gets_is_changed_once():
+    """Twice 90 times a number of classes would ask for a table of gigabytes."""
+    text = "def answer(first):\n    return helper(first)\n\ndef helper(first):\n    return first + 1\n"
+    made = set().union(*changed(text, ("first",)).values())
+    assert any("first * 90" in each for each in made) and not any(each.count("* 90") > 1 for each in made)
+
+
+def multiplied(first, second):
+    return (first * second.sin()).mean()
+
+
+def test_an_argument_that_is_left_out_is_seen_though_its_gradient_is_missing():
+    cases = lambda g: [(torch.rand(n, generator=g), torch.rand(n, generator=g)) for n in (3, 5)]  # noqa: E731
+    check = Check(name="-", reference=multiplied, cases=cases)
+    assert "`first` stands where `second` is needed" in flat(failure(check, lambda x, y: (x * x.sin()).mean()))
+
+
 def test_parts_in_another_order_and_an_argument_as_it_came():
     both = Check(
         name="-",

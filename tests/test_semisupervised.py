@@ -145,6 +145,7 @@ def test_pseudo_labels_ask_on_a_weak_view_and_fixmatch_on_a_strong_one():
 def test_supervised_contrast_lets_the_heads_loss_reach_the_head_alone(monkeypatch):
     monkeypatch.setattr(semisupervised, "supervised_contrastive", lambda z, labels, temperature: 0 * z.sum())
     made = SupervisedContrast(classifier()).train()
+    made.classifier.head.weight.data.normal_(generator=generator(0))  # zeros would let nothing through anyway
     made(*made.views(labelled().images, labelled().labels, pictures(4), generator(0)))[0].backward()
     assert made.classifier.head.weight.grad.any()
     assert not any(p.grad.any() for p in made.backbone.parameters() if p.grad is not None)
@@ -178,6 +179,19 @@ def test_learns_in_place_the_same_again_and_another_with_another_seed(name):
     assert torch.equal(weights(first), weights(again)) and not torch.equal(weights(first), weights(other))
     assert not torch.equal(weights(first.backbone), weights(objective(name).backbone))
     assert not first.classifier.training
+
+
+def test_chance_is_another_one_in_each_step_and_for_each_seed():
+    class Watched(FixMatch):
+        def views(self, labelled, labels, unlabelled, generator):
+            seen.append(torch.rand(1, generator=generator).item())
+            return super().views(labelled, labels, unlabelled, generator)
+
+    seen = []
+    for seed in (3, 3, 4):
+        config = dataclasses.replace(CONFIG, seed=seed)
+        learn(Watched(classifier()), labelled(), pictures(24), config, device="cpu", progress=False)
+    assert seen[:4] == seen[4:8] and len(set(seen[4:])) == 8
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -17,7 +17,7 @@ pytest.importorskip("stable_baselines3", reason="the extra rl is not installed")
 import gymnasium
 from gymnasium.utils.env_checker import check_env
 
-from sslcourse import augment, backbones, train, widgets
+from sslcourse import augment, backbones, train
 from sslcourse.control import curiosity, curves, drawing, environment, extractor, learning, pretraining
 from sslcourse.control.environment import MOVES, Fetch
 from sslcourse.control.play import followers, random_play
@@ -302,16 +302,6 @@ def test_cells_that_random_play_comes_to_are_counted_once():
     assert len(visited) == 3 and all(1 < n <= 24 for n in visited)
     assert visited == curiosity.cells_visited(None, None, episodes=3, rooms=2, steps=30, things=1)
     assert curiosity.cells_visited(None, None, episodes=1, rooms=2, steps=1, things=1)[0] <= 2
-
-
-def test_the_player_goes_through_an_episode_and_refuses_what_is_none():
-    frames, values = torch.zeros(4, 3, 32, 32, dtype=torch.uint8), torch.rand(3, 4)
-    player = widgets.episode_player(frames, values, [0, 1, 2], environment.MOVE_NAMES)
-    first = player.png
-    player.controls["step"].value = 3
-    assert player.png != first
-    with pytest.raises(CourseError, match="T \\+ 1 frames"):
-        widgets.episode_player(frames, values[:2], [0, 1, 2], environment.MOVE_NAMES)
 
 
 # --- what is measured --------------------------------------------------------------------------------------------

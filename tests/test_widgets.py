@@ -581,3 +581,13 @@ def test_sentence_search_shows_what_is_nearest():
     plt.close(figure)
     with pytest.raises(CourseError, match="shows 6 pictures, and got 5"):
         widgets.sentence_search(task, images[:5])
+
+
+def test_the_player_goes_through_an_episode_and_refuses_what_is_none():
+    frames, values = torch.zeros(4, 3, 32, 32, dtype=torch.uint8), torch.rand(3, 4)
+    player = widgets.episode_player(frames, values, [0, 1, 2], ("up", "down", "left", "right"))
+    first = player.png
+    player.controls["step"].value = 3
+    assert player.png != first
+    with pytest.raises(CourseError, match="T \\+ 1 frames"):
+        widgets.episode_player(frames, values[:2], [0, 1, 2], ("up", "down", "left", "right"))

@@ -205,10 +205,10 @@ def test_every_target_of_make_that_a_document_names_exists():
         assert named <= targets, f"{document} names make {named - targets}"
 
 
-def test_ci_calls_three_targets_of_tests_and_nothing_else():
+def test_ci_calls_four_targets_of_tests_and_nothing_else():
     lines = (ROOT / ".ci" / "run").read_text().splitlines()
     code = [line for line in lines if line and not line.startswith("#")]
-    targets = ["make test", "make test-weights", "exec make test-devices"]
+    targets = ["make test", "make test-mutants", "make test-weights", "exec make test-devices"]
     assert code == ["set -euo pipefail", 'cd "$(dirname "$0")/.."', *targets]
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sslcourse.checks import cases
+from sslcourse.checks.compare import Closeness
 from sslcourse.checks.framework import Check, Wrong, yourself
 
 
@@ -117,7 +118,7 @@ def _pictures_dealt(groups, order, folds):
 
 what_belongs_together = Check(
     name="22.2 what belongs together",
-    reference=fold_of, cases=_groups, rights=(_fold_in_loop, _fold_by_inverse),
+    reference=fold_of, cases=_groups, rights=(_fold_in_loop, _fold_by_inverse), close=Closeness(dtype="exact"),
     wrongs=(
         Wrong("pictures dealt out", answer=_pictures_dealt, hint="""
             You deal out pictures, one after the other, so that the shots of a burst land in different folds: what a model is

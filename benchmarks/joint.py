@@ -28,6 +28,8 @@ from sslcourse import device as devices
 from sslcourse.backbones import Backbone
 from sslcourse.data import world
 from sslcourse.data.imageset import ImageSet
+from sslcourse.files import write_atomically
+from sslcourse.locking import claimed
 from sslcourse.pretext.together import Together
 from sslcourse.supervised import Classifier
 from sslcourse.transfer import semisupervised, shifts
@@ -207,15 +209,14 @@ def read(path: Path = RESULTS) -> dict:
 
 def record(kind: str, name: str, seed: int, found: dict, seconds: float, device: str, out: Path) -> None:
     """Put one measurement into the file as it is now: two of these commands may run side by side."""
-    results = read(out) | {"device": device}
-    if kind == "runs":
-        results["runs"].setdefault(name, {})[str(seed)] = found
-    else:
-        results["signals"][name] = found
-    results["seconds"].setdefault(name, {})[str(seed)] = round(seconds, 1)
-    part = out.with_suffix(".part")
-    part.write_text(json.dumps(results, indent=1) + "\n")
-    part.replace(out)
+    with claimed(out, file=True, wait=True):
+        results = read(out) | {"device": device}
+        if kind == "runs":
+            results["runs"].setdefault(name, {})[str(seed)] = found
+        else:
+            results["signals"][name] = found
+        results["seconds"].setdefault(name, {})[str(seed)] = round(seconds, 1)
+        write_atomically(out, (json.dumps(results, indent=1) + "\n").encode())
 
 
 def main() -> int:

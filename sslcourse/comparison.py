@@ -141,7 +141,7 @@ def accuracies(results: Results, row: str, protocol: str, labels: int | None = N
 
 
 def independent(results: Results) -> int | None:
-    """How many test images there are, those that belong together counted once; None where nobody said so."""
+    """As how many unrelated images the test set counts; None where nobody said so."""
     return results.get("independent", results.get("test_images"))
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays, scalar_dtypes
 from PIL import Image
 
-from sslcourse.data.imageset import ImageSet
+from sslcourse.data.imageset import ImageSet, effective_count
 from sslcourse.errors import CourseError, suggest
 
 CLASSES = ("cat", "dog", "owl")
@@ -378,6 +379,18 @@ def test_whatever_is_given_as_images_labels_or_indices_ends_in_a_set_or_a_senten
 def test_any_strides_keep_every_pixel(array, steps):
     seen = array[:: steps[0], :, :: steps[2], :: steps[3]]
     assert np.array_equal(ImageSet(seen).images.numpy(), seen)
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=12))
+def test_groups_of_different_sizes_count_as_fewer_images(sizes):
+    """Groups that are right or wrong as a whole: their mean varies as much as that of so many unrelated images."""
+    groups = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    share = 0.3
+    variance = sum((n / sum(sizes)) ** 2 for n in sizes) * share * (1 - share)  # of a weighted mean of Bernoullis
+    exact = share * (1 - share) / variance
+    assert effective_count(groups) in (math.floor(exact), round(exact))  # 4.999... by floating point is 5
+    assert 1 <= effective_count(groups) <= len(sizes)
+    assert (effective_count(groups) == len(sizes)) == (len(set(sizes)) == 1)
 
 
 def test_groups_stay_with_their_images():

@@ -119,7 +119,8 @@ def label_efficiency(
     """Accuracy against labels per class by cross-validation, a value per seed: {budget: how sure its mean is}.
 
     `evaluate.label_efficiency` keeps a validation and a test split aside; here every labelled picture is tested once per
-    seed, so that the interval knows as many test images as there are labels. Pictures that belong together count as one.
+    seed, so that the interval knows as many test images as there are labels. Pictures that belong together count as fewer
+    (`ImageSet.independent`).
 
     budgets   labels of each class that a model learns from; None: all that the other folds have
     seeds     how many, or which: a seed draws the folds and the few, and the weights where `backbone` is a function of it

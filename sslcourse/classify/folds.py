@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sslcourse import device as devices
 from sslcourse.data import splits
-from sslcourse.data.imageset import ImageSet
+from sslcourse.data.imageset import ImageSet, effective_count
 from sslcourse.errors import CourseError, whole_number
 
 FOLDS = 5
@@ -87,8 +87,8 @@ class Folds:
 
     @property
     def independent(self) -> int:
-        """How many groups there are: pictures of one group are no evidence of their own."""
-        return len(self.groups.unique())
+        """As how many unrelated pictures these count: those of one group are no evidence of their own."""
+        return effective_count(self.groups)
 
     def parts(self) -> Iterator[tuple[Tensor, Tensor]]:
         """(numbers to learn from, numbers held out) for each fold."""

@@ -29,7 +29,8 @@ class Measures:
     """How predictions and labels agree.
 
     confusion    int64 (C, C), pictures of the row's class named as the column's
-    independent  how many groups the pictures are, where some belong together; None: as many as there are pictures
+    independent  as how many unrelated pictures these count, where some belong together (`imageset.effective_count`);
+                 None: all of them
     """
 
     confusion: Tensor
@@ -54,9 +55,9 @@ class Measures:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95% interval of the accuracy, for pictures drawn like these; those of one group count as one."""
-        groups = self.count if self.independent is None else self.independent
-        return wilson_interval(self.accuracy * groups if groups else 0, groups)
+        """The 95% interval of the accuracy, for pictures drawn like these."""
+        count = self.count if self.independent is None else self.independent
+        return wilson_interval(self.accuracy * count if count else 0, count)
 
     def per_class(self) -> list[dict[str, float | int | str]]:
         """For each class: precision, recall (nan where nothing was named so, or nothing is so), F1, and its pictures."""
@@ -75,7 +76,7 @@ class Measures:
         rows = [{key: _known(value) for key, value in row.items()} for row in self.per_class()]
         return {
             "images": self.count,
-            "groups": self.count if self.independent is None else self.independent,
+            "independent": self.count if self.independent is None else self.independent,
             "accuracy": _known(self.accuracy),
             "interval95": [_known(end) for end in self.interval],
             "per_class": rows,
@@ -86,8 +87,8 @@ class Measures:
         """A table of the classes, and the pairs that are confused most often."""
         low, high = self.interval
         width = min(24, max(5, *(len(name) for name in self.classes)))
-        groups = "" if self.independent in (None, self.count) else f" in {self.independent:,} groups"
-        lines = [f"accuracy {self.accuracy:.3f} (95% interval {low:.3f} to {high:.3f}; {self.count:,} images{groups})"]
+        fewer = "" if self.independent in (None, self.count) else f", in groups that count as {self.independent:,}"
+        lines = [f"accuracy {self.accuracy:.3f} (95% interval {low:.3f} to {high:.3f}; {self.count:,} images{fewer})"]
         lines.append(f"{'class':<{width}}  precision  recall  images")
         for row in self.per_class():
             lines.append(

@@ -166,8 +166,8 @@ def evaluated(result: dict[str, Any]) -> str:
     else:
         lines += [f"test accuracy {_accuracy(result)}  {said}"]
     independent, images = result["independent"], result["test_images"]
-    groups = "" if independent == images else f" in {independent:,} groups, of which each counts as one"
-    lines += [f"{images:,} test images{groups}{'' if curve else _interval(result)}"]
+    fewer = "" if independent == images else f", in groups that count as {independent:,}"
+    lines += [f"{images:,} test images{fewer}{'' if curve else _interval(result)}"]
     lines += sorted({one["caution"] for one in curve or [result]} - {""})
     return "\n".join(lines)
 

@@ -26,6 +26,18 @@ PER_IMAGE = (
 PER_IMAGE_TEXT = ("captions", "names")
 
 
+def effective_count(groups: Tensor) -> int:
+    """As how many unrelated images N images count for a mean over them, when those of a group are all right or all wrong.
+
+    groups  int64 (N,), at least one
+
+    (sum of n)² / sum of n² for groups of n images (Kish, 1965, Survey Sampling), rounded down: the number of groups where
+    all are of one size, and fewer where a large one decides more than its share.
+    """
+    sizes = groups.unique(return_counts=True)[1]
+    return int(sizes.sum() ** 2 // sizes.square().sum())
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class ImageSet:
     """N images with what is known about them; what isn't known is None (or empty). Every wrong input is a CourseError.
@@ -121,8 +133,8 @@ class ImageSet:
 
     @property
     def independent(self) -> int:
-        """How many groups the images are, of which each is evidence of its own; without groups, how many images."""
-        return len(self) if self.groups is None else len(self.groups.unique())
+        """As how many unrelated images these count as evidence (`effective_count`); without groups, all of them."""
+        return len(self) if self.groups is None else effective_count(self.groups)
 
     def require_labels(self) -> Tensor:
         """labels, int64 (N,); CourseError where the set has none. Everything that needs labels asks here."""

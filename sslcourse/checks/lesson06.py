@@ -21,10 +21,6 @@ def offset_of(position: Tensor) -> Tensor:
     return torch.stack([cell // 3 - 1, cell % 3 - 1], dim=1)
 
 
-def _positions(generator: torch.Generator) -> list[tuple[Tensor]]:
-    return [(torch.arange(8),)] + [(torch.randint(8, (n,), generator=generator),) for n in (5, 11)]
-
-
 def _offset_by_table(position):
     return torch.tensor(OFFSETS)[position]
 
@@ -40,40 +36,37 @@ def _offset_clockwise(position):
 
 
 offset_of_a_position = Check(
-    name="6.1 the offset of a position",
-    reference=offset_of, cases=_positions, rights=(_offset_by_table, _offset_in_loop),
+    name="6.1 the offset of a position", reference=offset_of,
+    cases=lambda g: [(torch.arange(8),)] + [(torch.randint(8, (n,), generator=g),) for n in (5, 11)], close=EXACT,
+    rights=(_offset_by_table, _offset_in_loop),
     wrongs=(
         Wrong("centre counted", lambda position: torch.stack([position // 3 - 1, position % 3 - 1], dim=1),
-            hint="""
-            You count the centre as a position: label 4 gets the offset (0, 0), and nobody gets below right. The first
-            patch lies in the centre, so from label 4 on everything moves up by one cell of the 3 x 3 square."""),
-        Wrong("one label too late", change=(">=", ">"), hint="""
-            Label 4 gets the offset (0, 0), the first patch's own place, and the others are right: the step over the
-            centre comes one label too late. Label 4 is the neighbour on the right, cell 5."""),
-        Wrong("rows and columns swapped", lambda position: offset_of(position).flip(1), """
-            Rows and columns are swapped: label 1 is above, one row up in the same column, (-1, 0). The row of a cell
+            """You count the centre as a position: label 4 gets the offset (0, 0), and nobody gets below right. The
+            first patch lies in the centre, so from label 4 on everything moves up by one cell of the 3 x 3 square."""),
+        Wrong("one label too late", change=(">=", ">"),
+            hint="""Label 4 gets the offset (0, 0), the first patch's own place, and the others are right: the step over
+            the centre comes one label too late. Label 4 is the neighbour on the right, cell 5."""),
+        Wrong("rows and columns swapped", lambda position: offset_of(position).flip(1),
+            """Rows and columns are swapped: label 1 is above, one row up in the same column, (-1, 0). The row of a cell
             is cell // 3, the column is cell % 3, and the row stands first."""),
-        Wrong("rows counted upwards", lambda position: offset_of(position) * torch.tensor([-1, 1]), """
-            You count rows upwards, as in a plot. In a picture row 0 is at the top and rows grow downwards, so above
+        Wrong("rows counted upwards", lambda position: offset_of(position) * torch.tensor([-1, 1]),
+            """You count rows upwards, as in a plot. In a picture row 0 is at the top and rows grow downwards, so above
             is -1."""),
-        Wrong("seen from the second patch", lambda position: -offset_of(position), """
-            All signs are reversed: you say where the first patch lies, seen from the second. The label says where the
-            second lies, seen from the first."""),
-        Wrong("counted from the corner", lambda position: offset_of(position) + 1, """
-            Your offsets run from 0 to 2: that is the place in the 3 x 3 square, counted from its corner. Count from
-            the centre: take 1 off both."""),
-        Wrong("numbered in a circle", _offset_clockwise, """
-            You number the neighbours in a circle, clockwise. Here they are numbered as one reads: the row above, then
-            left and right, then the row below."""),
+        Wrong("seen from the second patch", lambda position: -offset_of(position),
+            """All signs are reversed: you say where the first patch lies, seen from the second. The label says where
+            the second lies, seen from the first."""),
+        Wrong("counted from the corner", lambda position: offset_of(position) + 1, """Your offsets run from 0 to 2: that
+            is the place in the 3 x 3 square, counted from its corner. Count from the centre: take 1 off both."""),
+        Wrong("numbered in a circle", _offset_clockwise, """You number the neighbours in a circle, clockwise. Here they
+            are numbered as one reads: the row above, then left and right, then the row below."""),
     ),
     hints=(
         """Draw a 3 x 3 square, number its nine cells from 0 as you read, and see which of them is the first patch
         itself.""",
-        """The centre is cell 4, so labels 0..3 are cells 0..3, and labels 4..7 are cells 5..8. A cell's row is cell
-        // 3 and its column is cell % 3, both counted from the corner.""",
+        """The centre is cell 4, so labels 0..3 are cells 0..3, and labels 4..7 are cells 5..8. A cell's row is cell //
+        3 and its column is cell % 3, both counted from the corner.""",
         "cell = position + (position >= 4); torch.stack([cell // 3 - 1, cell % 3 - 1], dim=1)",
     ),
-    close=EXACT,
 )  # fmt: skip
 
 
@@ -111,27 +104,26 @@ def _split_interleaved(images, grid):
 
 
 split_into_tiles = Check(
-    name="6.2 split pictures into tiles",
-    forbidden=(yourself("sslcourse.patches"),),
-    reference=split, cases=_puzzles, rights=(_split_in_loop, _split_by_unfold, _split_by_chunk),
+    name="6.2 split pictures into tiles", reference=split, cases=_puzzles, close=EXACT,
+    forbidden=(yourself("sslcourse.patches"),), rights=(_split_in_loop, _split_by_unfold, _split_by_chunk),
     wrongs=(
-        Wrong("columns first", change=("2, 4", "4, 2"), hint="""
-            Your tiles are right and numbered column by column. Here they are numbered as one reads: tile 1 lies to
-            the right of tile 0. Row of tiles before column of tiles."""),
+        Wrong("columns first", change=("2, 4", "4, 2"),
+            hint="""Your tiles are right and numbered column by column. Here they are numbered as one reads: tile 1 lies
+            to the right of tile 0. Row of tiles before column of tiles."""),
         Wrong("reshape alone", change=("cut.permute(0, 2, 4, 1, 3, 5).reshape(", "images.reshape("),
             also=(("permute(0, 2, 4, 1, 3, 5).reshape(n, grid * grid, c, h // grid, w // grid)",
-            "reshape(n, c, grid * grid, h // grid, w // grid).transpose(1, 2)"),), hint="""
-            The shape is right and the tiles are not: reshape keeps the order of the values in memory, and there whole
-            rows of the picture follow each other. Cut H and W into two dimensions each, permute, then reshape."""),
-        Wrong("every second pixel", _split_interleaved, """
-            Each of your tiles is the whole picture, small: it takes every grid-th pixel. A tile is a block of
+            "reshape(n, c, grid * grid, h // grid, w // grid).transpose(1, 2)"),), hint="""The shape is right and the
+            tiles are not: reshape keeps the order of the values in memory, and there whole rows of the picture follow
+            each other. Cut H and W into two dimensions each, permute, then reshape."""),
+        Wrong("every second pixel", _split_interleaved,
+            """Each of your tiles is the whole picture, small: it takes every grid-th pixel. A tile is a block of
             neighbouring pixels: H becomes (grid, H // grid), with the tile's number first."""),
-        Wrong("tiles before pictures", lambda images, grid: split(images, grid).transpose(0, 1), """
-            The result begins with the tiles, and should begin with the pictures: (N, grid * grid, C, ...); stack
+        Wrong("tiles before pictures", lambda images, grid: split(images, grid).transpose(0, 1),
+            """The result begins with the tiles, and should begin with the pictures: (N, grid * grid, C, ...); stack
             along dim=1."""),
-        Wrong("channels before tiles", lambda images, grid: split(images, grid).transpose(1, 2), """
-            Channels stand before tiles: the result should be (N, grid * grid, C, height, width), so that each tile is
-            a picture of its own."""),
+        Wrong("channels before tiles", lambda images, grid: split(images, grid).transpose(1, 2),
+            """Channels stand before tiles: the result should be (N, grid * grid, C, height, width), so that each tile
+            is a picture of its own."""),
     ),
     hints=(
         """Which rows and which columns of the picture belong to tile 0? To tile 1? A loop over rows and columns of
@@ -140,7 +132,6 @@ split_into_tiles = Check(
         Without a loop: reshape to (N, C, grid, h, grid, w) and bring the two grid dimensions to the front.""",
         "images.reshape(n, c, grid, h, grid, w).permute(0, 2, 4, 1, 3, 5).reshape(n, grid * grid, c, h, w)",
     ),
-    close=EXACT,
 )  # fmt: skip
 
 
@@ -174,24 +165,24 @@ def _solve_by_scatter(laid, order):
 
 
 solve_a_puzzle = Check(
-    name="6.3 solve a puzzle whose order is known",
-    forbidden=(yourself("sslcourse.pretext.jigsaw"),),
-    reference=solve, cases=_shuffled, rights=(_solve_by_assignment, _solve_by_scatter),
+    name="6.3 solve a puzzle whose order is known", reference=solve, cases=_shuffled, close=EXACT,
+    forbidden=(yourself("sslcourse.pretext.jigsaw"),), rights=(_solve_by_assignment, _solve_by_scatter),
     wrongs=(
-        Wrong("the order instead of its inverse", change=("order.argsort(dim=1)", "order"), hint="""
-            You apply the order once more, and that shuffles twice. It undoes itself only where tiles were swapped in
-            pairs; a cycle of three needs the inverse: the order's argsort."""),
+        Wrong("the order instead of its inverse", change=("order.argsort(dim=1)", "order"),
+            hint="""You apply the order once more, and that shuffles twice. It undoes itself only where tiles were
+            swapped in pairs; a cycle of three needs the inverse: the order's argsort."""),
         Wrong("one order for all", lambda laid, order: laid[:, order[0].argsort()],
-            also=(lambda laid, order: laid[:, order[0]],), hint="""
-            Every puzzle is laid by the order of the first: laid[:, order] with a single row moves all alike. Row m of
-            `order` belongs to puzzle m: index with torch.arange(M)[:, None] beside it."""),
-        Wrong("nothing done", lambda laid, order: laid.clone(), """
-            The tiles lie as they were given. Tile laid[m, i] belongs to place order[m, i]: put it there."""),
-        Wrong("sorted downwards", change=("dim=1", "dim=1, descending=True"), also=(("argsort(dim=1)", "argsort(dim=1).flip(1)"),), hint="""
-            Every picture comes out back to front: your argsort is descending. The inverse is the ascending one."""),
-        Wrong("order read backwards", change=("argsort(dim=1)", "flip(1)"), hint="""
-            You read the order from right to left. Reversing a list isn't inverting a permutation: the inverse says,
-            for each tile, at which place it lies."""),
+            also=(lambda laid, order: laid[:, order[0]],),
+            hint="""Every puzzle is laid by the order of the first: laid[:, order] with a single row moves all alike.
+            Row m of `order` belongs to puzzle m: index with torch.arange(M)[:, None] beside it."""),
+        Wrong("nothing done", lambda laid, order: laid.clone(),
+            "The tiles lie as they were given. Tile laid[m, i] belongs to place order[m, i]: put it there."),
+        Wrong("sorted downwards", change=("dim=1", "dim=1, descending=True"),
+            also=(("argsort(dim=1)", "argsort(dim=1).flip(1)"),), hint="""Every picture comes out back to front: your
+            argsort is descending. The inverse is the ascending one."""),
+        Wrong("order read backwards", change=("argsort(dim=1)", "flip(1)"),
+            hint="""You read the order from right to left. Reversing a list isn't inverting a permutation: the inverse
+            says, for each tile, at which place it lies."""),
     ),
     hints=(
         "Take one puzzle and one place i. Which tile lies there, and to which place does that tile belong?",
@@ -199,17 +190,12 @@ solve_a_puzzle = Check(
         order: at which place does tile 0 lie, tile 1, ...?""",
         "back = order.argsort(dim=1); laid[torch.arange(len(laid))[:, None], back]",
     ),
-    close=EXACT,
 )  # fmt: skip
 
 
 def hamming(orders: Tensor) -> Tensor:
     """orders int64 (P, T) -> int64 (P, P): in how many places two orders differ."""
     return (orders[:, None] != orders[None]).sum(dim=2)
-
-
-def _orders(generator: torch.Generator) -> list[tuple[Tensor]]:
-    return [(torch.rand(p, t, generator=generator).argsort(dim=1),) for p, t in [(6, 4), (8, 9), (5, 6)]]
 
 
 def _hamming_in_loop(orders):
@@ -225,24 +211,23 @@ def _hamming_by_place(orders):
 
 
 hamming_distances = Check(
-    name="6.4 Hamming distances",
-    reference=hamming, cases=_orders, rights=(_hamming_in_loop, _hamming_by_place),
+    name="6.4 Hamming distances", reference=hamming,
+    cases=lambda g: [(torch.rand(p, t, generator=g).argsort(dim=1),) for p, t in [(6, 4), (8, 9), (5, 6)]], close=EXACT,
+    rights=(_hamming_in_loop, _hamming_by_place),
     wrongs=(
-        Wrong("places that agree", change=("!=", "=="), hint="""
-            You count the places where two orders agree; the distance counts those where they differ. An order is at
-            distance 0 from itself."""),
-        Wrong("a share", lambda orders: hamming(orders) / orders.shape[1], """
-            You give the share of places that differ (some libraries call that the Hamming distance); here it is their
-            number: don't divide."""),
-        Wrong("sum of differences", lambda orders: (orders[:, None] - orders[None]).abs().sum(dim=2), """
-            You add up by how much the numbers differ. The numbers are names of tiles: tile 3 is no farther from tile
+        Wrong("places that agree", change=("!=", "=="), hint="""You count the places where two orders agree; the
+            distance counts those where they differ. An order is at distance 0 from itself."""),
+        Wrong("a share", lambda orders: hamming(orders) / orders.shape[1], """You give the share of places that differ
+            (some libraries call that the Hamming distance); here it is their number: don't divide."""),
+        Wrong("sum of differences", lambda orders: (orders[:, None] - orders[None]).abs().sum(dim=2),
+            """You add up by how much the numbers differ. The numbers are names of tiles: tile 3 is no farther from tile
             0 than tile 1 is. Count the places where they are not the same."""),
-        Wrong("same or not", change=("sum(dim=2)", "any(dim=2).long()"), hint="""
-            You say whether two orders differ at all, 0 or 1. Count in how many places: sum instead of any."""),
-        Wrong("half of the table", lambda orders: hamming(orders).triu(), """
-            The lower half of the table is empty. The distance from a to b is that from b to a: fill both halves."""),
-        Wrong("summed over the orders", change=("2", "0"), hint="""
-            You sum over the orders instead of over the places: in (P, P, T) the places are the last dimension."""),
+        Wrong("same or not", change=("sum(dim=2)", "any(dim=2).long()"),
+            hint="You say whether two orders differ at all, 0 or 1. Count in how many places: sum instead of any."),
+        Wrong("half of the table", lambda orders: hamming(orders).triu(),
+            "The lower half of the table is empty. The distance from a to b is that from b to a: fill both halves."),
+        Wrong("summed over the orders", change=("2", "0"),
+            hint="You sum over the orders instead of over the places: in (P, P, T) the places are the last dimension."),
     ),
     hints=(
         """Write down two orders of four tiles, one below the other, and mark the places where they differ. How many
@@ -251,7 +236,6 @@ hamming_distances = Check(
         T).""",
         "(orders[:, None] != orders[None]).sum(dim=2)",
     ),
-    close=EXACT,
 )  # fmt: skip
 
 
@@ -288,45 +272,37 @@ def _second_by_where(first, offset, further, size, gap):
 
 
 second_patch = Check(
-    name="6.5 two patches that never touch",
-    reference=second_corner, cases=_pairs, rights=(_second_in_loop, _second_by_where),
+    name="6.5 two patches that never touch", reference=second_corner, cases=_pairs, close=EXACT,
+    rights=(_second_in_loop, _second_by_where),
     wrongs=(
-        Wrong("gap on one side only", change=("(size + gap + further)", "(size + further) + gap"), hint="""
-            To the right and below the gap is there; to the left and above it is eaten up, because you add it whatever
-            the direction. The gap belongs into the brackets that the offset multiplies."""),
-        Wrong("jitter on one side only", change=("(size + gap + further)", "(size + gap) + further"), hint="""
-            You add the jitter whatever the direction: it moves a patch on the left towards the first one, so that
-            they may overlap, and one in the same row out of it. Multiply it by the offset, too."""),
-        Wrong("jitter inwards", change=("gap +", "gap -"), hint="""
-            Your jitter moves the second patch closer, into the gap. It has to lie `further` away: add it to size and
-            gap."""),
-        Wrong("gap forgotten", change=("+ gap", ""), hint="""
-            The gap is missing: without jitter the patches would touch, and an edge that runs across the border would
-            tell."""),
-        Wrong("size forgotten", change=("size +", ""), hint="""
-            The patches overlap: the distance is between upper left corners, so it holds the first patch's own side as
-            well: size + gap + further."""),
-        Wrong("jitter forgotten", change=("+ further", ""), hint="""
-            The jitter is missing: all second patches lie on a fixed grid. Add `further` to the distance, in each
-            direction."""),
-        Wrong("the opposite neighbour", change=("first +", "first -"), hint="""
-            The second patch lies on the opposite side: an offset of -1 in rows is above, at a smaller row. Add, don't
-            subtract."""),
-        Wrong("rows and columns swapped", change=("+ offset", "+ offset.flip(1)"), hint="""
-            Rows and columns of the offset are swapped. Column 0 of all three tensors is the row: no flip is
-            needed."""),
-        Wrong("counted from the picture's corner", change=("first +", ""), hint="""
-            You give the step from the first patch to the second; the exercise asks where the second lies: add
-            `first`."""),
+        Wrong("gap on one side only", change=("(size + gap + further)", "(size + further) + gap"),
+            hint="""To the right and below the gap is there; to the left and above it is eaten up, because you add it
+            whatever the direction. The gap belongs into the brackets that the offset multiplies."""),
+        Wrong("jitter on one side only", change=("(size + gap + further)", "(size + gap) + further"),
+            hint="""You add the jitter whatever the direction: it moves a patch on the left towards the first one, so
+            that they may overlap, and one in the same row out of it. Multiply it by the offset, too."""),
+        Wrong("jitter inwards", change=("gap +", "gap -"), hint="""Your jitter moves the second patch closer, into the
+            gap. It has to lie `further` away: add it to size and gap."""),
+        Wrong("gap forgotten", change=("+ gap", ""), hint="""The gap is missing: without jitter the patches would touch,
+            and an edge that runs across the border would tell."""),
+        Wrong("size forgotten", change=("size +", ""), hint="""The patches overlap: the distance is between upper left
+            corners, so it holds the first patch's own side as well: size + gap + further."""),
+        Wrong("jitter forgotten", change=("+ further", ""), hint="""The jitter is missing: all second patches lie on a
+            fixed grid. Add `further` to the distance, in each direction."""),
+        Wrong("the opposite neighbour", change=("first +", "first -"), hint="""The second patch lies on the opposite
+            side: an offset of -1 in rows is above, at a smaller row. Add, don't subtract."""),
+        Wrong("rows and columns swapped", change=("+ offset", "+ offset.flip(1)"), hint="""Rows and columns of the
+            offset are swapped. Column 0 of all three tensors is the row: no flip is needed."""),
+        Wrong("counted from the picture's corner", change=("first +", ""), hint="""You give the step from the first
+            patch to the second; the exercise asks where the second lies: add `first`."""),
     ),
     hints=(
-        """Take the neighbour on the right: how many columns lie between the two upper left corners? And for the one
-        on the left?""",
+        """Take the neighbour on the right: how many columns lie between the two upper left corners? And for the one on
+        the left?""",
         """Between corners there are size + gap + further pixels. The offset, -1, 0 or 1, says in which direction, or
         that the patches share their row or column.""",
         "first + offset * (size + gap + further)",
     ),
-    close=EXACT,
 )  # fmt: skip
 
 
@@ -368,40 +344,39 @@ def _far_running(orders, count):
 
 
 permutations_far_apart = Check(
-    name="6.6 permutations far apart",
-    reference=far_apart, cases=_candidates, rights=(_far_in_loop, _far_running),
+    name="6.6 permutations far apart", reference=far_apart, cases=_candidates, close=EXACT,
+    rights=(_far_in_loop, _far_running),
     wrongs=(
-        Wrong("farthest on the whole", change=("amin(dim=0)", "sum(dim=0)"), hint="""
-            You take the one that is farthest from the chosen ones on average. That is the rule as Noroozi and Favaro
-            published it; here the *smallest* distance is asked for, since one that is far from most may be the twin
-            of one. Take the minimum over the chosen, then the maximum over the candidates."""),
-        Wrong("farthest from the farthest", change=("amin(dim=0)", "amax(dim=0)"), hint="""
-            You compare each candidate with the chosen one that is farthest from it. Its nearest is what counts: the
-            minimum over the chosen, then argmax over the candidates."""),
-        Wrong("far from the last alone", change=("distance[chosen].amin(dim=0)", "distance[chosen[-1]]"), hint="""
-            You look only at the distance to the last chosen one, and so go to and fro between two ends. All chosen
-            ones count."""),
+        Wrong("farthest on the whole", change=("amin(dim=0)", "sum(dim=0)"),
+            hint="""You take the one that is farthest from the chosen ones on average. That is the rule as Noroozi and
+            Favaro published it; here the *smallest* distance is asked for, since one that is far from most may be the
+            twin of one. Take the minimum over the chosen, then the maximum over the candidates."""),
+        Wrong("farthest from the farthest", change=("amin(dim=0)", "amax(dim=0)"),
+            hint="""You compare each candidate with the chosen one that is farthest from it. Its nearest is what counts:
+            the minimum over the chosen, then argmax over the candidates."""),
+        Wrong("far from the last alone", change=("distance[chosen].amin(dim=0)", "distance[chosen[-1]]"),
+            hint="""You look only at the distance to the last chosen one, and so go to and fro between two ends. All
+            chosen ones count."""),
         Wrong("far from the first alone",
             lambda orders, count: hamming(orders)[0].argsort(descending=True, stable=True)[:count],
-            also=(("distance[chosen].amin(dim=0)", "distance[0]"),), hint="""
-            You take those that are farthest from the first, and never compare them with each other. Each choice
+            also=(("distance[chosen].amin(dim=0)", "distance[0]"),),
+            hint="""You take those that are farthest from the first, and never compare them with each other. Each choice
             changes what is far: work out the nearest chosen one again after each."""),
         Wrong("closest together", change=("distance[chosen].amin(dim=0).argmax()",
-            "distance[chosen].amin(dim=0).index_fill(0, torch.tensor(chosen), 99).argmin()"), hint="""
-            You choose orders as close together as possible: argmin where argmax belongs."""),
+            "distance[chosen].amin(dim=0).index_fill(0, torch.tensor(chosen), 99).argmin()"),
+            hint="You choose orders as close together as possible: argmin where argmax belongs."),
         Wrong("last at a tie", change=("int(distance[chosen].amin(dim=0).argmax())",
-            "len(orders) - 1 - int(distance[chosen].amin(dim=0).flip(0).argmax())"), hint="""
-            At a tie you take the last candidate; the first is asked for (as argmax gives it, or > instead of >=)."""),
-        Wrong("orders instead of row numbers", change=("torch.tensor(chosen)", "orders[chosen]"), hint="""
-            You return the orders themselves; the exercise asks for their row numbers in `orders`, shape (count,)."""),
+            "len(orders) - 1 - int(distance[chosen].amin(dim=0).flip(0).argmax())"), hint="""At a tie you take the last
+            candidate; the first is asked for (as argmax gives it, or > instead of >=)."""),
+        Wrong("orders instead of row numbers", change=("torch.tensor(chosen)", "orders[chosen]"), hint="""You return the
+            orders themselves; the exercise asks for their row numbers in `orders`, shape (count,)."""),
     ),
     hints=(
         """Keep a list of chosen rows, beginning with row 0. What would you like to know of every candidate before the
         next choice?""",
-        """For every candidate, the distance to its nearest chosen one: the minimum over the chosen. Then the
-        candidate for which this number is largest; argmax gives the first at a tie.""",
+        """For every candidate, the distance to its nearest chosen one: the minimum over the chosen. Then the candidate
+        for which this number is largest; argmax gives the first at a tie.""",
         """distance = (orders[:, None] != orders[None]).sum(2); while len(chosen) < count:
         chosen.append(int(distance[chosen].amin(dim=0).argmax()))""",
     ),
-    close=EXACT,
 )  # fmt: skip

@@ -41,29 +41,28 @@ def _inside_in_loop(predicted, truth, hole):
 
 
 inside_the_hole = Check(
-    name="7.1 the loss inside the hole",
-    reference=inside, cases=_holes, rights=(_inside_by_index, _inside_in_loop),
+    name="7.1 the loss inside the hole", reference=inside, cases=_holes,
     forbidden=(Forbidden("inside_error used", (inside_error,), "The text asks you to do without inside_error: write out what it does."),),
+    rights=(_inside_by_index, _inside_in_loop),
     wrongs=(
-        Wrong("mask inverted", lambda predicted, truth, hole: inside(predicted, truth, ~hole), """
-            You measure outside the hole, where the network saw the answer: hole is True inside."""),
-        Wrong("whole picture", lambda predicted, truth, hole: (predicted - truth).square().mean(), """
-            You average over the whole picture and never use the hole: most of that loss rewards copying."""),
-        Wrong("divided by all pixels", lambda predicted, truth, hole: ((predicted - truth).square() * hole).mean(), """
-            The sum is right, and you divide by all pixels: the zeros outside count as perfect answers. Divide by the
+        Wrong("mask inverted", lambda predicted, truth, hole: inside(predicted, truth, ~hole),
+            "You measure outside the hole, where the network saw the answer: hole is True inside."),
+        Wrong("whole picture", lambda predicted, truth, hole: (predicted - truth).square().mean(),
+            "You average over the whole picture and never use the hole: most of that loss rewards copying."),
+        Wrong("divided by all pixels", lambda predicted, truth, hole: ((predicted - truth).square() * hole).mean(),
+            """The sum is right, and you divide by all pixels: the zeros outside count as perfect answers. Divide by the
             number of pixels inside."""),
         Wrong("channels forgotten",
-            lambda predicted, truth, hole: ((predicted - truth).square() * hole).sum() / hole.sum(), """
-            Your value is C times too large: hole.sum() counts each pixel once, and each has C channels."""),
-        Wrong("mean of means",
-            change=("squared.sum() / (hole.sum() * truth.shape[1])",
-            "(squared.sum((1, 2, 3)) / (hole.sum((1, 2, 3)) * truth.shape[1])).mean()"), hint="""
-            You average inside each picture, then over pictures: a pixel in a small hole counts for more than one in a
-            large hole. Sum over the batch first, then divide once."""),
-        Wrong("not squared", lambda predicted, truth, hole: (predicted - truth).abs()[hole.expand_as(truth)].mean(), """
-            You average absolute differences; here the error is squared."""),
-        Wrong("summed", lambda predicted, truth, hole: ((predicted - truth).square() * hole).sum(), """
-            You sum and don't divide: the loss would grow with the batch. Divide by how many values are inside."""),
+            lambda predicted, truth, hole: ((predicted - truth).square() * hole).sum() / hole.sum(),
+            "Your value is C times too large: hole.sum() counts each pixel once, and each has C channels."),
+        Wrong("mean of means", change=("squared.sum() / (hole.sum() * truth.shape[1])",
+            "(squared.sum((1, 2, 3)) / (hole.sum((1, 2, 3)) * truth.shape[1])).mean()"),
+            hint="""You average inside each picture, then over pictures: a pixel in a small hole counts for more than
+            one in a large hole. Sum over the batch first, then divide once."""),
+        Wrong("not squared", lambda predicted, truth, hole: (predicted - truth).abs()[hole.expand_as(truth)].mean(),
+            "You average absolute differences; here the error is squared."),
+        Wrong("summed", lambda predicted, truth, hole: ((predicted - truth).square() * hole).sum(),
+            "You sum and don't divide: the loss would grow with the batch. Divide by how many values are inside."),
     ),
     hints=(
         "Square the difference, set what is outside the hole to zero, sum; then divide by how many values were left.",
@@ -102,29 +101,27 @@ def cut(images: Tensor, patch: int) -> Tensor:
 
 
 patchify = Check(
-    name="7.2 cut into patches",
-    forbidden=(yourself("sslcourse.patches"),),
-    reference=cut, cases=_grids, rights=(_patchify_in_loop, _patchify_by_unfold),
+    name="7.2 cut into patches", reference=cut, cases=_grids, forbidden=(yourself("sslcourse.patches"),),
+    rights=(_patchify_in_loop, _patchify_by_unfold),
     wrongs=(
-        Wrong("reshape alone",
-            lambda images, patch: images.reshape(len(images), -1, patch * patch * images.shape[1]), """
-            The shape is right, but a reshape alone takes pixels in the order in which they lie in memory, row by row
+        Wrong("reshape alone", lambda images, patch: images.reshape(len(images), -1, patch * patch * images.shape[1]),
+            """The shape is right, but a reshape alone takes pixels in the order in which they lie in memory, row by row
             of the picture: cut both sides in two dimensions each, then permute."""),
-        Wrong("channels first", change=("0, 2, 4, 3, 5, 1", "0, 2, 4, 1, 3, 5"), hint="""
-            Within a patch the channels come first in yours; here they come last: row, column, channel."""),
-        Wrong("columns first", change=("0, 2, 4, 3, 5, 1", "0, 4, 2, 3, 5, 1"), hint="""
-            Your patches run down the columns; they are counted row by row, as one reads."""),
-        Wrong("transposed inside", change=("0, 2, 4, 3, 5, 1", "0, 2, 4, 5, 3, 1"), hint="""
-            Each patch is transposed: inside it, too, the row comes before the column."""),
-        Wrong("channels between", change=("0, 2, 4, 3, 5, 1", "0, 2, 4, 3, 1, 5"), hint="""
-            Within a patch the channels stand between row and column in yours; the order is row, column, channel."""),
-        Wrong("interleaved", change=("0, 2, 4, 3, 5, 1", "0, 3, 5, 2, 4, 1"), hint="""
-            You gather pixels that lie a whole patch apart: after the reshape, the number of the patch comes before
-            the place inside it, (H / p, p), so dimensions 2 and 4 count patches."""),
+        Wrong("channels first", change=("0, 2, 4, 3, 5, 1", "0, 2, 4, 1, 3, 5"),
+            hint="Within a patch the channels come first in yours; here they come last: row, column, channel."),
+        Wrong("columns first", change=("0, 2, 4, 3, 5, 1", "0, 4, 2, 3, 5, 1"),
+            hint="Your patches run down the columns; they are counted row by row, as one reads."),
+        Wrong("transposed inside", change=("0, 2, 4, 3, 5, 1", "0, 2, 4, 5, 3, 1"),
+            hint="Each patch is transposed: inside it, too, the row comes before the column."),
+        Wrong("channels between", change=("0, 2, 4, 3, 5, 1", "0, 2, 4, 3, 1, 5"), hint="""Within a patch the channels
+            stand between row and column in yours; the order is row, column, channel."""),
+        Wrong("interleaved", change=("0, 2, 4, 3, 5, 1", "0, 3, 5, 2, 4, 1"),
+            hint="""You gather pixels that lie a whole patch apart: after the reshape, the number of the patch comes
+            before the place inside it, (H / p, p), so dimensions 2 and 4 count patches."""),
     ),
     hints=(
-        """Cut H into (H / p, p) and W into (W / p, p) with one reshape; then bring dimensions that belong together
-        side by side.""",
+        """Cut H into (H / p, p) and W into (W / p, p) with one reshape; then bring dimensions that belong together side
+        by side.""",
         "After the reshape the dimensions are (N, C, row of patches, row inside, column of patches, column inside).",
         "images.reshape(n, c, h // p, p, w // p, p).permute(0, 2, 4, 3, 5, 1).reshape(n, -1, p * p * c)",
     ),
@@ -136,10 +133,6 @@ def masking(noise: Tensor, keep: int) -> tuple[Tensor, Tensor]:
     """noise (N, L) -> kept patches, int64 (N, keep), those of the lowest noise first; restore, int64 (N, L)."""
     shuffle = noise.argsort(dim=1)
     return shuffle[:, :keep], shuffle.argsort(dim=1)
-
-
-def _noises(generator: torch.Generator) -> list[tuple[Tensor, int]]:
-    return [(torch.rand(n, places, generator=generator), k) for n, places, k in [(3, 6, 2), (4, 9, 5), (5, 16, 4)]]
 
 
 def _masking_scattered(noise, keep):
@@ -162,30 +155,31 @@ def _masking_with(answer):
 
 
 random_masking = Check(
-    name="7.3 random masking, and back",
-    reference=masking, cases=_noises, rights=(_masking_scattered, _masking_in_loop), close=Closeness(dtype="exact"),
+    name="7.3 random masking, and back", reference=masking,
+    cases=lambda g: [(torch.rand(n, places, generator=g), k)
+            for n, places, k in [(3, 6, 2), (4, 9, 5), (5, 16, 4)]],
+    close=Closeness(dtype="exact"), rights=(_masking_scattered, _masking_in_loop),
     wrongs=(
         Wrong("shuffle for restore", _masking_with(lambda shuffle, keep: (shuffle[:, :keep], shuffle)),
-            also=(_masking_with(lambda shuffle, keep: (shuffle[:, :keep], shuffle.argsort(1).argsort(1))),), hint="""
-            Your restore is the shuffle itself; it must undo it: the inverse permutation is the argsort of the
+            also=(_masking_with(lambda shuffle, keep: (shuffle[:, :keep], shuffle.argsort(1).argsort(1))),),
+            hint="""Your restore is the shuffle itself; it must undo it: the inverse permutation is the argsort of the
             shuffle."""),
-        Wrong("ranks for kept",
-            _masking_with(lambda shuffle, keep: (shuffle.argsort(1)[:, :keep], shuffle.argsort(1))), """
-            Your kept ones come from restore: the first places of restore say where patches stand, not which are
+        Wrong("ranks for kept", _masking_with(lambda shuffle, keep: (shuffle.argsort(1)[:, :keep], shuffle.argsort(1))),
+            """Your kept ones come from restore: the first places of restore say where patches stand, not which are
             kept."""),
-        Wrong("the last kept", _masking_with(lambda shuffle, keep: (shuffle[:, -keep:], shuffle.argsort(1))), """
-            You keep the last of the shuffled row; the first `keep` are kept, so that restore < keep tells which."""),
-        Wrong("hidden for kept", _masking_with(lambda shuffle, keep: (shuffle[:, keep:], shuffle.argsort(1))), """
-            You return the hidden patches: shuffle[:, keep:] is what is taken away, shuffle[:, :keep] what stays."""),
-        Wrong("highest noise", lambda noise, keep: masking(-noise, keep), """
-            You sort from the highest noise down; here the lowest come first."""),
+        Wrong("the last kept", _masking_with(lambda shuffle, keep: (shuffle[:, -keep:], shuffle.argsort(1))),
+            "You keep the last of the shuffled row; the first `keep` are kept, so that restore < keep tells which."),
+        Wrong("hidden for kept", _masking_with(lambda shuffle, keep: (shuffle[:, keep:], shuffle.argsort(1))),
+            "You return the hidden patches: shuffle[:, keep:] is what is taken away, shuffle[:, :keep] what stays."),
+        Wrong("highest noise", lambda noise, keep: masking(-noise, keep),
+            "You sort from the highest noise down; here the lowest come first."),
         Wrong("shuffled batch",
-            lambda noise, keep: (noise.argsort(dim=0)[:, :keep], noise.argsort(dim=0).argsort(dim=0)), """
-            You sort down the batch, dim=0; each picture's patches are sorted among themselves, dim=1."""),
+            lambda noise, keep: (noise.argsort(dim=0)[:, :keep], noise.argsort(dim=0).argsort(dim=0)),
+            "You sort down the batch, dim=0; each picture's patches are sorted among themselves, dim=1."),
     ),
     hints=(
-        """Sorting random numbers shuffles: argsort says which patch comes first, second, third. The inverse says
-        where patch j went.""",
+        """Sorting random numbers shuffles: argsort says which patch comes first, second, third. The inverse says where
+        patch j went.""",
         "The inverse of a permutation is its argsort.",
         "shuffle = noise.argsort(dim=1); return shuffle[:, :keep], shuffle.argsort(dim=1)",
     ),
@@ -229,34 +223,30 @@ def _gaps_as_they_come(tokens, blank, restore):
 
 
 gaps = Check(
-    name="7.4 mask tokens, and everything in order",
-    reference=fill_gaps, cases=_gaps, rights=(_gaps_in_loop, _gaps_by_where), gradients=True,
+    name="7.4 mask tokens, and everything in order", reference=fill_gaps, cases=_gaps, gradients=True,
+    rights=(_gaps_in_loop, _gaps_by_where),
     wrongs=(
-        Wrong("not put back", change=("every.gather(1, restore[:, :, None].expand(-1, -1, width))", "every"), hint="""
-            You line up kept tokens and mask tokens, and leave them so: every token must go to the place of its
+        Wrong("not put back", change=("every.gather(1, restore[:, :, None].expand(-1, -1, width))", "every"),
+            hint="""You line up kept tokens and mask tokens, and leave them so: every token must go to the place of its
             patch."""),
         Wrong("the shuffle again", lambda tokens, blank, restore: fill_gaps(tokens, blank, restore.argsort(dim=1)),
             also=(("every.gather(1, restore[:, :, None].expand(-1, -1, width))",
-            "torch.zeros_like(every).scatter(1, restore[:, :, None].expand(-1, -1, width), every)"),), hint="""
-            You apply the inverse of restore, which is the shuffle: place j shows what stands at restore[j] of the
-            row."""),
-        Wrong("blanks first",
-            change=("[tokens, blank.expand(count, restore.shape[1] - kept, -1)]",
-            "[blank.expand(count, restore.shape[1] - kept, -1), tokens]"), hint="""
-            You put the mask tokens first; the kept ones come first in the shuffled row, so that restore < K means
-            kept."""),
-        Wrong("zeros", lambda tokens, blank, restore: fill_gaps(tokens, torch.zeros_like(blank), restore), """
-            Your hidden places hold zeros; they hold the mask token, which is learned."""),
-        Wrong("as they come", _gaps_as_they_come, """
-            Your mask tokens are right, but the kept tokens stand in the order in which they come; restore says which
-            of them belongs to which place."""),
+            "torch.zeros_like(every).scatter(1, restore[:, :, None].expand(-1, -1, width), every)"),), hint="""You apply
+            the inverse of restore, which is the shuffle: place j shows what stands at restore[j] of the row."""),
+        Wrong("blanks first", change=("[tokens, blank.expand(count, restore.shape[1] - kept, -1)]",
+            "[blank.expand(count, restore.shape[1] - kept, -1), tokens]"), hint="""You put the mask tokens first; the
+            kept ones come first in the shuffled row, so that restore < K means kept."""),
+        Wrong("zeros", lambda tokens, blank, restore: fill_gaps(tokens, torch.zeros_like(blank), restore),
+            "Your hidden places hold zeros; they hold the mask token, which is learned."),
+        Wrong("as they come", _gaps_as_they_come, """Your mask tokens are right, but the kept tokens stand in the order
+            in which they come; restore says which of them belongs to which place."""),
         Wrong("one order for all",
-            lambda tokens, blank, restore: fill_gaps(tokens, blank, restore[:1].expand_as(restore)), """
-            You use the first picture's restore for all; each picture was shuffled in its own way."""),
+            lambda tokens, blank, restore: fill_gaps(tokens, blank, restore[:1].expand_as(restore)),
+            "You use the first picture's restore for all; each picture was shuffled in its own way."),
     ),
     hints=(
-        """Line up the K tokens and L - K copies of the mask token: that is the shuffled row. Then place j shows
-        element restore[j].""",
+        """Line up the K tokens and L - K copies of the mask token: that is the shuffled row. Then place j shows element
+        restore[j].""",
         "blank.expand(n, L - K, -1) copies without copying. every.gather(1, index) wants an index of every's shape.",
         """every = torch.cat([tokens, blank.expand(n, L - K, -1)], dim=1); every.gather(1, restore[:, :,
         None].expand(-1, -1, d))""",
@@ -297,26 +287,26 @@ def _normalized_over(dim):
 
 
 normalized_target = Check(
-    name="7.5 the normalized target",
-    reference=normalized, cases=_flat_patches, rights=(_normalized_in_loop, _normalized_by_sums),
+    name="7.5 the normalized target", reference=normalized, cases=_flat_patches,
+    rights=(_normalized_in_loop, _normalized_by_sums),
     wrongs=(
-        Wrong("over the batch", _normalized_over(0), """
-            You normalize over the batch; each patch has its own mean and spread: dim=2."""),
-        Wrong("over the patches", _normalized_over(1), """
-            You normalize over the patches of a picture; each patch has its own: dim=2."""),
-        Wrong("over the picture", _normalized_over((1, 2)), """
-            You normalize each picture as a whole; each patch has its own: dim=2."""),
+        Wrong("over the batch", _normalized_over(0),
+            "You normalize over the batch; each patch has its own mean and spread: dim=2."),
+        Wrong("over the patches", _normalized_over(1),
+            "You normalize over the patches of a picture; each patch has its own: dim=2."),
+        Wrong("over the picture", _normalized_over((1, 2)),
+            "You normalize each picture as a whole; each patch has its own: dim=2."),
         Wrong("biased variance",
-            lambda x: (x - x.mean(2, keepdim=True)) / (x.var(2, keepdim=True, correction=0) + 1e-6).sqrt(), """
-            You divide the sum of squares by P; the variance here is the unbiased one, divided by P - 1, torch.var's
+            lambda x: (x - x.mean(2, keepdim=True)) / (x.var(2, keepdim=True, correction=0) + 1e-6).sqrt(),
+            """You divide the sum of squares by P; the variance here is the unbiased one, divided by P - 1, torch.var's
             default."""),
-        Wrong("epsilon outside", lambda x: (x - x.mean(2, keepdim=True)) / (x.std(2, keepdim=True) + 1e-6), """
-            You add 1e-6 to the standard deviation; it belongs to the variance, under the root, where it matters for
+        Wrong("epsilon outside", lambda x: (x - x.mean(2, keepdim=True)) / (x.std(2, keepdim=True) + 1e-6),
+            """You add 1e-6 to the standard deviation; it belongs to the variance, under the root, where it matters for
             flat patches."""),
-        Wrong("variance for spread", lambda x: (x - x.mean(2, keepdim=True)) / (x.var(2, keepdim=True) + 1e-6), """
-            You divide by the variance; the root of it is the standard deviation."""),
-        Wrong("mean alone", lambda x: x - x.mean(2, keepdim=True), """
-            You take the mean off and forget to divide by the spread."""),
+        Wrong("variance for spread", lambda x: (x - x.mean(2, keepdim=True)) / (x.var(2, keepdim=True) + 1e-6),
+            "You divide by the variance; the root of it is the standard deviation."),
+        Wrong("mean alone", lambda x: x - x.mean(2, keepdim=True),
+            "You take the mean off and forget to divide by the spread."),
     ),
     hints=(
         "One mean and one variance for each patch: over its P numbers, the last dimension.",
@@ -350,21 +340,21 @@ def _attention_by_einsum(queries, keys):
 
 
 attention_weights = Check(
-    name="7.6 attention weights",
-    reference=attention, cases=_queries, rights=(_attention_in_loop, _attention_by_einsum),
+    name="7.6 attention weights", reference=attention, cases=_queries,
+    rights=(_attention_in_loop, _attention_by_einsum),
     wrongs=(
-        Wrong("not scaled", lambda q, k: (q @ k.transpose(1, 2)).softmax(2), """
-            You don't scale: divide the products by sqrt(d), or the softmax gets sharper the wider the tokens are."""),
-        Wrong("divided by d", lambda q, k: (q @ k.transpose(1, 2) / q.shape[2]).softmax(2), """
-            You divide by d; it is the square root of d."""),
-        Wrong("softmax over queries", lambda q, k: (q @ k.transpose(1, 2) / q.shape[2] ** 0.5).softmax(1), """
-            Your columns sum to 1; each query shares its attention among the keys: softmax over the last dimension."""),
-        Wrong("queries and keys swapped", lambda q, k: attention(k, q), """
-            Queries and keys are swapped: row t belongs to query t."""),
-        Wrong("no softmax", lambda q, k: q @ k.transpose(1, 2) / q.shape[2] ** 0.5, """
-            These are the scores; a softmax makes them weights that sum to 1."""),
-        Wrong("scaled afterwards", lambda q, k: (q @ k.transpose(1, 2)).softmax(2) / q.shape[2] ** 0.5, """
-            You scale after the softmax, so that the rows no longer sum to 1: scale the products, before it."""),
+        Wrong("not scaled", lambda q, k: (q @ k.transpose(1, 2)).softmax(2),
+            "You don't scale: divide the products by sqrt(d), or the softmax gets sharper the wider the tokens are."),
+        Wrong("divided by d", lambda q, k: (q @ k.transpose(1, 2) / q.shape[2]).softmax(2),
+            "You divide by d; it is the square root of d."),
+        Wrong("softmax over queries", lambda q, k: (q @ k.transpose(1, 2) / q.shape[2] ** 0.5).softmax(1),
+            "Your columns sum to 1; each query shares its attention among the keys: softmax over the last dimension."),
+        Wrong("queries and keys swapped", lambda q, k: attention(k, q),
+            "Queries and keys are swapped: row t belongs to query t."),
+        Wrong("no softmax", lambda q, k: q @ k.transpose(1, 2) / q.shape[2] ** 0.5,
+            "These are the scores; a softmax makes them weights that sum to 1."),
+        Wrong("scaled afterwards", lambda q, k: (q @ k.transpose(1, 2)).softmax(2) / q.shape[2] ** 0.5,
+            "You scale after the softmax, so that the rows no longer sum to 1: scale the products, before it."),
     ),
     hints=(
         "Every query times every key, scaled by the root of their width; then each row becomes shares that sum to 1.",

@@ -45,48 +45,39 @@ def _cosines_by_torch(first, second):
 
 
 every_view_against_every_other = Check(
-    name="8.1 every view against every other",
-    reference=cosines, cases=_two_views,
+    name="8.1 every view against every other", reference=cosines, cases=_two_views,
     rights=(_cosines_in_loop, _cosines_divided, _cosines_by_torch),
     wrongs=(
         Wrong("not normalized",
-            change=("functional.normalize(torch.cat([first, second]), dim=1)", "torch.cat([first, second])"), hint="""
-            These are scalar products: nothing is normalized, so a long embedding is similar to everything. Divide
-            each row by its length first; then each view has a cosine of 1 with itself."""),
-        Wrong("normalized along the batch", change=("1", "0"), hint="""
-            You normalize along the batch: each column gets length 1, and the embeddings don't. A row is an embedding:
-            dim=1."""),
+            change=("functional.normalize(torch.cat([first, second]), dim=1)", "torch.cat([first, second])"),
+            hint="""These are scalar products: nothing is normalized, so a long embedding is similar to everything.
+            Divide each row by its length first; then each view has a cosine of 1 with itself."""),
+        Wrong("normalized along the batch", change=("1", "0"), hint="""You normalize along the batch: each column gets
+            length 1, and the embeddings don't. A row is an embedding: dim=1."""),
         Wrong("one side normalized",
             change=(("functional.normalize(torch.cat([first, second]), dim=1)", "torch.cat([first, second])"),
             ("return z", "return functional.normalize(z, dim=1)")),
-            also=(("return z @ z.T", "return torch.cat([first, second]) @ z.T"),), hint="""
-            Only one of the two sides is normalized, so the result isn't symmetric. Both embeddings of a pair need
-            length 1."""),
+            also=(("return z @ z.T", "return torch.cat([first, second]) @ z.T"),), hint="""Only one of the two sides is
+            normalized, so the result isn't symmetric. Both embeddings of a pair need length 1."""),
         Wrong("divided by the whole length", change=("functional.normalize(torch.cat([first, second]), dim=1)",
-            "torch.cat([first, second]); z = z / z.norm()"), hint="""
-            You divide by the length of the whole matrix, one number for all. Each embedding has a length of its own:
-            norm(dim=1, keepdim=True)."""),
-        Wrong("length by sums", change=(", dim", ", p=1, dim"), hint="""
-            You divide by the sum of the absolute values. The length of a vector is the root of its sum of squares
-            (p=2)."""),
-        Wrong("divided by the squared length",
-            change=("functional.normalize(torch.cat([first, second]), dim=1)",
-            "torch.cat([first, second]); z = z / z.square().sum(dim=1, keepdim=True)"), hint="""
-            You divide by the squared length: the root is missing. Check: the diagonal has to be 1."""),
+            "torch.cat([first, second]); z = z / z.norm()"), hint="""You divide by the length of the whole matrix, one
+            number for all. Each embedding has a length of its own: norm(dim=1, keepdim=True)."""),
+        Wrong("length by sums", change=(", dim", ", p=1, dim"), hint="""You divide by the sum of the absolute values.
+            The length of a vector is the root of its sum of squares (p=2)."""),
+        Wrong("divided by the squared length", change=("functional.normalize(torch.cat([first, second]), dim=1)",
+            "torch.cat([first, second]); z = z / z.square().sum(dim=1, keepdim=True)"),
+            hint="You divide by the squared length: the root is missing. Check: the diagonal has to be 1."),
         Wrong("first against second alone",
-            lambda first, second: functional.normalize(first, dim=1) @ functional.normalize(second, dim=1).T, """
-            You compare first views with second views alone, (N, N). Two first views of different pictures are
+            lambda first, second: functional.normalize(first, dim=1) @ functional.normalize(second, dim=1).T,
+            """You compare first views with second views alone, (N, N). Two first views of different pictures are
             negatives as well: put all 2N below each other, and compare them all."""),
-        Wrong("distances", change=("z @ z.T", "torch.cdist(z, z)"), hint="""
-            These are distances: 0 for a view with itself. A cosine is a scalar product of normalized embeddings: 1
-            with itself."""),
-        Wrong("views interleaved",
-            change=("cat([first, second])", "stack([first, second], dim=1).flatten(0, 1)"), hint="""
-            You lay the two views of a picture next to each other. Here all first views come before all second ones:
-            torch.cat, so that view i has its partner at i + N."""),
-        Wrong("second views first", lambda first, second: cosines(second, first), """
-            The cosines are right, in another order: the second views stand before the first. torch.cat([first,
-            second])."""),
+        Wrong("distances", change=("z @ z.T", "torch.cdist(z, z)"), hint="""These are distances: 0 for a view with
+            itself. A cosine is a scalar product of normalized embeddings: 1 with itself."""),
+        Wrong("views interleaved", change=("cat([first, second])", "stack([first, second], dim=1).flatten(0, 1)"),
+            hint="""You lay the two views of a picture next to each other. Here all first views come before all second
+            ones: torch.cat, so that view i has its partner at i + N."""),
+        Wrong("second views first", lambda first, second: cosines(second, first), """The cosines are right, in another
+            order: the second views stand before the first. torch.cat([first, second])."""),
     ),
     hints=(
         "The cosine of two vectors is their scalar product, divided by both lengths. What if all vectors had length 1?",
@@ -102,45 +93,34 @@ def partners(n: int) -> Tensor:
     return torch.arange(2 * n).roll(n)
 
 
-def _counts(generator: torch.Generator) -> list[tuple[int]]:
-    return [(3,), (4,), (7,)]
-
-
 where_is_the_partner = Check(
-    name="8.2 where is the partner?",
-    reference=partners, cases=_counts,
+    name="8.2 where is the partner?", reference=partners, cases=lambda g: [(3,), (4,), (7,)], close=EXACT,
     rights=(
-        lambda n: (torch.arange(2 * n) + n) % (2 * n),
-        lambda n: torch.cat([torch.arange(n) + n, torch.arange(n)]),
+        lambda n: (torch.arange(2 * n) + n) % (2 * n), lambda n: torch.cat([torch.arange(n) + n, torch.arange(n)]),
         lambda n: torch.tensor([i + n if i < n else i - n for i in range(2 * n)]),
     ),
     wrongs=(
-        Wrong("itself", change=(".roll(n)", ""), hint="""
-            Every view is its own partner. That question answers itself: a view always has a cosine of 1 with itself.
-            The partner of view i is view i + n."""),
-        Wrong("neighbours", change=(".roll(n)", "^ 1"), hint="""
-            You pair 0 with 1, 2 with 3: right for views that lie interleaved. Here all first views come before all
-            second ones, so 0 belongs to n, 1 to n + 1."""),
-        Wrong("first views alone", lambda n: torch.arange(n) + n, """
-            You answer for the first n views alone. The second views ask as well: there are 2n questions."""),
-        Wrong("always the second view", lambda n: (torch.arange(n) + n).repeat(2), """
-            For the second views you give themselves: view n + i has its partner at i, among the first ones."""),
-        Wrong("always the first view", lambda n: torch.arange(n).repeat(2), """
-            For the first views you give themselves: view i has its partner at n + i, among the second ones."""),
-        Wrong("reversed", change=("roll(n)", "flip(0)"), hint="""
-            You turn the whole list around, so that view 0 gets the very last one. Swap the two halves, and keep the
-            order in each."""),
-        Wrong("beyond the end", change=(".roll(n)", "+ n"), hint="""
-            Places run from 0 to 2n - 1, and your second half goes beyond that. Past the end it begins again: modulo
-            2n."""),
-        Wrong("always zero", lambda n: torch.zeros(2 * n, dtype=torch.int64), """
-            Always 0: that fits where the positive was put in front of the negatives, as MoCo does. Here the
+        Wrong("itself", change=(".roll(n)", ""), hint="""Every view is its own partner. That question answers itself: a
+            view always has a cosine of 1 with itself. The partner of view i is view i + n."""),
+        Wrong("neighbours", change=(".roll(n)", "^ 1"), hint="""You pair 0 with 1, 2 with 3: right for views that lie
+            interleaved. Here all first views come before all second ones, so 0 belongs to n, 1 to n + 1."""),
+        Wrong("first views alone", lambda n: torch.arange(n) + n,
+            "You answer for the first n views alone. The second views ask as well: there are 2n questions."),
+        Wrong("always the second view", lambda n: (torch.arange(n) + n).repeat(2),
+            "For the second views you give themselves: view n + i has its partner at i, among the first ones."),
+        Wrong("always the first view", lambda n: torch.arange(n).repeat(2),
+            "For the first views you give themselves: view i has its partner at n + i, among the second ones."),
+        Wrong("reversed", change=("roll(n)", "flip(0)"), hint="""You turn the whole list around, so that view 0 gets the
+            very last one. Swap the two halves, and keep the order in each."""),
+        Wrong("beyond the end", change=(".roll(n)", "+ n"), hint="""Places run from 0 to 2n - 1, and your second half
+            goes beyond that. Past the end it begins again: modulo 2n."""),
+        Wrong("always zero", lambda n: torch.zeros(2 * n, dtype=torch.int64),
+            """Always 0: that fits where the positive was put in front of the negatives, as MoCo does. Here the
             candidates of a view are all views in their own order."""),
-        Wrong("diagonal taken out",
-            change=("return torch.arange(2 * n).roll(n)",
-            "place = torch.arange(2 * n).roll(n); return place - (place > torch.arange(2 * n)).long()"), hint="""
-            Your places count without the view itself, as if the diagonal had been cut out. Here it stays in the matrix
-            (and is set to minus infinity), so places are those of all 2n views."""),
+        Wrong("diagonal taken out", change=("return torch.arange(2 * n).roll(n)",
+            "place = torch.arange(2 * n).roll(n); return place - (place > torch.arange(2 * n)).long()"),
+            hint="""Your places count without the view itself, as if the diagonal had been cut out. Here it stays in the
+            matrix (and is set to minus infinity), so places are those of all 2n views."""),
     ),
     hints=(
         "Write down the views for n = 3: a0 b0 c0 a1 b1 c1, numbered from 0. Which number does each one look for?",
@@ -148,7 +128,6 @@ where_is_the_partner = Check(
         modulo 2n.""",
         "return (torch.arange(2 * n) + n) % (2 * n)",
     ),
-    close=EXACT,
 )  # fmt: skip
 
 
@@ -176,44 +155,36 @@ def _push_in_loop(similarity, temperature):
 
 
 who_is_pushed_away = Check(
-    name="8.3 who is pushed away",
-    reference=push, cases=_negatives,
-    rights=(_push_by_exp, _push_in_loop),
+    name="8.3 who is pushed away", reference=push, cases=_negatives, rights=(_push_by_exp, _push_in_loop),
     wrongs=(
-        Wrong("temperature multiplied", change=("/", "*"), hint="""
-            You multiply by the temperature, and so turn it around: your low temperature makes all negatives alike.
-            Divide: the lower the temperature, the more the nearest one counts."""),
-        Wrong("temperature forgotten", change=("/ temperature", ""), hint="""
-            The temperature doesn't take part. Divide the cosines by it before the exponential."""),
-        Wrong("divided too late", lambda similarity, temperature: similarity.softmax(dim=1) / temperature, """
-            You divide the shares by the temperature: they no longer add up to 1. It divides the cosines, inside the
+        Wrong("temperature multiplied", change=("/", "*"),
+            hint="""You multiply by the temperature, and so turn it around: your low temperature makes all negatives
+            alike. Divide: the lower the temperature, the more the nearest one counts."""),
+        Wrong("temperature forgotten", change=("/ temperature", ""),
+            hint="The temperature doesn't take part. Divide the cosines by it before the exponential."),
+        Wrong("divided too late", lambda similarity, temperature: similarity.softmax(dim=1) / temperature,
+            """You divide the shares by the temperature: they no longer add up to 1. It divides the cosines, inside the
             exponential."""),
-        Wrong("shares multiplied by 1 / T",
-            lambda similarity, temperature: push(similarity, temperature) / temperature, """
-            These are the shares times 1 / T: the gradient has that factor, the shares don't. Each row has to add up
+        Wrong("shares multiplied by 1 / T", lambda similarity, temperature: push(similarity, temperature) / temperature,
+            """These are the shares times 1 / T: the gradient has that factor, the shares don't. Each row has to add up
             to 1."""),
-        Wrong("along the views", change=("=1", "=0"), hint="""
-            Your columns add up to 1. A row holds the negatives of one view, and they share its push: softmax along
-            dim=1."""),
-        Wrong("over all views at once",
-            change=("softmax(dim=1)", "flatten().softmax(dim=0).view_as(similarity)"), hint="""
-            All your shares together add up to 1. Each view has a push of its own to distribute: every row adds up to
-            1."""),
-        Wrong("not normalized", lambda similarity, temperature: torch.exp(similarity / temperature), """
-            These are the exponentials: divide them by the sum of their row to get shares."""),
-        Wrong("logarithms", change=("softmax", "log_softmax"), hint="""
-            These are logarithms of the shares (log_softmax); the shares themselves are positive and add up to 1."""),
-        Wrong("the farthest most", change=("similarity /", "-similarity /"), hint="""
-            Your sign is reversed: the negative that is farthest away gets the most. The loss pushes where it hurts,
-            at the nearest."""),
-        Wrong("shares of the cosines",
-            lambda similarity, temperature: similarity / similarity.sum(dim=1, keepdim=True), """
-            You divide the cosines by their sum. Cosines can be negative, and shares can't: take the exponential
+        Wrong("along the views", change=("=1", "=0"), hint="""Your columns add up to 1. A row holds the negatives of one
+            view, and they share its push: softmax along dim=1."""),
+        Wrong("over all views at once", change=("softmax(dim=1)", "flatten().softmax(dim=0).view_as(similarity)"),
+            hint="""All your shares together add up to 1. Each view has a push of its own to distribute: every row adds
+            up to 1."""),
+        Wrong("not normalized", lambda similarity, temperature: torch.exp(similarity / temperature),
+            "These are the exponentials: divide them by the sum of their row to get shares."),
+        Wrong("logarithms", change=("softmax", "log_softmax"), hint="""These are logarithms of the shares (log_softmax);
+            the shares themselves are positive and add up to 1."""),
+        Wrong("the farthest most", change=("similarity /", "-similarity /"), hint="""Your sign is reversed: the negative
+            that is farthest away gets the most. The loss pushes where it hurts, at the nearest."""),
+        Wrong("shares of the cosines", lambda similarity, temperature: similarity / similarity.sum(dim=1, keepdim=True),
+            """You divide the cosines by their sum. Cosines can be negative, and shares can't: take the exponential
             first."""),
         Wrong("the nearest takes all", change=("(similarity / temperature).softmax(dim=1)",
-            "functional.one_hot(similarity.argmax(dim=1), similarity.shape[1]).float()"), hint="""
-            You give everything to the nearest negative: that is the limit of temperature 0. Others count too:
-            softmax."""),
+            "functional.one_hot(similarity.argmax(dim=1), similarity.shape[1]).float()"), hint="""You give everything to
+            the nearest negative: that is the limit of temperature 0. Others count too: softmax."""),
     ),
     hints=(
         "The loss of a view holds log(sum of exp(s / T)). What is the derivative of a log-sum-exp?",
@@ -280,77 +251,68 @@ def _nt_decoupled(first, second, temperature):
 
 
 contrastive_loss = Check(
-    name="8.4 NT-Xent",
-    reference=nt_xent, cases=_batches, run=value_and_gradients,
+    name="8.4 NT-Xent", reference=nt_xent, cases=_batches, run=value_and_gradients,
     rights=(_nt_in_loop, losses.nt_xent, _nt_by_parts),
     wrongs=(
         Wrong("self-similarity left in",
-            change=(".masked_fill(torch.eye(len(scores), dtype=torch.bool), -math.inf)", ""), hint="""
-            Each view is among its own candidates: its cosine with itself is 1, and no partner can beat that. Set the
-            diagonal to minus infinity before the cross-entropy."""),
-        Wrong("self-similarity set to zero", change=("-math.inf", "0.0"), hint="""
-            You set the diagonal to 0, and exp(0) = 1 still stands in the sum: a cosine of 0, not an absent candidate.
-            Minus infinity takes it out."""),
+            change=(".masked_fill(torch.eye(len(scores), dtype=torch.bool), -math.inf)", ""),
+            hint="""Each view is among its own candidates: its cosine with itself is 1, and no partner can beat that.
+            Set the diagonal to minus infinity before the cross-entropy."""),
+        Wrong("self-similarity set to zero", change=("-math.inf", "0.0"), hint="""You set the diagonal to 0, and exp(0)
+            = 1 still stands in the sum: a cosine of 0, not an absent candidate. Minus infinity takes it out."""),
         Wrong("not normalized",
-            change=("functional.normalize(torch.cat([first, second]), dim=1)", "torch.cat([first, second])"), hint="""
-            The embeddings aren't normalized: the loss falls when they grow longer, and nothing has been learned. Give
-            each row length 1 first."""),
-        Wrong("neighbours as partners", change=("torch.arange(2 * n).roll(n)", "torch.arange(2 * n) ^ 1"), hint="""
-            Your positive stands at the wrong place: you pair views 0 and 1, 2 and 3. With all first views before all
-            second ones, view i has its partner at i + N, modulo 2N."""),
-        Wrong("temperature multiplied", change=("/ temperature", "* temperature"), hint="""
-            You multiply by the temperature; it divides. (Exactly at T = 1 you wouldn't see the difference.)"""),
-        Wrong("temperature forgotten", change=("/ temperature", ""), hint="""
-            The temperature doesn't take part: divide the cosines by it."""),
+            change=("functional.normalize(torch.cat([first, second]), dim=1)", "torch.cat([first, second])"),
+            hint="""The embeddings aren't normalized: the loss falls when they grow longer, and nothing has been
+            learned. Give each row length 1 first."""),
+        Wrong("neighbours as partners", change=("torch.arange(2 * n).roll(n)", "torch.arange(2 * n) ^ 1"),
+            hint="""Your positive stands at the wrong place: you pair views 0 and 1, 2 and 3. With all first views
+            before all second ones, view i has its partner at i + N, modulo 2N."""),
+        Wrong("temperature multiplied", change=("/ temperature", "* temperature"),
+            hint="You multiply by the temperature; it divides. (Exactly at T = 1 you wouldn't see the difference.)"),
+        Wrong("temperature forgotten", change=("/ temperature", ""),
+            hint="The temperature doesn't take part: divide the cosines by it."),
         Wrong("one direction",
-            change=("(scores, partners(len(first)))", "(scores[: len(first)], partners(len(first))[: len(first)])"), hint="""
-            You let the first views ask and the second ones not. All 2N views ask for their partner: the mean is over
-            2N rows."""),
-        Wrong("negatives of the other view alone",
-            change=("functional.cross_entropy(scores, partners(len(first)))",
+            change=("(scores, partners(len(first)))", "(scores[: len(first)], partners(len(first))[: len(first)])"),
+            hint="""You let the first views ask and the second ones not. All 2N views ask for their partner: the mean is
+            over 2N rows."""),
+        Wrong("negatives of the other view alone", change=("functional.cross_entropy(scores, partners(len(first)))",
             "functional.cross_entropy(scores[: len(first), len(first) :], torch.arange(len(first)))"),
-            also=(_nt_across_both,), hint="""
-            Your candidates are the second views alone, N of them. In NT-Xent the other first views are negatives as
-            well: 2N - 1 candidates for each view."""),
-        Wrong("positive missing below", _nt_decoupled, """
-            The positive stands above the fraction's line and not below it. The sum runs over all 2N - 1 candidates,
-            the partner included: without it, this isn't a probability (Yeh et al., 2021, 2110.06848, leave it out on
-            purpose)."""),
-        Wrong("log of the mean",
-            change=("functional.cross_entropy(scores, partners(len(first)))",
-            "-scores.softmax(dim=1)[torch.arange(len(scores)), partners(len(first))].mean().log()"), hint="""
-            You take the mean of the probabilities, then the logarithm. The loss is the mean of the logarithms: a single
-            view that is wrong and sure of it has to hurt."""),
-        Wrong("no logarithm",
-            change=("functional.cross_entropy(scores, partners(len(first)))",
-            "1 - scores.softmax(dim=1)[torch.arange(len(scores)), partners(len(first))].mean()"), hint="""
-            This is one minus the mean probability of the partner. The loss is the mean of -log of that
-            probability."""),
-        Wrong("softmax twice", change=("cross_entropy(scores,", "cross_entropy(scores.softmax(dim=1),"), hint="""
-            You give probabilities to the cross-entropy, which takes the softmax itself: give it the cosines divided
-            by T."""),
-        Wrong("sum", change=("partners(len(first))", "partners(len(first)), reduction='sum'"), hint="""
-            You add up over the 2N views; the loss is their mean, so that it doesn't grow with the batch."""),
-        Wrong("twice", change=("return functional", "return 2 * functional"), hint="""
-            Your loss is twice the right one: the sum over 2N views is divided by N, or the two directions are added.
-            Divide by 2N."""),
-        Wrong("sign", change=("return functional", "return -functional"), hint="""
-            The sign is reversed: minimized, it would drive partners apart. The loss is minus the log-probability."""),
+            also=(_nt_across_both,), hint="""Your candidates are the second views alone, N of them. In NT-Xent the other
+            first views are negatives as well: 2N - 1 candidates for each view."""),
+        Wrong("positive missing below", _nt_decoupled, """The positive stands above the fraction's line and not below
+            it. The sum runs over all 2N - 1 candidates, the partner included: without it, this isn't a probability (Yeh
+            et al., 2021, 2110.06848, leave it out on purpose)."""),
+        Wrong("log of the mean", change=("functional.cross_entropy(scores, partners(len(first)))",
+            "-scores.softmax(dim=1)[torch.arange(len(scores)), partners(len(first))].mean().log()"),
+            hint="""You take the mean of the probabilities, then the logarithm. The loss is the mean of the logarithms:
+            a single view that is wrong and sure of it has to hurt."""),
+        Wrong("no logarithm", change=("functional.cross_entropy(scores, partners(len(first)))",
+            "1 - scores.softmax(dim=1)[torch.arange(len(scores)), partners(len(first))].mean()"), hint="""This is one
+            minus the mean probability of the partner. The loss is the mean of -log of that probability."""),
+        Wrong("softmax twice", change=("cross_entropy(scores,", "cross_entropy(scores.softmax(dim=1),"),
+            hint="""You give probabilities to the cross-entropy, which takes the softmax itself: give it the cosines
+            divided by T."""),
+        Wrong("sum", change=("partners(len(first))", "partners(len(first)), reduction='sum'"),
+            hint="You add up over the 2N views; the loss is their mean, so that it doesn't grow with the batch."),
+        Wrong("twice", change=("return functional", "return 2 * functional"), hint="""Your loss is twice the right one:
+            the sum over 2N views is divided by N, or the two directions are added. Divide by 2N."""),
+        Wrong("sign", change=("return functional", "return -functional"), hint="""The sign is reversed: minimized, it
+            would drive partners apart. The loss is minus the log-probability."""),
         Wrong("chance taken off",
-            change=("partners(len(first)))", "partners(len(first))) - math.log(2 * len(first) - 1)"), hint="""
-            Your loss is log(2N - 1) too low: the sum below the line was a mean. Sum over the candidates."""),
+            change=("partners(len(first)))", "partners(len(first))) - math.log(2 * len(first) - 1)"),
+            hint="Your loss is log(2N - 1) too low: the sum below the line was a mean. Sum over the candidates."),
         Wrong("gradient cut off", change=("cosines(first, second)", "cosines(first, second.detach())"),
-            also=(("cosines(first, second)", "cosines(first.detach(), second)"),), hint="""
-            The value is right, and no gradient reaches one of the two views. In SimCLR both are trained: no detach.
-            (MoCo, in the next lesson, does detach its keys.)"""),
+            also=(("cosines(first, second)", "cosines(first.detach(), second)"),),
+            hint="""The value is right, and no gradient reaches one of the two views. In SimCLR both are trained: no
+            detach. (MoCo, in the next lesson, does detach its keys.)"""),
     ),
     hints=(
         """It is a classification with 2N questions and 2N - 1 answers each. You need a table of scores, and for each
         row the place of the right answer.""",
-        """Scores: cosines of all views with each other, divided by the temperature, the diagonal set to minus
-        infinity. Right answers: (i + N) modulo 2N. Then torch.nn.functional.cross_entropy.""",
-        """z = normalize(torch.cat([first, second]), dim=1); s = z @ z.T / temperature; s = s.masked_fill(torch.eye(2
-        * n, dtype=torch.bool), -float('inf')); return cross_entropy(s, torch.arange(2 * n).roll(n))""",
+        """Scores: cosines of all views with each other, divided by the temperature, the diagonal set to minus infinity.
+        Right answers: (i + N) modulo 2N. Then torch.nn.functional.cross_entropy.""",
+        """z = normalize(torch.cat([first, second]), dim=1); s = z @ z.T / temperature; s = s.masked_fill(torch.eye(2 *
+        n, dtype=torch.bool), -float('inf')); return cross_entropy(s, torch.arange(2 * n).roll(n))""",
     ),
 )  # fmt: skip
 
@@ -360,10 +322,6 @@ def false_negatives(labels: Tensor) -> float:
     same = labels[:, None] == labels
     n = len(labels)
     return (same.sum().item() - n) / (n * (n - 1))
-
-
-def _labels(generator: torch.Generator) -> list[tuple[Tensor]]:
-    return [(torch.randint(c, (n,), generator=generator),) for n, c in [(6, 2), (9, 3), (20, 4)]]
 
 
 def _false_by_views(labels):
@@ -390,39 +348,36 @@ def _false_by_class(labels):
 
 
 false_negatives_counted = Check(
-    name="8.5 false negatives",
-    reference=false_negatives, cases=_labels,
+    name="8.5 false negatives", reference=false_negatives,
+    cases=lambda g: [(torch.randint(c, (n,), generator=g),) for n, c in [(6, 2), (9, 3), (20, 4)]],
     rights=(_false_by_views, _false_by_counts, lambda labels: torch.tensor(false_negatives(labels))),
     wrongs=(
-        Wrong("partner and itself counted", lambda labels: (labels[:, None] == labels).float().mean().item(), """
-            You count a view and its partner among its negatives. Of 2N views, those two are none: 2(N - 1) negatives
+        Wrong("partner and itself counted", lambda labels: (labels[:, None] == labels).float().mean().item(),
+            """You count a view and its partner among its negatives. Of 2N views, those two are none: 2(N - 1) negatives
             are left."""),
-        Wrong("partner counted", change=("same = labels", "labels = labels.repeat(2); same = labels"), hint="""
-            You count the partner as a false negative: it has the same class, and it is the positive. Of 2N views, leave
-            out the view itself and its partner."""),
+        Wrong("partner counted", change=("same = labels", "labels = labels.repeat(2); same = labels"),
+            hint="""You count the partner as a false negative: it has the same class, and it is the positive. Of 2N
+            views, leave out the view itself and its partner."""),
         Wrong("partner above alone", change=(("same = labels[:, None] == labels", "both = labels.repeat(2)"),
-            ("(same.sum().item() - n) / (n * (n - 1))", "((both[:, None] == both).sum().item() - 2 * n) / (2 * n * 2 * (n - 1))")), hint="""
-            Below the line the partner is left out, above it is still counted. Take it off both numbers: in either
-            view of the same picture there is no negative."""),
-        Wrong("one over the classes", lambda labels: 1 / len(labels.unique()), """
-            1 / C is what you'd expect of many pictures with equally frequent classes. Count in this batch: its
+            ("(same.sum().item() - n) / (n * (n - 1))",
+            "((both[:, None] == both).sum().item() - 2 * n) / (2 * n * 2 * (n - 1))")),
+            hint="""Below the line the partner is left out, above it is still counted. Take it off both numbers: in
+            either view of the same picture there is no negative."""),
+        Wrong("one over the classes", lambda labels: 1 / len(labels.unique()),
+            """1 / C is what you'd expect of many pictures with equally frequent classes. Count in this batch: its
             classes are uneven, and no picture is its own negative."""),
-        Wrong("false against true", change=("(n * (n - 1))", "(~same).sum().item()"), hint="""
-            You divide the false negatives by the true ones. The share is of all negatives: false plus true below the
-            line."""),
-        Wrong("how many for each view", lambda labels: 2 * (len(labels) - 1) * false_negatives(labels), """
-            This is how many false negatives a view has on average. Divide by the number of its negatives, 2(N - 1)."""),
-        Wrong("how many in all", change=(" / (n * (n - 1))", " * 4.0"), also=(("(n * (n - 1))", "1"),), hint="""
-            This is the number of false negatives in the batch. Divide by the number of all negatives."""),
-        Wrong("half", lambda labels: false_negatives(labels) / 2, """
-            Half of the right value: you count each pair once above the line and twice below it. Count both the same
-            way."""),
-        Wrong("the true ones", lambda labels: 1 - false_negatives(labels), """
-            This is the share of negatives of *another* class. A false negative has the same class, and is pushed away
-            all the same."""),
-        Wrong("each class the same weight", _false_by_class, """
-            You average over classes, so that a rare class counts as much as a frequent one. Average over views: a
-            frequent class asks more often."""),
+        Wrong("false against true", change=("(n * (n - 1))", "(~same).sum().item()"), hint="""You divide the false
+            negatives by the true ones. The share is of all negatives: false plus true below the line."""),
+        Wrong("how many for each view", lambda labels: 2 * (len(labels) - 1) * false_negatives(labels),
+            "This is how many false negatives a view has on average. Divide by the number of its negatives, 2(N - 1)."),
+        Wrong("how many in all", change=(" / (n * (n - 1))", " * 4.0"), also=(("(n * (n - 1))", "1"),),
+            hint="This is the number of false negatives in the batch. Divide by the number of all negatives."),
+        Wrong("half", lambda labels: false_negatives(labels) / 2, """Half of the right value: you count each pair once
+            above the line and twice below it. Count both the same way."""),
+        Wrong("the true ones", lambda labels: 1 - false_negatives(labels), """This is the share of negatives of
+            *another* class. A false negative has the same class, and is pushed away all the same."""),
+        Wrong("each class the same weight", _false_by_class, """You average over classes, so that a rare class counts as
+            much as a frequent one. Average over views: a frequent class asks more often."""),
     ),
     hints=(
         "Take one view. Which of the 2N views are its negatives, and which of those show a thing of its class?",
@@ -438,10 +393,6 @@ def uniformity(features: Tensor) -> Tensor:
     z = functional.normalize(features, dim=1)
     distance = torch.pdist(z)  # of each pair once
     return (-2 * distance.square()).exp().mean().log()
-
-
-def _clouds(generator: torch.Generator) -> list[tuple[Tensor]]:
-    return [(torch.randn(n, d, generator=generator) * 3 + shift,) for n, d, shift in [(4, 3, 0), (7, 5, 2), (6, 2, 1)]]
 
 
 def _directions(features):
@@ -469,47 +420,44 @@ def _uniform_by_logsumexp(features):
 
 
 how_evenly_spread = Check(
-    name="8.6 uniformity",
-    reference=uniformity, cases=_clouds,
+    name="8.6 uniformity", reference=uniformity,
+    cases=lambda g: [(torch.randn(n, d, generator=g) * 3 + shift,)
+            for n, d, shift in [(4, 3, 0), (7, 5, 2), (6, 2, 1)]],
     rights=(
         _uniform_in_loop, _uniform_by_cosines, _uniform_by_logsumexp,
         lambda features: torch.tensor(geometry.uniformity(features)),
     ),
     wrongs=(
-        Wrong("mean of the log", change=(".exp().mean().log()", ".mean()"), hint="""
-            You take the mean of the logarithms: exponential and logarithm cancel, and the mean squared distance is
-            left. The logarithm comes last, of the mean: then pairs that are near count most."""),
-        Wrong("pairs with itself", change=("torch.pdist(z)", "torch.cdist(z, z)"), hint="""
-            The diagonal takes part: each row with itself, at distance 0, adds exp(0) = 1. Only pairs of different
-            rows count."""),
-        Wrong("not normalized", change=("functional.normalize(features, dim=1)", "features"), hint="""
-            The rows aren't normalized: their lengths count, and the measure is of directions. Put them on the unit
-            sphere first."""),
-        Wrong("normalized along the batch", change=("dim=1", "dim=0"), hint="""
-            You normalize the columns. A row is a feature vector: dim=1."""),
-        Wrong("distance not squared", change=(".square()", ""), hint="""
-            The distance isn't squared. In the exponent stands -2 times the squared distance, as in a Gaussian."""),
-        Wrong("factor 2 missing", change=("-2 *", "-"), hint="""
-            The exponent is -2 times the squared distance; the 2 is missing."""),
-        Wrong("no logarithm", change=(".log()", ""), hint="""
-            The logarithm at the end is missing: the measure is at most 0, and yours is positive."""),
-        Wrong("sign in the exponent", change=("-2", "2"), hint="""
-            The sign in the exponent is missing: there, pairs far apart count most. exp(-2 d^2) is largest for pairs
-            that are near."""),
-        Wrong("negated", change=("return ", "return -"), hint="""
-            The sign of the result is reversed: 0 when all are the same, and lower the more evenly they are spread."""),
-        Wrong("sum", change=(".mean()", ".sum()"),
-            also=((("torch.pdist(z)", "_off(torch.cdist(z, z))"), (".mean()", ".sum()")),), hint="""
-            You sum over pairs where the mean belongs: the result would grow with the number of rows."""),
-        Wrong("zeros in the mean",
-            change=(("torch.pdist(z)", "torch.cdist(z, z)"), (".exp()", ".exp().triu(diagonal=1)")), hint="""
-            Half of the table is set to 0 and still counted in the mean. Take the mean over the pairs alone:
-            torch.pdist gives each of them once."""),
+        Wrong("mean of the log", change=(".exp().mean().log()", ".mean()"),
+            hint="""You take the mean of the logarithms: exponential and logarithm cancel, and the mean squared distance
+            is left. The logarithm comes last, of the mean: then pairs that are near count most."""),
+        Wrong("pairs with itself", change=("torch.pdist(z)", "torch.cdist(z, z)"), hint="""The diagonal takes part: each
+            row with itself, at distance 0, adds exp(0) = 1. Only pairs of different rows count."""),
+        Wrong("not normalized", change=("functional.normalize(features, dim=1)", "features"), hint="""The rows aren't
+            normalized: their lengths count, and the measure is of directions. Put them on the unit sphere first."""),
+        Wrong("normalized along the batch", change=("dim=1", "dim=0"),
+            hint="You normalize the columns. A row is a feature vector: dim=1."),
+        Wrong("distance not squared", change=(".square()", ""),
+            hint="The distance isn't squared. In the exponent stands -2 times the squared distance, as in a Gaussian."),
+        Wrong("factor 2 missing", change=("-2 *", "-"),
+            hint="The exponent is -2 times the squared distance; the 2 is missing."),
+        Wrong("no logarithm", change=(".log()", ""),
+            hint="The logarithm at the end is missing: the measure is at most 0, and yours is positive."),
+        Wrong("sign in the exponent", change=("-2", "2"), hint="""The sign in the exponent is missing: there, pairs far
+            apart count most. exp(-2 d^2) is largest for pairs that are near."""),
+        Wrong("negated", change=("return ", "return -"), hint="""The sign of the result is reversed: 0 when all are the
+            same, and lower the more evenly they are spread."""),
+        Wrong("sum", change=(".mean()", ".sum()"), also=((("torch.pdist(z)", "_off(torch.cdist(z, z))"),
+            (".mean()", ".sum()")),),
+            hint="You sum over pairs where the mean belongs: the result would grow with the number of rows."),
+        Wrong("zeros in the mean", change=(("torch.pdist(z)", "torch.cdist(z, z)"),
+            (".exp()", ".exp().triu(diagonal=1)")), hint="""Half of the table is set to 0 and still counted in the mean.
+            Take the mean over the pairs alone: torch.pdist gives each of them once."""),
     ),
     hints=(
         "Three steps from the inside: directions, squared distances of all pairs, then one number from them.",
-        """torch.pdist(z) gives the distance of each pair of different rows once. Square, times -2, exp, then the
-        mean, and the logarithm last.""",
+        """torch.pdist(z) gives the distance of each pair of different rows once. Square, times -2, exp, then the mean,
+        and the logarithm last.""",
         "z = torch.nn.functional.normalize(features, dim=1); return (-2 * torch.pdist(z).square()).exp().mean().log()",
     ),
 )  # fmt: skip

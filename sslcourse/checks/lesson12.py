@@ -52,44 +52,40 @@ def _draw_in_loop(labels, dice, k):
 
 
 a_balanced_draw = Check(
-    name="12.1 a balanced draw of labels",
-    reference=balanced_draw, cases=_labelled, rights=(_draw_by_sorting, _draw_in_loop),
+    name="12.1 a balanced draw of labels", reference=balanced_draw, cases=_labelled, close=EXACT,
+    rights=(_draw_by_sorting, _draw_in_loop),
     wrongs=(
         Wrong("drawn from all together", lambda labels, dice, k: dice.argsort()[: k * len(labels.unique())],
             also=(lambda labels, dice, k: (
                 (c := dice.argsort()[: k * len(labels.unique())])[labels[c].argsort(stable=True)]),
-            lambda labels, dice, k: dice.argsort()[:k]), hint="""
-            You draw C * k pictures from all classes together: a frequent class gets many and a rare one perhaps none.
-            Go through the classes, and take k of each."""),
-        Wrong("the first of each class", change=("members[dice[members].argsort()[:k]]", "members[:k]"), hint="""
-            You take the first k of each class in the order of the set, and the dice play no part: every seed gives
-            the same pictures. Take those with the lowest dice."""),
-        Wrong("the highest dice", change=("argsort()", "argsort(descending=True)"), hint="""
-            You take the k with the *highest* dice of each class; the exercise asks for the lowest. (Both are fair
-            draws. But whoever wants to repeat yours has to know which.)"""),
-        Wrong("places within the class",
-            change=("members[dice[members].argsort()[:k]]", "dice[members].argsort()[:k]"), hint="""
-            Your numbers are places within a class: dice[labels == c].argsort() counts the members of the class from
-            0. Turn them into numbers of pictures: members = (labels == c).nonzero()[:, 0], then members[...]."""),
-        Wrong("classes counted off", change=("labels.unique()", "range(len(labels.unique()))"), hint="""
-            You go over the classes 0 to C - 1, and their numbers may have gaps: a class that isn't there gives nothing,
-            and the last one is left out. Go over labels.unique()."""),
-        Wrong("order of the classes lost", change=("torch.cat(chosen)", "torch.cat(chosen).sort().values"), hint="""
-            The pictures are the right ones, and you sorted their numbers at the end. Keep them class after class, the
-            lowest dice first: then the first pictures of a class with k + 1 are those with k."""),
-        Wrong("a mask",
-            change=("torch.cat(chosen)", "torch.isin(torch.arange(len(labels)), torch.cat(chosen))"), hint="""
-            You return a mask, True for each chosen picture. Numbers of pictures are asked for, int64, class after
-            class; a mask can't hold that order."""),
+            lambda labels, dice, k: dice.argsort()[:k]), hint="""You draw C * k pictures from all classes together: a
+            frequent class gets many and a rare one perhaps none. Go through the classes, and take k of each."""),
+        Wrong("the first of each class", change=("members[dice[members].argsort()[:k]]", "members[:k]"),
+            hint="""You take the first k of each class in the order of the set, and the dice play no part: every seed
+            gives the same pictures. Take those with the lowest dice."""),
+        Wrong("the highest dice", change=("argsort()", "argsort(descending=True)"),
+            hint="""You take the k with the *highest* dice of each class; the exercise asks for the lowest. (Both are
+            fair draws. But whoever wants to repeat yours has to know which.)"""),
+        Wrong("places within the class", change=("members[dice[members].argsort()[:k]]", "dice[members].argsort()[:k]"),
+            hint="""Your numbers are places within a class: dice[labels == c].argsort() counts the members of the class
+            from 0. Turn them into numbers of pictures: members = (labels == c).nonzero()[:, 0], then members[...]."""),
+        Wrong("classes counted off", change=("labels.unique()", "range(len(labels.unique()))"),
+            hint="""You go over the classes 0 to C - 1, and their numbers may have gaps: a class that isn't there gives
+            nothing, and the last one is left out. Go over labels.unique()."""),
+        Wrong("order of the classes lost", change=("torch.cat(chosen)", "torch.cat(chosen).sort().values"),
+            hint="""The pictures are the right ones, and you sorted their numbers at the end. Keep them class after
+            class, the lowest dice first: then the first pictures of a class with k + 1 are those with k."""),
+        Wrong("a mask", change=("torch.cat(chosen)", "torch.isin(torch.arange(len(labels)), torch.cat(chosen))"),
+            hint="""You return a mask, True for each chosen picture. Numbers of pictures are asked for, int64, class
+            after class; a mask can't hold that order."""),
     ),
     hints=(
         """What must be true of the number of pictures of each class in the result? Then a loop over classes is a good
         beginning.""",
-        """For class c, members = (labels == c).nonzero()[:, 0] are its pictures, and dice[members] their dice.
-        argsort says in which order to take them.""",
+        """For class c, members = (labels == c).nonzero()[:, 0] are its pictures, and dice[members] their dice. argsort
+        says in which order to take them.""",
         "for each c in labels.unique(): chosen.append(members[dice[members].argsort()[:k]]); then torch.cat(chosen)",
     ),
-    close=EXACT,
 )  # fmt: skip
 
 
@@ -119,29 +115,28 @@ def _report_by_index(val, test):
 
 
 choose_on_validation = Check(
-    name="12.2 choose on validation, measure on test",
-    reference=report, cases=_grids, rights=(_report_in_loop, _report_by_index),
+    name="12.2 choose on validation, measure on test", reference=report, cases=_grids, close=NUMBER,
+    rights=(_report_in_loop, _report_by_index),
     wrongs=(
         Wrong("chosen on test", lambda val, test: test.amax(dim=1),
-            also=(lambda val, test: test[:, test.mean(dim=0).argmax()], (", val", ", (val + test)")), hint="""
-            You choose the variant that is best on test: that reports luck, and is too good. Choose by `val`, and read
-            off `test` at that place."""),
-        Wrong("validation reported", lambda val, test: val.amax(dim=1), """
-            You report the validation accuracy of the chosen variant. It was chosen for being high there, so it is too
-            good as well. Report `test` at the same place."""),
-        Wrong("one variant for all seeds", lambda val, test: test[:, val.mean(dim=0).argmax()], """
-            You choose one variant for all seeds, by the mean over them. That is honest, too, but not what is asked:
+            also=(lambda val, test: test[:, test.mean(dim=0).argmax()], (", val", ", (val + test)")),
+            hint="""You choose the variant that is best on test: that reports luck, and is too good. Choose by `val`,
+            and read off `test` at that place."""),
+        Wrong("validation reported", lambda val, test: val.amax(dim=1),
+            """You report the validation accuracy of the chosen variant. It was chosen for being high there, so it is
+            too good as well. Report `test` at the same place."""),
+        Wrong("one variant for all seeds", lambda val, test: test[:, val.mean(dim=0).argmax()],
+            """You choose one variant for all seeds, by the mean over them. That is honest, too, but not what is asked:
             each seed chooses for itself, as if it were the only one, so that the choice's own luck is in the
             spread."""),
-        Wrong("the worst chosen", change=("argmax", "argmin"), hint="""
-            You take the variant that is *worst* on validation. argmin is for losses; accuracies want argmax."""),
-        Wrong("the number of the variant", lambda val, test: val.argmax(dim=1), """
-            You return which variant was chosen, and not what it achieves: look up `test` there."""),
-        Wrong("seeds averaged", lambda val, test: report(val, test).mean(), """
-            The mean alone is a single number, and the spread over seeds is gone. Return one value per seed, (S,)."""),
-        Wrong("along the wrong dimension",
-            lambda val, test: test.gather(0, val.argmax(dim=0, keepdim=True)).squeeze(0), """
-            You choose among seeds, for each variant: that is 'the best seed'. Rows are seeds and columns are
+        Wrong("the worst chosen", change=("argmax", "argmin"),
+            hint="You take the variant that is *worst* on validation. argmin is for losses; accuracies want argmax."),
+        Wrong("the number of the variant", lambda val, test: val.argmax(dim=1),
+            "You return which variant was chosen, and not what it achieves: look up `test` there."),
+        Wrong("seeds averaged", lambda val, test: report(val, test).mean(),
+            "The mean alone is a single number, and the spread over seeds is gone. Return one value per seed, (S,)."),
+        Wrong("along the wrong dimension", lambda val, test: test.gather(0, val.argmax(dim=0, keepdim=True)).squeeze(0),
+            """You choose among seeds, for each variant: that is 'the best seed'. Rows are seeds and columns are
             variants: argmax(dim=1)."""),
     ),
     hints=(
@@ -149,7 +144,6 @@ choose_on_validation = Check(
         "val.argmax(dim=1) is each seed's choice, (S,). Then take from row s of `test` the value in that column.",
         "test[torch.arange(len(val)), val.argmax(dim=1)]",
     ),
-    close=NUMBER,
 )  # fmt: skip
 
 
@@ -194,40 +188,38 @@ def _rate_in_loop(name, base, decay):
 
 
 layerwise_rates = Check(
-    name="12.3 a learning rate for each layer",
-    forbidden=(yourself("sslcourse.train"),),
-    reference=rate_of, cases=_parameters, rights=(_rate_by_table, _rate_in_loop),
+    name="12.3 a learning rate for each layer", reference=rate_of, cases=_parameters,
+    close=Closeness(rtol=1e-6, atol=1e-12, plain=True), forbidden=(yourself("sslcourse.train"),),
+    rights=(_rate_by_table, _rate_in_loop),
     wrongs=(
-        Wrong("early layers fastest", change=("5 - depth", "depth"), hint="""
-            The order is reversed: your stem moves fastest and the head slowest. The head begins knowing nothing and
-            has to move far; each step *away from the head* multiplies by decay."""),
-        Wrong("last stage at the full rate", change=("5 - depth", "max(0, 4 - depth)"), hint="""
-            Stage 4 gets the full rate, as the head does. The head alone has `base`; stage 4 is one step away from it,
-            so it gets base * decay."""),
-        Wrong("head decayed", change=("5 - depth", "6 - depth"), hint="""
-            Everything is multiplied once too often: the head is 0 steps away from itself, and gets `base`."""),
+        Wrong("early layers fastest", change=("5 - depth", "depth"),
+            hint="""The order is reversed: your stem moves fastest and the head slowest. The head begins knowing nothing
+            and has to move far; each step *away from the head* multiplies by decay."""),
+        Wrong("last stage at the full rate", change=("5 - depth", "max(0, 4 - depth)"),
+            hint="""Stage 4 gets the full rate, as the head does. The head alone has `base`; stage 4 is one step away
+            from it, so it gets base * decay."""),
+        Wrong("head decayed", change=("5 - depth", "6 - depth"),
+            hint="Everything is multiplied once too often: the head is 0 steps away from itself, and gets `base`."),
         Wrong("linear in the depth", change=("decay ** (5 - depth)", "max(0.0, 1 - (1 - decay) * (5 - depth))"),
-            also=(("decay ** (5 - depth)", "(decay * (5 - depth) if depth < 5 else 1)"),), hint="""
-            Your rates fall by the same amount at each step, and reach zero. They should fall by the same *factor*:
-            base * decay ** steps."""),
-        Wrong("one factor for the backbone", change=("decay ** (5 - depth)", "(decay if depth < 5 else 1)"), hint="""
-            The whole backbone has one rate. Each stage should have its own: the power of decay is the number of steps
-            from the head."""),
-        Wrong("conv1 taken for stage 1", change=(r"layer(\d+)\.", r"(\d+)"), hint="""
-            You take the first digit in the name for the stage. In backbone.trunk.conv1.weight it belongs to conv1,
-            which is the stem, depth 0. Look for `layer` followed by a digit."""),
-        Wrong("stem at the full rate",
-            change=("decay ** (5 - depth)", "(decay ** (5 - depth) if depth else 1)"), hint="""
-            The stem gets the full rate. It is the farthest from the head, five steps, and should move least."""),
+            also=(("decay ** (5 - depth)", "(decay * (5 - depth) if depth < 5 else 1)"),),
+            hint="""Your rates fall by the same amount at each step, and reach zero. They should fall by the same
+            *factor*: base * decay ** steps."""),
+        Wrong("one factor for the backbone", change=("decay ** (5 - depth)", "(decay if depth < 5 else 1)"),
+            hint="""The whole backbone has one rate. Each stage should have its own: the power of decay is the number of
+            steps from the head."""),
+        Wrong("conv1 taken for stage 1", change=(r"layer(\d+)\.", r"(\d+)"),
+            hint="""You take the first digit in the name for the stage. In backbone.trunk.conv1.weight it belongs to
+            conv1, which is the stem, depth 0. Look for `layer` followed by a digit."""),
+        Wrong("stem at the full rate", change=("decay ** (5 - depth)", "(decay ** (5 - depth) if depth else 1)"),
+            hint="The stem gets the full rate. It is the farthest from the head, five steps, and should move least."),
     ),
     hints=(
         "Count steps from the head: the head 0, stage 4 one, stage 3 two, ... and the stem?",
         (
-            "re.search(r'layer(\\d+)\\.', name) finds the stage; where it finds nothing, the parameter is of the "
-            "head (its name begins with 'head.') or of the stem."),
+        "re.search(r'layer(\\d+)\\.', name) finds the stage; where it finds nothing, the parameter is of the head (its "
+        "name begins with 'head.') or of the stem."),
         "depth = 5 for the head, the stage's number, 0 for the stem; base * decay ** (5 - depth)",
     ),
-    close=Closeness(rtol=1e-6, atol=1e-12, plain=True),
 )  # fmt: skip
 
 
@@ -259,39 +251,34 @@ def _balanced_by_counting(predicted, labels):
 
 
 macro_average = Check(
-    name="12.4 balanced accuracy",
-    reference=balanced_accuracy, cases=_answers, rights=(_balanced_by_sklearn, _balanced_by_counting),
+    name="12.4 balanced accuracy", reference=balanced_accuracy, cases=_answers,
+    close=Closeness(rtol=1e-4, atol=1e-6, plain=True), rights=(_balanced_by_sklearn, _balanced_by_counting),
     wrongs=(
-        Wrong("plain accuracy", lambda predicted, labels: (predicted == labels).float().mean().item(), """
-            That is plain accuracy: each picture counts the same, so the frequent class decides. Each *class* should
+        Wrong("plain accuracy", lambda predicted, labels: (predicted == labels).float().mean().item(),
+            """That is plain accuracy: each picture counts the same, so the frequent class decides. Each *class* should
             count the same: the share found of each, then their mean."""),
-        Wrong("precision in place of recall",
-            change=(("predicted[labels == c]", "labels[predicted == c]"),
+        Wrong("precision in place of recall", change=(("predicted[labels == c]", "labels[predicted == c]"),
             ("labels.unique()", "labels.unique() if c in predicted")),
             also=((("predicted[labels == c]", "labels[predicted == c]"), ("labels.unique()", "predicted.unique()")),),
-            hint="""
-            You take, of the pictures *called* c, the share that are c: precision. Asked for is, of the pictures that
-            *are* c, the share found: select by labels == c."""),
+            hint="""You take, of the pictures *called* c, the share that are c: precision. Asked for is, of the pictures
+            that *are* c, the share found: select by labels == c."""),
         Wrong("an absent class counts as zero",
             change=(("labels.unique()", "range(int(torch.cat([predicted, labels]).max()) + 1)"),
-            ("torch.stack(recalls)", "torch.stack(recalls).nan_to_num()")), hint="""
-            A class without a single picture counts as a failure, with 0. Nothing of it could be found: average over
-            the classes that occur in `labels`."""),
+            ("torch.stack(recalls)", "torch.stack(recalls).nan_to_num()")),
+            hint="""A class without a single picture counts as a failure, with 0. Nothing of it could be found: average
+            over the classes that occur in `labels`."""),
         Wrong("an absent class gives nan",
-            change=("labels.unique()", "range(int(torch.cat([predicted, labels]).max()) + 1)"), hint="""
-            A class without a single picture gives nan (the mean of nothing), and that spreads to the average. Go over
-            labels.unique() alone."""),
-        Wrong("true negatives counted",
-            change=("predicted[labels == c] == c", "(predicted == c) == (labels == c)"), hint="""
-            For each class you also count the pictures that rightly are *not* called c. With many classes nearly all
-            of them are, so that this is high for anybody. Only the pictures of class c count."""),
-        Wrong("the worst class", change=(".mean().item()", ".min().item()"), hint="""
-            That is the share found of the worst class, which is worth knowing, too. Here the mean over classes is
-            asked for."""),
+            change=("labels.unique()", "range(int(torch.cat([predicted, labels]).max()) + 1)"),
+            hint="""A class without a single picture gives nan (the mean of nothing), and that spreads to the average.
+            Go over labels.unique() alone."""),
+        Wrong("true negatives counted", change=("predicted[labels == c] == c", "(predicted == c) == (labels == c)"),
+            hint="""For each class you also count the pictures that rightly are *not* called c. With many classes nearly
+            all of them are, so that this is high for anybody. Only the pictures of class c count."""),
+        Wrong("the worst class", change=(".mean().item()", ".min().item()"), hint="""That is the share found of the
+            worst class, which is worth knowing, too. Here the mean over classes is asked for."""),
         Wrong("chance taken off",
             lambda predicted, labels: 1 - (1 - balanced_accuracy(predicted, labels)) / (1 - 1 / len(labels.unique())),
-            """
-            You scaled it so that guessing has 0 (adjusted=True). The mean of the shares itself is asked for."""),
+            "You scaled it so that guessing has 0 (adjusted=True). The mean of the shares itself is asked for."),
     ),
     hints=(
         "Take one class. Of the pictures that really are of it, how many are called so?",
@@ -299,7 +286,6 @@ macro_average = Check(
         labels.unique().""",
         "torch.stack([(predicted[labels == c] == c).float().mean() for c in labels.unique()]).mean().item()",
     ),
-    close=Closeness(rtol=1e-4, atol=1e-6, plain=True),
 )  # fmt: skip
 
 
@@ -349,39 +335,36 @@ def _knn_last_vote_counts(bank, labels, queries, classes, k, temperature):
 
 
 weighted_knn = Check(
-    name="12.5 weighted kNN",
-    forbidden=(yourself("sslcourse.evaluate"),),
-    reference=knn_shares, cases=_banks, rights=(_knn_in_loop, _knn_by_softmax),
+    name="12.5 weighted kNN", reference=knn_shares, cases=_banks, close=NUMBER,
+    forbidden=(yourself("sslcourse.evaluate"),), rights=(_knn_in_loop, _knn_by_softmax),
     wrongs=(
         Wrong("features not normalized", change=(("asked @ unit.T", "queries @ bank.T"), (".exp()", ".softmax(dim=1)")),
-            also=((("unit.T", "bank.T"), (".exp()", ".softmax(dim=1)")),), hint="""
-            You take scalar products of features as they are: long vectors win, whatever their direction. Bring both,
-            bank and queries, to length 1 first."""),
-        Wrong("votes unweighted", change=("(nearest / temperature).exp()", "torch.ones_like(nearest)"), hint="""
-            All k neighbours have the same vote. The near ones should count more: exp(cosine / temperature)."""),
-        Wrong("no temperature", change=("(nearest / temperature)", "nearest"), hint="""
-            Your weights are exp(cosine), without the temperature: between -1 and 1 that hardly tells near from far.
-            Divide the cosine by it before the exponential."""),
-        Wrong("multiplied by the temperature", change=("/ temperature", "* temperature"), hint="""
-            You multiply by the temperature, so that a small one makes all votes alike. Divide by it: a small one lets
-            the nearest decide."""),
-        Wrong("everybody votes", change=("topk(k", "topk(len(bank)"), hint="""
-            All pictures of the bank vote, and k plays no part. Take the k largest cosines of each row: topk(k,
-            dim=1)."""),
+            also=((("unit.T", "bank.T"), (".exp()", ".softmax(dim=1)")),),
+            hint="""You take scalar products of features as they are: long vectors win, whatever their direction. Bring
+            both, bank and queries, to length 1 first."""),
+        Wrong("votes unweighted", change=("(nearest / temperature).exp()", "torch.ones_like(nearest)"),
+            hint="All k neighbours have the same vote. The near ones should count more: exp(cosine / temperature)."),
+        Wrong("no temperature", change=("(nearest / temperature)", "nearest"),
+            hint="""Your weights are exp(cosine), without the temperature: between -1 and 1 that hardly tells near from
+            far. Divide the cosine by it before the exponential."""),
+        Wrong("multiplied by the temperature", change=("/ temperature", "* temperature"),
+            hint="""You multiply by the temperature, so that a small one makes all votes alike. Divide by it: a small
+            one lets the nearest decide."""),
+        Wrong("everybody votes", change=("topk(k", "topk(len(bank)"), hint="""All pictures of the bank vote, and k plays
+            no part. Take the k largest cosines of each row: topk(k, dim=1)."""),
         Wrong("the nearest left out",
             change=("(asked @ unit.T).topk(k, dim=1)", "(x[:, 1:] for x in (asked @ unit.T).topk(k + 1, dim=1))"),
-            hint="""
-            You leave the nearest out, as if each question were in the bank. These aren't: the bank holds labelled
-            training pictures, and the questions are others. (Where they are the same pictures, leaving out is
+            hint="""You leave the nearest out, as if each question were in the bank. These aren't: the bank holds
+            labelled training pictures, and the questions are others. (Where they are the same pictures, leaving out is
             right.)"""),
-        Wrong("the farthest vote", change=("topk(k, dim=1", "topk(k, dim=1, largest=False"), hint="""
-            The k *farthest* vote: a large cosine means near. With a distance the smallest are the nearest; with a
-            cosine the largest."""),
-        Wrong("one vote per class", _knn_last_vote_counts, """
-            Where two neighbours share a class, one of their votes is lost: votes[labels] += weights writes one value
+        Wrong("the farthest vote", change=("topk(k, dim=1", "topk(k, dim=1, largest=False"),
+            hint="""The k *farthest* vote: a large cosine means near. With a distance the smallest are the nearest; with
+            a cosine the largest."""),
+        Wrong("one vote per class", _knn_last_vote_counts,
+            """Where two neighbours share a class, one of their votes is lost: votes[labels] += weights writes one value
             per place, even if a place occurs twice. Use scatter_add_, or a loop."""),
-        Wrong("votes, not shares", change=(" / votes.sum(dim=1, keepdim=True)", ""), hint="""
-            These are sums of votes, and shares are asked for: divide each row by its sum."""),
+        Wrong("votes, not shares", change=(" / votes.sum(dim=1, keepdim=True)", ""),
+            hint="These are sums of votes, and shares are asked for: divide each row by its sum."),
     ),
     hints=(
         """Do it for one query first, in a loop: its cosine with each picture of the bank, the k largest, a vote for
@@ -391,7 +374,6 @@ weighted_knn = Check(
         """votes = torch.zeros(len(queries), classes).scatter_add_(1, labels[index], (nearest / temperature).exp());
         then divide by votes.sum(dim=1, keepdim=True)""",
     ),
-    close=NUMBER,
 )  # fmt: skip
 
 
@@ -425,43 +407,39 @@ def _interval_by_t(a, b):
 
 
 the_paired_interval = Check(
-    name="12.6 the paired interval",
-    reference=paired_interval, cases=_runs, rights=(_interval_by_scipy, _interval_by_t),
+    name="12.6 the paired interval", reference=paired_interval, cases=_runs,
+    close=Closeness(rtol=1e-6, atol=1e-9, dtype="any"), rights=(_interval_by_scipy, _interval_by_t),
     wrongs=(
         Wrong("unpaired", lambda a, b: tuple(stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)),
             also=(lambda a, b: tuple(stats.ttest_ind(a, b).confidence_interval(0.95)),
             ("d.std(ddof=1)", "(np.std(a, ddof=1) + np.std(b, ddof=1))"),
-            ("d.std(ddof=1)", "math.hypot(np.std(a, ddof=1), np.std(b, ddof=1))")), hint="""
-            Your interval isn't paired: it takes the scatter of a and the scatter of b, and shared luck stays in both.
-            Take the differences seed by seed first, and only their scatter."""),
-        Wrong("n in place of n - 1", change=("ddof=1", ""), hint="""
-            You divide by n in the standard deviation (NumPy's default). The mean was fitted to the same n
-            differences, so divide by n - 1: std(ddof=1)."""),
-        Wrong("z in place of t",
-            change=("stats.t.ppf(0.975, len(d) - 1)", "1.96"),
-            also=(("stats.t.ppf(0.975, len(d) - 1)", "stats.norm.ppf(0.975)"),), hint="""
-            You take 1.96, the quantile of a normal distribution whose spread is known. Yours is estimated from a few
-            differences: take Student's t with n - 1 degrees of freedom, 2.78 for n = 5."""),
-        Wrong("deviation in place of error", change=(" / math.sqrt(len(d))", ""), hint="""
-            You use the standard deviation, which says how far single differences scatter. The mean of n scatters
-            less: divide by sqrt(n)."""),
+            ("d.std(ddof=1)", "math.hypot(np.std(a, ddof=1), np.std(b, ddof=1))")),
+            hint="""Your interval isn't paired: it takes the scatter of a and the scatter of b, and shared luck stays in
+            both. Take the differences seed by seed first, and only their scatter."""),
+        Wrong("n in place of n - 1", change=("ddof=1", ""), hint="""You divide by n in the standard deviation (NumPy's
+            default). The mean was fitted to the same n differences, so divide by n - 1: std(ddof=1)."""),
+        Wrong("z in place of t", change=("stats.t.ppf(0.975, len(d) - 1)", "1.96"),
+            also=(("stats.t.ppf(0.975, len(d) - 1)", "stats.norm.ppf(0.975)"),),
+            hint="""You take 1.96, the quantile of a normal distribution whose spread is known. Yours is estimated from
+            a few differences: take Student's t with n - 1 degrees of freedom, 2.78 for n = 5."""),
+        Wrong("deviation in place of error", change=(" / math.sqrt(len(d))", ""),
+            hint="""You use the standard deviation, which says how far single differences scatter. The mean of n
+            scatters less: divide by sqrt(n)."""),
         Wrong("one deviation or error", change=("stats.t.ppf(0.975, len(d) - 1) *", ""),
-            also=((("stats.t.ppf(0.975, len(d) - 1) *", ""), (" / math.sqrt(len(d))", "")),), hint="""
-            Mean ± one standard error, or deviation, is no 95% interval: multiply the standard error by the t
+            also=((("stats.t.ppf(0.975, len(d) - 1) *", ""), (" / math.sqrt(len(d))", "")),),
+            hint="""Mean ± one standard error, or deviation, is no 95% interval: multiply the standard error by the t
             quantile, stats.t.ppf(0.975, n - 1)."""),
-        Wrong("one-sided quantile", change=("0.975", "0.95"), hint="""
-            You take the 95% quantile, which leaves 5% out on *each* side, 10% together. For a two-sided 95% interval
-            it is ppf(0.975, ...)."""),
-        Wrong("degrees of freedom", change=("len(d) - 1", "len(d)"), hint="""
-            Your t quantile has n degrees of freedom. One was spent on the mean: n - 1."""),
-        Wrong("b minus a", lambda a, b: paired_interval(b, a), """
-            Your signs are reversed: that is b - a, and a - b is asked for."""),
+        Wrong("one-sided quantile", change=("0.975", "0.95"), hint="""You take the 95% quantile, which leaves 5% out on
+            *each* side, 10% together. For a two-sided 95% interval it is ppf(0.975, ...)."""),
+        Wrong("degrees of freedom", change=("len(d) - 1", "len(d)"),
+            hint="Your t quantile has n degrees of freedom. One was spent on the mean: n - 1."),
+        Wrong("b minus a", lambda a, b: paired_interval(b, a),
+            "Your signs are reversed: that is b - a, and a - b is asked for."),
     ),
     hints=(
         "Which n numbers is the interval about? Not 2n: the same seed belongs together.",
-        """d = a - b, seed by seed; its mean; its standard deviation with n - 1; divided by sqrt(n) that is the
-        standard error; times a quantile.""",
+        """d = a - b, seed by seed; its mean; its standard deviation with n - 1; divided by sqrt(n) that is the standard
+        error; times a quantile.""",
         "half = stats.t.ppf(0.975, n - 1) * d.std(ddof=1) / math.sqrt(n); (d.mean() - half, d.mean() + half)",
     ),
-    close=Closeness(rtol=1e-6, atol=1e-9, dtype="any"),
 )  # fmt: skip

@@ -45,42 +45,36 @@ def _prepare_by_hand(train, new):
 
 
 features_for_k_means = Check(
-    name="15.1 features for k-means",
-    reference=prepare, cases=_features, rights=(_prepare_in_loop, _prepare_by_hand),
+    name="15.1 features for k-means", reference=prepare, cases=_features, rights=(_prepare_in_loop, _prepare_by_hand),
     wrongs=(
         Wrong("statistics of the new features", change=("train.", "new."),
-            also=(lambda train, new: prepare(torch.cat([train, new]), new),), hint="""
-            You standardize the new features by their own mean and deviation. Then the same picture has other features
-            in other company, and centres found on `train` don't fit. Take both from `train` alone."""),
-        Wrong("left as they are", lambda train, new: new.clone(), """
-            The features are as they were. k-means measures squared distances, so the column with the largest numbers
+            also=(lambda train, new: prepare(torch.cat([train, new]), new),),
+            hint="""You standardize the new features by their own mean and deviation. Then the same picture has other
+            features in other company, and centres found on `train` don't fit. Take both from `train` alone."""),
+        Wrong("left as they are", lambda train, new: new.clone(),
+            """The features are as they were. k-means measures squared distances, so the column with the largest numbers
             would decide alone. Standardize every column, then bring every row to length 1."""),
-        Wrong("rows alone", change=("normalize(z,", "normalize(new,"), hint="""
-            You bring the rows to length 1 and don't standardize: columns in large units still decide, and what all
-            pictures have in common still stands in every row. Subtract train's mean and divide by its deviation
-            first."""),
-        Wrong("columns alone", change=("functional.normalize(z, dim=1)", "z"), hint="""
-            You standardize the columns and leave the rows as long as they are: pictures with strong features lie far
-            outside, and pull centres to them. Divide each row by its length at the end."""),
-        Wrong("columns of length 1", change=("dim=1", "dim=0"), hint="""
-            You bring the columns to length 1 instead of the rows: dim=0 runs over pictures. A row is a picture:
-            dim=1."""),
+        Wrong("rows alone", change=("normalize(z,", "normalize(new,"), hint="""You bring the rows to length 1 and don't
+            standardize: columns in large units still decide, and what all pictures have in common still stands in every
+            row. Subtract train's mean and divide by its deviation first."""),
+        Wrong("columns alone", change=("functional.normalize(z, dim=1)", "z"),
+            hint="""You standardize the columns and leave the rows as long as they are: pictures with strong features
+            lie far outside, and pull centres to them. Divide each row by its length at the end."""),
+        Wrong("columns of length 1", change=("dim=1", "dim=0"), hint="""You bring the columns to length 1 instead of the
+            rows: dim=0 runs over pictures. A row is a picture: dim=1."""),
         Wrong("length first",
             change=(("new - train", "functional.normalize(new, dim=1) - (a := functional.normalize(train, dim=1))"),
             ("train.std", "a.std"), ("functional.normalize(z, dim=1)", "z")),
             also=(lambda train, new: prepare(functional.normalize(train, dim=1), functional.normalize(new, dim=1)),),
-            hint="""
-            You bring the rows to length 1 first and standardize afterwards: large units decide about the lengths, and
-            in the end no row has length 1. Standardize first."""),
-        Wrong("one scale for all columns", change=("dim=0", ""), hint="""
-            You take one mean and one deviation over all numbers; columns in large units still decide. Each column
-            needs its own: dim=0."""),
-        Wrong("not centred", change=("(new - train.mean(dim=0))", "new"), hint="""
-            You divide by the deviation without subtracting the mean, so what all pictures have in common stays in
-            every row, and all rows point nearly the same way."""),
-        Wrong("divided by the variance", change=(".std(", ".var("), hint="""
-            You divide by the variance, and so turn the units round: columns of small numbers decide now. Divide by
-            the standard deviation, its root."""),
+            hint="""You bring the rows to length 1 first and standardize afterwards: large units decide about the
+            lengths, and in the end no row has length 1. Standardize first."""),
+        Wrong("one scale for all columns", change=("dim=0", ""), hint="""You take one mean and one deviation over all
+            numbers; columns in large units still decide. Each column needs its own: dim=0."""),
+        Wrong("not centred", change=("(new - train.mean(dim=0))", "new"),
+            hint="""You divide by the deviation without subtracting the mean, so what all pictures have in common stays
+            in every row, and all rows point nearly the same way."""),
+        Wrong("divided by the variance", change=(".std(", ".var("), hint="""You divide by the variance, and so turn the
+            units round: columns of small numbers decide now. Divide by the standard deviation, its root."""),
     ),
     hints=(
         """Two steps: one that makes all columns count alike, and one that makes all rows equally long. Which comes
@@ -134,39 +128,36 @@ def _step_in_loop(features, centres):
 
 
 a_step_of_k_means = Check(
-    name="15.2 a step of k-means",
-    reference=step, cases=_clusterings, rights=(_step_by_index_add, _step_in_loop),
+    name="15.2 a step of k-means", reference=step, cases=_clusterings, rights=(_step_by_index_add, _step_in_loop),
     wrongs=(
-        Wrong("not a number", change=("(label == k).any()", "True"), hint="""
-            An empty cluster becomes NaN: the mean of no row. No row is ever near to NaN, so it stays lost, and sums
-            over the centres are lost with it. Move it to the row that lies farthest from its own centre."""),
-        Wrong("at zero", change=("features[nearest.argmax()]", "0"), hint="""
-            An empty cluster lands at zero: a sum of nothing, divided by at least 1. Zero is an arbitrary place. Move
-            it to the row that lies farthest from its own centre."""),
-        Wrong("left where it is", change=("features[nearest.argmax()]", "centres[k]"), hint="""
-            An empty cluster stays where nobody is near, and will be empty in the next step as well. Move it to the
-            row that lies farthest from its own centre."""),
-        Wrong("left out", change=("return new", "return new[label.unique()]"), hint="""
-            You return fewer centres than you got: clusters without members are dropped, and all numbers after them
-            move up. K centres go in, K come out; an empty one moves to the row that lies farthest from its own
-            centre."""),
-        Wrong("at the mean of all", change=("features[nearest.argmax()]", "features.mean(dim=0)"), hint="""
-            An empty cluster moves to the mean of all rows, where there may be nobody. Move it to the row that is
-            served worst: the one that lies farthest from its own centre."""),
+        Wrong("not a number", change=("(label == k).any()", "True"),
+            hint="""An empty cluster becomes NaN: the mean of no row. No row is ever near to NaN, so it stays lost, and
+            sums over the centres are lost with it. Move it to the row that lies farthest from its own centre."""),
+        Wrong("at zero", change=("features[nearest.argmax()]", "0"),
+            hint="""An empty cluster lands at zero: a sum of nothing, divided by at least 1. Zero is an arbitrary place.
+            Move it to the row that lies farthest from its own centre."""),
+        Wrong("left where it is", change=("features[nearest.argmax()]", "centres[k]"),
+            hint="""An empty cluster stays where nobody is near, and will be empty in the next step as well. Move it to
+            the row that lies farthest from its own centre."""),
+        Wrong("left out", change=("return new", "return new[label.unique()]"), hint="""You return fewer centres than you
+            got: clusters without members are dropped, and all numbers after them move up. K centres go in, K come out;
+            an empty one moves to the row that lies farthest from its own centre."""),
+        Wrong("at the mean of all", change=("features[nearest.argmax()]", "features.mean(dim=0)"),
+            hint="""An empty cluster moves to the mean of all rows, where there may be nobody. Move it to the row that
+            is served worst: the one that lies farthest from its own centre."""),
         Wrong("the nearest row", change=("nearest.argmax", "away[:, k].argmin"),
-            also=(("nearest.argmax", "nearest.argmin"),), hint="""
-            An empty cluster moves to the row that is nearest to it. That one may be served well by its centre
-            already; the row that is served worst is the one whose *nearest* centre is farthest: min over centres,
-            then argmax over rows."""),
+            also=(("nearest.argmax", "nearest.argmin"),), hint="""An empty cluster moves to the row that is nearest to
+            it. That one may be served well by its centre already; the row that is served worst is the one whose
+            *nearest* centre is farthest: min over centres, then argmax over rows."""),
         Wrong("farthest from the wrong centre", change=("nearest.argmax", "away[:, k].argmax"),
-            also=(("nearest.argmax", "away.amax(dim=1).argmax"),), hint="""
-            You take the row farthest from the empty centre, or from any centre. Each row counts with the distance to
-            its own, nearest centre: min over centres first, then argmax over rows."""),
-        Wrong("sums instead of means", change=(".mean(", ".sum("), hint="""
-            Your centres are sums of their members: divide by how many there are."""),
+            also=(("nearest.argmax", "away.amax(dim=1).argmax"),),
+            hint="""You take the row farthest from the empty centre, or from any centre. Each row counts with the
+            distance to its own, nearest centre: min over centres first, then argmax over rows."""),
+        Wrong("sums instead of means", change=(".mean(", ".sum("),
+            hint="Your centres are sums of their members: divide by how many there are."),
         Wrong("members of the farthest centre", change=("away.min(dim=1)", "away.amin(dim=1), away.argmax(dim=1)"),
-            also=(("away.min(", "away.max("),), hint="""
-            Every row joins the centre that lies farthest from it: argmax where argmin belongs."""),
+            also=(("away.min(", "away.max("),),
+            hint="Every row joins the centre that lies farthest from it: argmax where argmin belongs."),
     ),
     hints=(
         """Two things happen: every row joins its nearest centre, and every centre moves to the mean of its rows. What
@@ -243,32 +234,30 @@ def _hungarian_in_turn(labels, clusters):
 
 
 hungarian_accuracy = Check(
-    name="15.3 Hungarian accuracy",
-    reference=hungarian, cases=_tables, rights=(_hungarian_by_permutations, _hungarian_by_cost),
-    close=Closeness(plain=True),
+    name="15.3 Hungarian accuracy", reference=hungarian, cases=_tables, close=Closeness(plain=True),
+    rights=(_hungarian_by_permutations, _hungarian_by_cost),
     wrongs=(
-        Wrong("majority votes", change=("table[best]", "table.max(axis=0)"), hint="""
-            You give every cluster the name of its majority class, so two clusters may get the same name and a class
-            none. That is purity: it grows with the number of clusters, and reaches 1 when every image is a cluster of
-            its own. Match one to one, with linear_sum_assignment."""),
-        Wrong("every class its largest cluster", change=("table[best]", "table.max(axis=1)"), hint="""
-            You give every class its largest cluster, so one cluster may serve several classes: one cluster for
+        Wrong("majority votes", change=("table[best]", "table.max(axis=0)"),
+            hint="""You give every cluster the name of its majority class, so two clusters may get the same name and a
+            class none. That is purity: it grows with the number of clusters, and reaches 1 when every image is a
+            cluster of its own. Match one to one, with linear_sum_assignment."""),
+        Wrong("every class its largest cluster", change=("table[best]", "table.max(axis=1)"),
+            hint="""You give every class its largest cluster, so one cluster may serve several classes: one cluster for
             everything would score 1. Match one to one, with linear_sum_assignment."""),
-        Wrong("greedy", _hungarian_greedy, also=(_hungarian_in_turn,), hint="""
-            You match greedily: the largest cell first. Where 9 and 8 stand in a row, and 8 and 0 below, taking the 9
-            leaves the 0: 9 in all, where 8 + 8 was to be had. linear_sum_assignment looks at all pairs together."""),
-        Wrong("the numbers taken for classes", lambda labels, clusters: (labels == clusters).float().mean().item(), """
-            You compare the numbers of clusters with those of classes. Numbers of clusters mean nothing: cluster 3 may
-            be class 0. Match them first."""),
-        Wrong("the worst match", change=(", maximize=True", ""), hint="""
-            You get the worst match: linear_sum_assignment minimizes a cost by default. Pass maximize=True, or minus
-            the table."""),
-        Wrong("a number, not a share", change=(" / len(labels)", ""), hint="""
-            You return how many images are right; divide by how many there are."""),
+        Wrong("greedy", _hungarian_greedy, also=(_hungarian_in_turn,), hint="""You match greedily: the largest cell
+            first. Where 9 and 8 stand in a row, and 8 and 0 below, taking the 9 leaves the 0: 9 in all, where 8 + 8 was
+            to be had. linear_sum_assignment looks at all pairs together."""),
+        Wrong("the numbers taken for classes", lambda labels, clusters: (labels == clusters).float().mean().item(),
+            """You compare the numbers of clusters with those of classes. Numbers of clusters mean nothing: cluster 3
+            may be class 0. Match them first."""),
+        Wrong("the worst match", change=(", maximize=True", ""), hint="""You get the worst match: linear_sum_assignment
+            minimizes a cost by default. Pass maximize=True, or minus the table."""),
+        Wrong("a number, not a share", change=(" / len(labels)", ""),
+            hint="You return how many images are right; divide by how many there are."),
     ),
     hints=(
-        """Count first: how many images of class c lie in cluster k? Then choose cells of that table, no two of them
-        in a row or a column, with the largest sum.""",
+        """Count first: how many images of class c lie in cluster k? Then choose cells of that table, no two of them in
+        a row or a column, with the largest sum.""",
         """scipy.optimize.linear_sum_assignment(table, maximize=True) gives the rows and columns of these cells. It
         takes tables that aren't square, too.""",
         "rows, columns = linear_sum_assignment(table, maximize=True); table[rows, columns].sum() / len(labels)",
@@ -311,37 +300,36 @@ def _nmi_in_loop(table):
 
 
 normalized_mutual_information = Check(
-    name="15.4 normalized mutual information",
-    reference=nmi, cases=_counts, rights=(_nmi_by_logs, _nmi_in_loop),
+    name="15.4 normalized mutual information", reference=nmi, cases=_counts, close=Closeness(rtol=1e-4, atol=1e-6),
+    rights=(_nmi_by_logs, _nmi_in_loop),
     wrongs=(
         Wrong("not normalized", change=(" / ((classes + clusters) / 2)", ""),
-            also=((" / ((classes + clusters) / 2)", " / math.log(2)"),), hint="""
-            That is the mutual information itself, in nats or bits. It can't be compared between numbers of clusters:
-            divide it by the mean of the two entropies."""),
-        Wrong("0 times log 0", change=("torch.special.entr(x)", "-(x * x.log())"), hint="""
-            An empty cell gives 0 * log 0 = NaN. Its share is 0: in the limit p log p goes to 0. Leave empty cells
-            out, or use torch.special.entr, which knows."""),
-        Wrong("divided by the sum", change=(" / 2", ""), hint="""
-            You divide by the sum of the entropies, so the best value is 0.5: divide by their mean."""),
-        Wrong("another mean", change=("((classes + clusters) / 2)", "(classes * clusters).sqrt()"), hint="""
-            You divide by the geometric mean of the entropies, which is another NMI; papers have both. Here it is the
-            arithmetic mean, as in scikit-learn."""),
-        Wrong("divided by the entropy of both", change=("((classes + clusters) / 2)", "both"), hint="""
-            You divide by the joint entropy of class and cluster. Divide by the mean of the two single entropies."""),
+            also=((" / ((classes + clusters) / 2)", " / math.log(2)"),),
+            hint="""That is the mutual information itself, in nats or bits. It can't be compared between numbers of
+            clusters: divide it by the mean of the two entropies."""),
+        Wrong("0 times log 0", change=("torch.special.entr(x)", "-(x * x.log())"),
+            hint="""An empty cell gives 0 * log 0 = NaN. Its share is 0: in the limit p log p goes to 0. Leave empty
+            cells out, or use torch.special.entr, which knows."""),
+        Wrong("divided by the sum", change=(" / 2", ""),
+            hint="You divide by the sum of the entropies, so the best value is 0.5: divide by their mean."),
+        Wrong("another mean", change=("((classes + clusters) / 2)", "(classes * clusters).sqrt()"),
+            hint="""You divide by the geometric mean of the entropies, which is another NMI; papers have both. Here it
+            is the arithmetic mean, as in scikit-learn."""),
+        Wrong("divided by the entropy of both", change=("((classes + clusters) / 2)", "both"), hint="""You divide by the
+            joint entropy of class and cluster. Divide by the mean of the two single entropies."""),
         Wrong("one entropy alone", change=("((classes + clusters) / 2)", "classes"),
-            also=(("((classes + clusters) / 2)", "clusters"),), hint="""
-            You divide by one of the two entropies. By that of the classes alone, a cluster for every image scores 1
-            (completeness and homogeneity are the names of these two). Divide by the mean of both."""),
-        Wrong("the largest entropy there could be",
-            change=("(classes + clusters) / 2", "math.log(table.numel()) / 2"), hint="""
-            You divide by log C and log K, the entropies of classes and clusters that are all equally large. These
-            aren't: work out the entropies of the sums of rows and of columns."""),
-        Wrong("a sign", change=("return information", "return -information"), hint="""
-            Your result is negative. Information never is: look at the sign of an entropy."""),
+            also=(("((classes + clusters) / 2)", "clusters"),),
+            hint="""You divide by one of the two entropies. By that of the classes alone, a cluster for every image
+            scores 1 (completeness and homogeneity are the names of these two). Divide by the mean of both."""),
+        Wrong("the largest entropy there could be", change=("(classes + clusters) / 2", "math.log(table.numel()) / 2"),
+            hint="""You divide by log C and log K, the entropies of classes and clusters that are all equally large.
+            These aren't: work out the entropies of the sums of rows and of columns."""),
+        Wrong("a sign", change=("return information", "return -information"),
+            hint="Your result is negative. Information never is: look at the sign of an entropy."),
         Wrong("Hungarian accuracy",
-            lambda table: table[linear_sum_assignment(table.numpy(), maximize=True)].sum() / table.sum(), """
-            That is the accuracy of the best match. NMI matches nothing: it asks how many nats the cluster tells about
-            the class."""),
+            lambda table: table[linear_sum_assignment(table.numpy(), maximize=True)].sum() / table.sum(),
+            """That is the accuracy of the best match. NMI matches nothing: it asks how many nats the cluster tells
+            about the class."""),
     ),
     hints=(
         """Divide the table by its sum: now it holds probabilities. What are the entropies of its row sums, of its
@@ -351,7 +339,6 @@ normalized_mutual_information = Check(
         """h = [torch.special.entr(x).sum() for x in (p.sum(1), p.sum(0), p)]; (h[0] + h[1] - h[2]) / ((h[0] + h[1]) /
         2)""",
     ),
-    close=Closeness(rtol=1e-4, atol=1e-6),
 )  # fmt: skip
 
 
@@ -401,38 +388,35 @@ def _cut_by_random_walk(weights, side):
 
 
 cut_a_picture = Check(
-    name="15.5 cut a picture",
-    reference=cut, cases=_graphs, rights=(_cut_by_scipy, _cut_by_random_walk),
+    name="15.5 cut a picture", reference=cut, cases=_graphs, close=EXACT, rights=(_cut_by_scipy, _cut_by_random_walk),
     wrongs=(
-        Wrong("the background", change=("return _inwards", "return ~_inwards"), hint="""
-            You found the cut and took the wrong side: your object holds most of the picture's border. The sign of an
-            eigenvector means nothing; take the side with fewer patches on the border."""),
+        Wrong("the background", change=("return _inwards", "return ~_inwards"),
+            hint="""You found the cut and took the wrong side: your object holds most of the picture's border. The sign
+            of an eigenvector means nothing; take the side with fewer patches on the border."""),
         Wrong("the sign left to chance",
-            change=("_inwards(vector > 0, side)", "(vector * vector[0] > 0).view(side, side)"), hint="""
-            Your side depends on the sign of one patch, or on the one that the library happened to give. The sign of
-            an eigenvector means nothing: count the border patches of both sides, and take the side with fewer."""),
-        Wrong("the smaller side",
-            change=("_at_border(inside) > _at_border(~inside)", "inside.sum() > (~inside).sum()"), hint="""
-            You take the smaller of the two sides for the object. Often it is; but a thing near to the camera fills
-            most of its picture. Count the border patches of both sides, and take the side with fewer."""),
-        Wrong("the first eigenvector", change=("[:, 1]", "[:, 0]"), hint="""
-            You take the eigenvector of the smallest eigenvalue. That one is 0, and its vector has one sign
+            change=("_inwards(vector > 0, side)", "(vector * vector[0] > 0).view(side, side)"), hint="""Your side
+            depends on the sign of one patch, or on the one that the library happened to give. The sign of an
+            eigenvector means nothing: count the border patches of both sides, and take the side with fewer."""),
+        Wrong("the smaller side", change=("_at_border(inside) > _at_border(~inside)", "inside.sum() > (~inside).sum()"),
+            hint="""You take the smaller of the two sides for the object. Often it is; but a thing near to the camera
+            fills most of its picture. Count the border patches of both sides, and take the side with fewer."""),
+        Wrong("the first eigenvector", change=("[:, 1]", "[:, 0]"),
+            hint="""You take the eigenvector of the smallest eigenvalue. That one is 0, and its vector has one sign
             everywhere: it cuts nothing. Take the second, index 1."""),
-        Wrong("the last eigenvector", change=("[:, 1]", "[:, -1]"), hint="""
-            You take the eigenvector of the largest eigenvalue. Small eigenvalues belong to cuts that sever little, so
-            it is the second from the small end: eigh sorts them upwards, index 1."""),
+        Wrong("the last eigenvector", change=("[:, 1]", "[:, -1]"),
+            hint="""You take the eigenvector of the largest eigenvalue. Small eigenvalues belong to cuts that sever
+            little, so it is the second from the small end: eigh sorts them upwards, index 1."""),
         Wrong("not normalized", change=("torch.eye(len(weights), dtype=weights.dtype) - root[:, None] * weights * root",
-            "torch.diag(weights.sum(dim=1)) - weights"), hint="""
-            You use D - W without the degrees on the other side. Its cheapest cut takes off one loosely tied patch.
-            The normalized cut solves (D - W) v = lambda D v: scipy.linalg.eigh(D - W, D)."""),
-        Wrong("W instead of D - W", change=("eigh(symmetric)", "eigh(weights)"), hint="""
-            You take eigenvectors of the weights themselves. Build D, the diagonal matrix of the row sums, and solve
-            (D - W) v = lambda D v."""),
-        Wrong("the third eigenvector", change=("[:, 1]", "[:, 2]"), hint="""
-            You take index 2, the third eigenvector: it cuts one of the two parts again. Index 1 is the second."""),
+            "torch.diag(weights.sum(dim=1)) - weights"),
+            hint="""You use D - W without the degrees on the other side. Its cheapest cut takes off one loosely tied
+            patch. The normalized cut solves (D - W) v = lambda D v: scipy.linalg.eigh(D - W, D)."""),
+        Wrong("W instead of D - W", change=("eigh(symmetric)", "eigh(weights)"), hint="""You take eigenvectors of the
+            weights themselves. Build D, the diagonal matrix of the row sums, and solve (D - W) v = lambda D v."""),
+        Wrong("the third eigenvector", change=("[:, 1]", "[:, 2]"),
+            hint="You take index 2, the third eigenvector: it cuts one of the two parts again. Index 1 is the second."),
         Wrong("numbers instead of a mask", change=("_inwards(vector > 0, side)",
-            "vector.abs().view(side, side) * (2 * _inwards(vector > 0, side) - 1)"), hint="""
-            You return the vector; the exercise asks for a mask: compare it with 0."""),
+            "vector.abs().view(side, side) * (2 * _inwards(vector > 0, side) - 1)"),
+            hint="You return the vector; the exercise asks for a mask: compare it with 0."),
     ),
     hints=(
         """D is the diagonal matrix of the row sums. Which eigenvector of (D - W) v = lambda D v has one sign on the
@@ -442,7 +426,6 @@ cut_a_picture = Check(
         """inside = (vectors[:, 1] > 0).view(side, side); border = inside.sum() - inside[1:-1, 1:-1].sum(); the border
         has 4 * side - 4 patches""",
     ),
-    close=EXACT,
 )  # fmt: skip
 
 
@@ -495,45 +478,42 @@ def _strange_by_sklearn(normal, asked, defective):
 
 
 how_strange_is_it = Check(
-    name="15.6 how strange is it?",
-    reference=strangeness, cases=_inspections, rights=(_strange_in_loop, _strange_by_sklearn),
-    close=Closeness(plain=True),
+    name="15.6 how strange is it?", reference=strangeness, cases=_inspections, close=Closeness(plain=True),
+    rights=(_strange_in_loop, _strange_by_sklearn),
     wrongs=(
         Wrong("scaled by the defects, too", change=(("mean, std", "both = torch.cat([normal, asked]); mean, std"),
-            ("normal.mean", "both.mean"), ("normal.std", "both.std")),
-            also=((("normal.mean", "asked.mean"), ("normal.std", "asked.std")),), hint="""
-            Mean and deviation come from the pictures under test as well. Among them are the defects: the column that
-            they spoil gets a larger deviation, and that hides them. Take both from `normal` alone."""),
-        Wrong("nothing scaled", change=("(asked - mean) / std, (normal - mean) / std", "asked, normal"), hint="""
-            The columns have their own units still, so the one with the largest numbers decides alone. Divide by the
-            deviation of the normal rows, column by column."""),
-        Wrong("AUROC the wrong way round", change=("bad > good", "bad < good"), hint="""
-            Your scores are right, and the AUROC is 1 minus what it should be: you count the pairs in which the normal
-            one has the higher score. A defective one should."""),
-        Wrong("nearness", change=("torch.cdist(", "-torch.cdist("), hint="""
-            Your scores are the wrong way round: minus a distance is largest for what is normal, and the AUROC falls
-            below 0.5. Larger must be stranger."""),
-        Wrong("ties", change=("0.5 *", "1.0 *"), also=((" + 0.5 * (bad == good).double()", ""),), hint="""
-            Two equal scores are no decision: a tie between a defective and a normal one counts half. Yours counts
-            wholly, or not at all."""),
+            ("normal.mean", "both.mean"), ("normal.std", "both.std")), also=((("normal.mean", "asked.mean"),
+            ("normal.std", "asked.std")),),
+            hint="""Mean and deviation come from the pictures under test as well. Among them are the defects: the column
+            that they spoil gets a larger deviation, and that hides them. Take both from `normal` alone."""),
+        Wrong("nothing scaled", change=("(asked - mean) / std, (normal - mean) / std", "asked, normal"),
+            hint="""The columns have their own units still, so the one with the largest numbers decides alone. Divide by
+            the deviation of the normal rows, column by column."""),
+        Wrong("AUROC the wrong way round", change=("bad > good", "bad < good"),
+            hint="""Your scores are right, and the AUROC is 1 minus what it should be: you count the pairs in which the
+            normal one has the higher score. A defective one should."""),
+        Wrong("nearness", change=("torch.cdist(", "-torch.cdist("), hint="""Your scores are the wrong way round: minus a
+            distance is largest for what is normal, and the AUROC falls below 0.5. Larger must be stranger."""),
+        Wrong("ties", change=("0.5 *", "1.0 *"), also=((" + 0.5 * (bad == good).double()", ""),),
+            hint="""Two equal scores are no decision: a tie between a defective and a normal one counts half. Yours
+            counts wholly, or not at all."""),
         Wrong("accuracy at a threshold", change=("score, _pairs_in_order(score, defective)",
-            "score, ((score > score.median()) == defective).double().mean().item()"), hint="""
-            That is the accuracy at one threshold. AUROC needs none: it is the share of pairs, a defective and a
+            "score, ((score > score.median()) == defective).double().mean().item()"),
+            hint="""That is the accuracy at one threshold. AUROC needs none: it is the share of pairs, a defective and a
             normal one, in which the defective one has the higher score."""),
-        Wrong("mean distance", change=(".amin(", ".mean("), also=((".amin(", ".amax("),), hint="""
-            You take the mean distance to all normal rows, or the largest. Where there are several kinds of normal,
-            all are far from most of them: the nearest counts, the minimum over the normal rows."""),
+        Wrong("mean distance", change=(".amin(", ".mean("), also=((".amin(", ".amax("),),
+            hint="""You take the mean distance to all normal rows, or the largest. Where there are several kinds of
+            normal, all are far from most of them: the nearest counts, the minimum over the normal rows."""),
         Wrong("distance to the mean", change=("torch.cdist((asked - mean) / std, (normal - mean) / std).amin(dim=1)",
-            "((asked - mean) / std).norm(dim=1)"), hint="""
-            You measure the distance to the mean of the normal rows; the nearest normal row is asked for. What lies
-            between two kinds of normal can be near to the mean, and like neither."""),
-        Wrong("squared", change=(".amin(dim=1)", ".amin(dim=1).square()"), hint="""
-            Your scores are squared distances. The AUROC doesn't mind, since the order stays; the exercise asks for
-            distances."""),
+            "((asked - mean) / std).norm(dim=1)"),
+            hint="""You measure the distance to the mean of the normal rows; the nearest normal row is asked for. What
+            lies between two kinds of normal can be near to the mean, and like neither."""),
+        Wrong("squared", change=(".amin(dim=1)", ".amin(dim=1).square()"), hint="""Your scores are squared distances.
+            The AUROC doesn't mind, since the order stays; the exercise asks for distances."""),
     ),
     hints=(
-        """Three steps: bring the columns to one scale, find the nearest normal row, and count pairs. In which step
-        may the pictures under test take part, and in which not?""",
+        """Three steps: bring the columns to one scale, find the nearest normal row, and count pairs. In which step may
+        the pictures under test take part, and in which not?""",
         """Standardize both by normal.mean(dim=0) and normal.std(dim=0). torch.cdist gives all distances; the minimum
         over the normal rows is the score. For the AUROC compare score[defective][:, None] with score[~defective].""",
         """bad, good = score[defective][:, None], score[~defective]; ((bad > good).double() + 0.5 * (bad ==

@@ -48,47 +48,42 @@ def _self_training_by_selecting(guess, asked, threshold):
 
 
 sure_answers_alone = Check(
-    name="17.1 sure answers alone",
-    reference=self_training_loss, cases=_answers, run=value_and_gradients,
-    forbidden=(yourself("sslcourse.transfer"),),
-    rights=(_self_training_in_loop, _self_training_by_selecting),
+    name="17.1 sure answers alone", reference=self_training_loss, cases=_answers, run=value_and_gradients,
+    forbidden=(yourself("sslcourse.transfer"),), rights=(_self_training_in_loop, _self_training_by_selecting),
     wrongs=(
-        Wrong("every answer taken", change=("cost * (probability >= threshold)", "cost"), hint="""
-            You take every answer for a label. Only those count whose likeliest class has a probability of at least the
-            threshold; the others would teach the network its own errors."""),
-        Wrong("unsure answers taken", change=("probability >= threshold", "probability < threshold"), hint="""
-            You keep the answers that are *not* sure. At least the threshold is asked for: >=."""),
+        Wrong("every answer taken", change=("cost * (probability >= threshold)", "cost"),
+            hint="""You take every answer for a label. Only those count whose likeliest class has a probability of at
+            least the threshold; the others would teach the network its own errors."""),
+        Wrong("unsure answers taken", change=("probability >= threshold", "probability < threshold"),
+            hint="You keep the answers that are *not* sure. At least the threshold is asked for: >=."),
         Wrong("mean over the sure ones", change=("(cost * (probability >= threshold)).mean()",
-            "(cost * (probability >= threshold)).sum() / (probability >= threshold).sum()"), hint="""
-            You divide by the number of sure pictures. FixMatch divides by all of them, so that unlabelled pictures weigh
-            little as long as few are sure."""),
-        Wrong("summed", change=(".mean()", ".sum()"), hint="""
-            You add up over the pictures; the sum is divided by their number U, sure or not."""),
-        Wrong("views exchanged",
-            lambda guess, asked, threshold: self_training_loss(asked, guess, threshold), """
-            The views are exchanged: you take the strong view's answer for a label. The weak view answers, since it is
-            right more often; the strong one is asked."""),
-        Wrong("asked on the weak view", change=("functional.cross_entropy(asked, answer",
-            "functional.cross_entropy(guess, answer"), hint="""
-            You ask the weak view for its own answer, which teaches it little more than to be surer. The strong view is
-            asked."""),
+            "(cost * (probability >= threshold)).sum() / (probability >= threshold).sum()"),
+            hint="""You divide by the number of sure pictures. FixMatch divides by all of them, so that unlabelled
+            pictures weigh little as long as few are sure."""),
+        Wrong("summed", change=(".mean()", ".sum()"),
+            hint="You add up over the pictures; the sum is divided by their number U, sure or not."),
+        Wrong("views exchanged", lambda guess, asked, threshold: self_training_loss(asked, guess, threshold),
+            """The views are exchanged: you take the strong view's answer for a label. The weak view answers, since it
+            is right more often; the strong one is asked."""),
+        Wrong("asked on the weak view",
+            change=("functional.cross_entropy(asked, answer", "functional.cross_entropy(guess, answer"),
+            hint="""You ask the weak view for its own answer, which teaches it little more than to be surer. The strong
+            view is asked."""),
         Wrong("the answer gets a gradient", lambda guess, asked, threshold: (
             -(guess.softmax(1).max(1).values * asked.log_softmax(1).gather(1, guess.argmax(1)[:, None])[:, 0])
-            * (guess.detach().softmax(1).max(1).values >= threshold)).mean(), """
-            The cost is weighted with the probability of the answer, and a gradient runs into it. A label is a label:
+            * (guess.detach().softmax(1).max(1).values >= threshold)).mean(),
+            """The cost is weighted with the probability of the answer, and a gradient runs into it. A label is a label:
             detach the weak view, and take its likeliest class."""),
         Wrong("soft labels", change=("functional.cross_entropy(asked, answer,",
-            "functional.cross_entropy(asked, guess.detach().softmax(dim=1),"), hint="""
-            You ask for the whole distribution of the weak view. FixMatch takes its likeliest class alone, as a hard
-            label."""),
-        Wrong("threshold on logits", change=("guess.detach().softmax(dim=1).max(dim=1)",
-            "guess.detach().max(dim=1)"), hint="""
-            You compare logits with the threshold, and it is a probability: softmax first."""),
+            "functional.cross_entropy(asked, guess.detach().softmax(dim=1),"), hint="""You ask for the whole
+            distribution of the weak view. FixMatch takes its likeliest class alone, as a hard label."""),
+        Wrong("threshold on logits", change=("guess.detach().softmax(dim=1).max(dim=1)", "guess.detach().max(dim=1)"),
+            hint="You compare logits with the threshold, and it is a probability: softmax first."),
     ),
     hints=(
         "Which view answers, and which is asked? When is an answer trusted?",
-        """softmax of the weak view, without gradient: its largest probability and its class. Cross-entropy of the strong
-        view with that class, without reduction.""",
+        """softmax of the weak view, without gradient: its largest probability and its class. Cross-entropy of the
+        strong view with that class, without reduction.""",
         """probability, answer = guess.detach().softmax(dim=1).max(dim=1); then the mean of cross_entropy(asked, answer,
         reduction="none") * (probability >= threshold)""",
     ),
@@ -133,45 +128,43 @@ def _contrast_by_exponentials(embeddings, labels, temperature):
 
 
 whose_class_is_mine = Check(
-    name="17.2 whose class is mine?",
-    reference=contrast_loss, cases=_classes, run=value_and_gradients, forbidden=(yourself("sslcourse.transfer"),),
-    rights=(_contrast_in_loop, _contrast_by_exponentials),
+    name="17.2 whose class is mine?", reference=contrast_loss, cases=_classes, run=value_and_gradients,
+    forbidden=(yourself("sslcourse.transfer"),), rights=(_contrast_in_loop, _contrast_by_exponentials),
     wrongs=(
-        Wrong("its own partner", change=("(labels[:, None] == labels) & ~itself", "labels[:, None] == labels"), hint="""
-            You count every view among its own partners. A view's partners are the *others* of its class."""),
-        Wrong("its own rival", change=("(z @ z.T / temperature).masked_fill(itself, -torch.inf)",
-            "(z @ z.T / temperature)"), hint="""
-            Each view competes with itself in the softmax, at cosine 1. It must not be among the candidates: fill the
-            diagonal with -inf before the softmax."""),
+        Wrong("its own partner", change=("(labels[:, None] == labels) & ~itself", "labels[:, None] == labels"),
+            hint="You count every view among its own partners. A view's partners are the *others* of its class."),
+        Wrong("its own rival",
+            change=("(z @ z.T / temperature).masked_fill(itself, -torch.inf)", "(z @ z.T / temperature)"),
+            hint="""Each view competes with itself in the softmax, at cosine 1. It must not be among the candidates:
+            fill the diagonal with -inf before the softmax."""),
         Wrong("large classes weigh more", change=("((log_share * positive).sum(dim=1) / positive.sum(dim=1)).mean()",
-            "(log_share * positive).sum() / positive.sum()"), hint="""
-            You take the mean over all pairs, so that a large class counts for more. First each view's mean over its own
-            partners, then the mean over views."""),
-        Wrong("not divided by the partners", change=(" / positive.sum(dim=1)", ""), hint="""
-            You add up over a view's partners; their mean is asked for: divide by their number."""),
-        Wrong("logarithm outside", lambda embeddings, labels, temperature: _contrast_inside(
-            embeddings, labels, temperature), """
-            You take the logarithm of the partners' mean share. In the paper's loss (L_out) the mean of the logarithms is
-            taken: the logarithm first, for each partner."""),
-        Wrong("not normalized", change=("functional.normalize(embeddings, dim=1)", "embeddings * 1"), hint="""
-            The embeddings aren't normalized: give every row length 1 first, so that products are cosines."""),
-        Wrong("normalized over the batch", change=("dim=1)\n    itself", "dim=0)\n    itself"), hint="""
-            You normalize the columns, over the batch. Each row is a vector of its own: dim=1."""),
-        Wrong("multiplied by the temperature", change=("z.T / temperature", "z.T * temperature"), hint="""
-            You multiply by the temperature; the cosines are divided by it."""),
-        Wrong("temperature forgotten", change=("z @ z.T / temperature", "z @ z.T"), hint="""
-            The temperature doesn't take part: divide the cosines by it."""),
-        Wrong("other classes attract", change=("labels[:, None] == labels", "labels[:, None] != labels"), hint="""
-            Your partners are the views of *other* classes. Those of the same class attract each other."""),
-        Wrong("sign", change=("-((log_share", "((log_share"), hint="""
-            The sign is wrong: your loss falls where views leave their class. The loss is minus the mean logarithm."""),
+            "(log_share * positive).sum() / positive.sum()"), hint="""You take the mean over all pairs, so that a large
+            class counts for more. First each view's mean over its own partners, then the mean over views."""),
+        Wrong("not divided by the partners", change=(" / positive.sum(dim=1)", ""),
+            hint="You add up over a view's partners; their mean is asked for: divide by their number."),
+        Wrong("logarithm outside",
+            lambda embeddings, labels, temperature: _contrast_inside(embeddings, labels, temperature),
+            """You take the logarithm of the partners' mean share. In the paper's loss (L_out) the mean of the
+            logarithms is taken: the logarithm first, for each partner."""),
+        Wrong("not normalized", change=("functional.normalize(embeddings, dim=1)", "embeddings * 1"),
+            hint="The embeddings aren't normalized: give every row length 1 first, so that products are cosines."),
+        Wrong("normalized over the batch", change=("dim=1)\n    itself", "dim=0)\n    itself"),
+            hint="You normalize the columns, over the batch. Each row is a vector of its own: dim=1."),
+        Wrong("multiplied by the temperature", change=("z.T / temperature", "z.T * temperature"),
+            hint="You multiply by the temperature; the cosines are divided by it."),
+        Wrong("temperature forgotten", change=("z @ z.T / temperature", "z @ z.T"),
+            hint="The temperature doesn't take part: divide the cosines by it."),
+        Wrong("other classes attract", change=("labels[:, None] == labels", "labels[:, None] != labels"),
+            hint="Your partners are the views of *other* classes. Those of the same class attract each other."),
+        Wrong("sign", change=("-((log_share", "((log_share"), hint="""The sign is wrong: your loss falls where views
+            leave their class. The loss is minus the mean logarithm."""),
     ),
     hints=(
         "For one view: who are its candidates, and which of them are partners?",
-        """log_softmax of the cosines over the temperature, the diagonal filled with -inf first; then for each row the mean
-        over its partners.""",
-        """positive = (labels[:, None] == labels) & ~eye; -((log_share * positive).sum(1) / positive.sum(1)).mean(), where
-        log_share is 0 on the diagonal""",
+        """log_softmax of the cosines over the temperature, the diagonal filled with -inf first; then for each row the
+        mean over its partners.""",
+        """positive = (labels[:, None] == labels) & ~eye; -((log_share * positive).sum(1) / positive.sum(1)).mean(),
+        where log_share is 0 on the diagonal""",
     ),
 )  # fmt: skip
 
@@ -203,41 +196,41 @@ def _taught_in_loop(student, teacher, temperature):
 
 
 answer_as_the_teacher = Check(
-    name="17.3 answer as the teacher does",
-    reference=taught_loss, cases=_lessons, run=value_and_gradients,
+    name="17.3 answer as the teacher does", reference=taught_loss, cases=_lessons, run=value_and_gradients,
     forbidden=(yourself("sslcourse.transfer", "sslcourse.losses"),),
-    rights=(_taught_in_loop, lambda student, teacher, temperature: functional.cross_entropy(
-        student / temperature, (teacher.detach() / temperature).softmax(dim=1))),
+    rights=(
+        _taught_in_loop, lambda student, teacher, temperature: functional.cross_entropy(
+        student / temperature, (teacher.detach() / temperature).softmax(dim=1)),
+    ),
     wrongs=(
         Wrong("hard labels", lambda student, teacher, temperature: functional.cross_entropy(
-            student / temperature, teacher.argmax(dim=1)), """
-            You take the teacher's likeliest class alone. The whole distribution is taught: which other classes it
-            thinks possible says much."""),
-        Wrong("the teacher gets a gradient", change=("teacher.detach()", "teacher"), hint="""
-            A gradient runs into the teacher, which is fixed: detach its logits.""",
+            student / temperature, teacher.argmax(dim=1)), """You take the teacher's likeliest class alone. The whole
+            distribution is taught: which other classes it thinks possible says much."""),
+        Wrong("the teacher gets a gradient", change=("teacher.detach()", "teacher"),
             also=(lambda student, teacher, temperature: functional.cross_entropy(
-                student / temperature, (teacher / temperature).softmax(dim=1)),)),
-        Wrong("temperature for the teacher alone", change=("(student / temperature).log_softmax", "student.log_softmax"),
-            hint="""
-            The temperature softens your teacher alone; then the student would have to be as soft without it. Both are
-            divided by it."""),
-        Wrong("temperature for the student alone", change=("(teacher.detach() / temperature)", "teacher.detach()"), hint="""
-            The temperature softens your student alone. Both are divided by it."""),
-        Wrong("temperature forgotten", lambda student, teacher, temperature: taught_loss(student, teacher, 1.0), """
-            The temperature doesn't take part: both sides' logits are divided by it before the softmax."""),
+                student / temperature, (teacher / temperature).softmax(dim=1)),),
+            hint="A gradient runs into the teacher, which is fixed: detach its logits."),
+        Wrong("temperature for the teacher alone",
+            change=("(student / temperature).log_softmax", "student.log_softmax"), hint="""The temperature softens your
+            teacher alone; then the student would have to be as soft without it. Both are divided by it."""),
+        Wrong("temperature for the student alone", change=("(teacher.detach() / temperature)", "teacher.detach()"),
+            hint="The temperature softens your student alone. Both are divided by it."),
+        Wrong("temperature forgotten", lambda student, teacher, temperature: taught_loss(student, teacher, 1.0),
+            "The temperature doesn't take part: both sides' logits are divided by it before the softmax."),
         Wrong("exchanged", lambda student, teacher, temperature: -(
-            (student / temperature).softmax(1) * (teacher.detach() / temperature).log_softmax(1)).sum(1).mean(), """
-            The roles are exchanged: the teacher's distribution weighs the *student's* logarithms."""),
-        Wrong("mean over the classes", change=(".sum(dim=1).mean()", ".mean()"), hint="""
-            You take the mean over classes as well. A cross-entropy is a sum over classes; the mean is over pictures."""),
-        Wrong("squared temperature", change=("return -", "return -(temperature**2) * "), hint="""
-            You multiply by the squared temperature, as Hinton and others do to balance it with another loss. Here nothing
-            else is to be balanced, and the plain cross-entropy is asked for."""),
-        Wrong("sign", change=("return -", "return "), hint="""
-            The sign is wrong: a cross-entropy is minus the expected logarithm, and never below 0."""),
+            (student / temperature).softmax(1) * (teacher.detach() / temperature).log_softmax(1)).sum(1).mean(),
+            "The roles are exchanged: the teacher's distribution weighs the *student's* logarithms."),
+        Wrong("mean over the classes", change=(".sum(dim=1).mean()", ".mean()"), hint="""You take the mean over classes
+            as well. A cross-entropy is a sum over classes; the mean is over pictures."""),
+        Wrong("squared temperature", change=("return -", "return -(temperature**2) * "),
+            hint="""You multiply by the squared temperature, as Hinton and others do to balance it with another loss.
+            Here nothing else is to be balanced, and the plain cross-entropy is asked for."""),
+        Wrong("sign", change=("return -", "return "),
+            hint="The sign is wrong: a cross-entropy is minus the expected logarithm, and never below 0."),
     ),
     hints=(
-        "What does the teacher say of one picture, softened by the temperature? What does it cost to say something else?",
+        """What does the teacher say of one picture, softened by the temperature? What does it cost to say something
+        else?""",
         "Both logits over the temperature; softmax of the teacher's, log_softmax of the student's; sum over classes.",
         """told = (teacher.detach() / temperature).softmax(dim=1); -(told * (student /
         temperature).log_softmax(dim=1)).sum(dim=1).mean()""",
@@ -268,31 +261,31 @@ def _as_a_product(features):
 
 
 how_many_dimensions = Check(
-    name="17.4 how many dimensions?",
-    reference=dimensions_used, cases=_clouds, close=Closeness(plain=True), forbidden=(yourself("sslcourse.validation"),),
-    rights=(lambda features: torch.distributions.Categorical(
+    name="17.4 how many dimensions?", reference=dimensions_used, cases=_clouds, close=Closeness(plain=True),
+    forbidden=(yourself("sslcourse.validation"),),
+    rights=(
+        lambda features: torch.distributions.Categorical(
         torch.linalg.svd(features, full_matrices=False)[1]).entropy().exp().item(),
-        _as_a_product),
+        _as_a_product,
+    ),
     wrongs=(
-        Wrong("centred", change=("torch.linalg.svdvals(features)",
-            "torch.linalg.svdvals(features - features.mean(dim=0))"), hint="""
-            You take the mean away first. RankMe doesn't: it is the rank of the features as a classifier gets them.""",
-            also=(lambda features: dimensions_used(features - features.mean(dim=0, keepdim=True)),)),
-        Wrong("squared values", change=("share = values / values.sum()", "share = values**2 / (values**2).sum()"), hint="""
-            You use squared singular values, that is, variances. RankMe takes the singular values themselves."""),
+        Wrong("centred",
+            change=("torch.linalg.svdvals(features)", "torch.linalg.svdvals(features - features.mean(dim=0))"),
+            also=(lambda features: dimensions_used(features - features.mean(dim=0, keepdim=True)),), hint="""You take
+            the mean away first. RankMe doesn't: it is the rank of the features as a classifier gets them."""),
+        Wrong("squared values", change=("share = values / values.sum()", "share = values**2 / (values**2).sum()"),
+            hint="You use squared singular values, that is, variances. RankMe takes the singular values themselves."),
         Wrong("the entropy itself", change=("torch.exp(-(share * share.log()).sum())", "-(share * share.log()).sum()"),
-            hint="""
-            You return the entropy. Its exponential is a number of dimensions."""),
-        Wrong("divided by the largest", change=("values / values.sum()", "values / values.max()"), hint="""
-            You divide by the largest singular value. Shares sum to 1: divide by the sum."""),
-        Wrong("sign", change=("-(share * share.log())", "(share * share.log())"), hint="""
-            The sign of the entropy is wrong: it is minus the sum, and its exponential lies between 1 and the number of
-            dimensions."""),
-        Wrong("logarithm to base 2", change=("share.log()", "share.log2()"), hint="""
-            Your logarithm has base 2, and exp undoes the natural one."""),
-        Wrong("rank", lambda features: float(torch.linalg.matrix_rank(features)), """
-            You count the dimensions that aren't exactly empty. Nearly empty ones should count for nearly nothing: take the
-            entropy of the shares."""),
+            hint="You return the entropy. Its exponential is a number of dimensions."),
+        Wrong("divided by the largest", change=("values / values.sum()", "values / values.max()"),
+            hint="You divide by the largest singular value. Shares sum to 1: divide by the sum."),
+        Wrong("sign", change=("-(share * share.log())", "(share * share.log())"), hint="""The sign of the entropy is
+            wrong: it is minus the sum, and its exponential lies between 1 and the number of dimensions."""),
+        Wrong("logarithm to base 2", change=("share.log()", "share.log2()"),
+            hint="Your logarithm has base 2, and exp undoes the natural one."),
+        Wrong("rank", lambda features: float(torch.linalg.matrix_rank(features)),
+            """You count the dimensions that aren't exactly empty. Nearly empty ones should count for nearly nothing:
+            take the entropy of the shares."""),
     ),
     hints=(
         "How long is the cloud in each of its own directions? Those are singular values.",
@@ -328,27 +321,28 @@ def _spearman_by_differences(first, second):
 
 
 do_they_rank_alike = Check(
-    name="17.5 do they rank alike?",
-    reference=rank_correlation, cases=_rankings, close=Closeness(plain=True), forbidden=(yourself("scipy"),),
-    rights=(_spearman_by_differences, lambda first, second: torch.corrcoef(torch.stack(
-        [first.argsort().argsort(), second.argsort().argsort()]).double())[0, 1].item()),
+    name="17.5 do they rank alike?", reference=rank_correlation, cases=_rankings, close=Closeness(plain=True),
+    forbidden=(yourself("scipy"),),
+    rights=(
+        _spearman_by_differences, lambda first, second: torch.corrcoef(torch.stack(
+        [first.argsort().argsort(), second.argsort().argsort()]).double())[0, 1].item(),
+    ),
     wrongs=(
         Wrong("values instead of ranks",
-            lambda first, second: torch.corrcoef(torch.stack([first, second]))[0, 1].item(), """
-            You correlate the values: that is Pearson's, which a single far-off value can decide. Replace each value by its
-            rank first."""),
-        Wrong("sorted once", change=("values.argsort().argsort()", "values.argsort()"), hint="""
-            argsort says which element comes at each place, not at which place each element comes. Applied twice, it gives
-            ranks."""),
-        Wrong("not centred", change=("a, b = a - a.mean(), b - b.mean()", "a, b = a + 1, b + 1"), hint="""
-            You didn't take the mean rank away: a cosine of uncentred ranks is high for any two rankings."""),
-        Wrong("covariance", change=("a @ b / (a.norm() * b.norm())", "a @ b / len(a)"), hint="""
-            That is a covariance. Divide by both lengths, so that 1 says the same order and -1 the opposite one."""),
-        Wrong("the other way round", lambda first, second: -rank_correlation(first, second), """
-            One of the two is ranked from the top and the other from the bottom: the sign is wrong."""),
+            lambda first, second: torch.corrcoef(torch.stack([first, second]))[0, 1].item(),
+            """You correlate the values: that is Pearson's, which a single far-off value can decide. Replace each value
+            by its rank first."""),
+        Wrong("sorted once", change=("values.argsort().argsort()", "values.argsort()"), hint="""argsort says which
+            element comes at each place, not at which place each element comes. Applied twice, it gives ranks."""),
+        Wrong("not centred", change=("a, b = a - a.mean(), b - b.mean()", "a, b = a + 1, b + 1"),
+            hint="You didn't take the mean rank away: a cosine of uncentred ranks is high for any two rankings."),
+        Wrong("covariance", change=("a @ b / (a.norm() * b.norm())", "a @ b / len(a)"), hint="""That is a covariance.
+            Divide by both lengths, so that 1 says the same order and -1 the opposite one."""),
+        Wrong("the other way round", lambda first, second: -rank_correlation(first, second),
+            "One of the two is ranked from the top and the other from the bottom: the sign is wrong."),
         Wrong("places that agree", lambda first, second: (
-            first.argsort().argsort() == second.argsort().argsort()).double().mean().item(), """
-            You count places that agree exactly. Ranks that are near each other count as well: correlate them."""),
+            first.argsort().argsort() == second.argsort().argsort()).double().mean().item(),
+            "You count places that agree exactly. Ranks that are near each other count as well: correlate them."),
     ),
     hints=(
         "What is left of a value when only its place in the order counts?",

@@ -59,36 +59,31 @@ def _strip_again_and_again(state, prefix):
 
 
 strip_a_prefix = Check(
-    name="20.1 strip a prefix",
-    reference=strip, cases=_states,
-    rights=(_strip_loop, _strip_replace_once),
+    name="20.1 strip a prefix", reference=strip, cases=_states, close=EXACT, rights=(_strip_loop, _strip_replace_once),
     wrongs=(
-        Wrong("replaced everywhere", change=(("removeprefix(prefix)", 'replace(prefix, "")'), ("tensor", "t")), hint="""
-            You replace the prefix wherever it stands, in the middle of a name as well: `replace` knows no beginning.
-            Take it off at the front, and once: `removeprefix`."""),
+        Wrong("replaced everywhere", change=(("removeprefix(prefix)", 'replace(prefix, "")'), ("tensor", "t")),
+            hint="""You replace the prefix wherever it stands, in the middle of a name as well: `replace` knows no
+            beginning. Take it off at the front, and once: `removeprefix`."""),
         Wrong("found anywhere",
             lambda state, prefix: {name.replace(prefix, "", 1): t for name, t in state.items() if prefix in name},
-            also=(lambda state, prefix: {name.replace(prefix, ""): t for name, t in state.items() if prefix in name},), hint="""
-            You keep every name that has the prefix somewhere in it, so that a second network, behind another prefix,
-            gets mixed in. Only names that *begin* with it belong to this network."""),
-        Wrong("letters stripped", change=(("removeprefix", "lstrip"), ("tensor", "t")), hint="""
-            `lstrip` takes a set of letters and not a word: it goes on eating while letters of the prefix follow, and
-            `module.encoder` loses its e. `removeprefix` takes the word."""),
-        Wrong("others kept", lambda state, prefix: {name.removeprefix(prefix): t for name, t in state.items()}, """
-            What doesn't begin with the prefix is still there under its own name: other encoders, queues and heads.
+            also=(lambda state, prefix: {name.replace(prefix, ""): t for name, t in state.items() if prefix in name},),
+            hint="""You keep every name that has the prefix somewhere in it, so that a second network, behind another
+            prefix, gets mixed in. Only names that *begin* with it belong to this network."""),
+        Wrong("letters stripped", change=(("removeprefix", "lstrip"), ("tensor", "t")),
+            hint="""`lstrip` takes a set of letters and not a word: it goes on eating while letters of the prefix
+            follow, and `module.encoder` loses its e. `removeprefix` takes the word."""),
+        Wrong("others kept", lambda state, prefix: {name.removeprefix(prefix): t for name, t in state.items()},
+            """What doesn't begin with the prefix is still there under its own name: other encoders, queues and heads.
             Leave it out."""),
-        Wrong("not stripped", change=((".removeprefix(prefix)", ""), ("tensor", "t")), hint="""
-            You chose the right entries, and they still have their long names; take the prefix off."""),
-        Wrong("stripped again and again", _strip_again_and_again, """
-            You take the prefix off again and again. A name may hold it twice in a row, and then the second one is
-            part of the network's own name. Once is enough."""),
+        Wrong("not stripped", change=((".removeprefix(prefix)", ""), ("tensor", "t")),
+            hint="You chose the right entries, and they still have their long names; take the prefix off."),
+        Wrong("stripped again and again", _strip_again_and_again, """You take the prefix off again and again. A name may
+            hold it twice in a row, and then the second one is part of the network's own name. Once is enough."""),
         Wrong("dot left", change=("removeprefix(prefix): tensor for name, tensor",
-            'removeprefix(prefix.rstrip(".")): t for name, t'), hint="""
-            Your names begin with a dot. The dot belongs to the prefix, which you were given with it; don't take it
-            off."""),
-        Wrong("one letter too many",
-            change=((".removeprefix(prefix)", "[len(prefix) + 1 :]"), ("tensor", "t")), hint="""
-            You cut off one letter too many: the prefix comes with its dot, so the name begins at len(prefix)."""),
+            'removeprefix(prefix.rstrip(".")): t for name, t'), hint="""Your names begin with a dot. The dot belongs to
+            the prefix, which you were given with it; don't take it off."""),
+        Wrong("one letter too many", change=((".removeprefix(prefix)", "[len(prefix) + 1 :]"), ("tensor", "t")),
+            hint="You cut off one letter too many: the prefix comes with its dot, so the name begins at len(prefix)."),
     ),
     hints=(
         "Which names belong to the network? Write them down for the first case of the lesson, with a pencil.",
@@ -96,7 +91,6 @@ strip_a_prefix = Check(
         (`removeprefix`).""",
         "{name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}",
     ),
-    close=EXACT,
 )  # fmt: skip
 
 
@@ -144,38 +138,34 @@ def _judge_sets(wanted, given, head):
 
 
 may_that_be_missing = Check(
-    name="20.2 may that be missing?",
-    reference=judge, cases=_name_lists,
-    rights=(_judge_loop, _judge_sets),
+    name="20.2 may that be missing?", reference=judge, cases=_name_lists, rights=(_judge_loop, _judge_sets),
     wrongs=(
         Wrong("missing and left swapped", change=("return missing, left", "return left, missing"),
-            also=(lambda wanted, given, head: judge(given, wanted, head),), hint="""
-            Missing and left are swapped: missing is what the *network* wants and the file doesn't have; left is what
-            the file has and the network doesn't want."""),
-        Wrong("head without its dot", change=('f"{head}."', "head"), hint="""
-            You take everything that begins with the letters of the head for the head: `fc_norm` begins with `fc`, too,
-            and is a layer that the features pass through. Ask for the name with its dot."""),
+            also=(lambda wanted, given, head: judge(given, wanted, head),),
+            hint="""Missing and left are swapped: missing is what the *network* wants and the file doesn't have; left is
+            what the file has and the network doesn't want."""),
+        Wrong("head without its dot", change=('f"{head}."', "head"),
+            hint="""You take everything that begins with the letters of the head for the head: `fc_norm` begins with
+            `fc`, too, and is a layer that the features pass through. Ask for the name with its dot."""),
         Wrong("head anywhere in a name", change=('name.startswith(f"{head}.")', "head in name"),
-            also=(('name.startswith(f"{head}.")', 'head in name.split(".")'),), hint="""
-            You take a name for the head's wherever the head's name occurs in it: `layer1.0.fc.weight` is part of a
-            block. Only what begins with the head and a dot is the head."""),
+            also=(('name.startswith(f"{head}.")', 'head in name.split(".")'),),
+            hint="""You take a name for the head's wherever the head's name occurs in it: `layer1.0.fc.weight` is part
+            of a block. Only what begins with the head and a dot is the head."""),
         Wrong("nothing may be missing", change=('all(name.startswith(f"{head}.") for name in missing)', "not missing"),
-            hint="""
-            You refuse every file that lacks anything. The head may be missing: it served the pretext task, and you will
-            put another in its place."""),
-        Wrong("nothing may be left", change=("in missing)", "in missing) and not left"), hint="""
-            You refuse files that hold more than the network wants. What is left is worth a look, and does no harm to
-            what was loaded: whether the load is fine hangs on what is missing."""),
-        Wrong("one of them is enough", change=("all(name", "not missing or any(name"), hint="""
-            You accept a file as soon as *one* of the missing names is the head's. All of them must be, or part of the
-            network keeps its random numbers."""),
+            hint="""You refuse every file that lacks anything. The head may be missing: it served the pretext task, and
+            you will put another in its place."""),
+        Wrong("nothing may be left", change=("in missing)", "in missing) and not left"),
+            hint="""You refuse files that hold more than the network wants. What is left is worth a look, and does no
+            harm to what was loaded: whether the load is fine hangs on what is missing."""),
+        Wrong("one of them is enough", change=("all(name", "not missing or any(name"),
+            hint="""You accept a file as soon as *one* of the missing names is the head's. All of them must be, or part
+            of the network keeps its random numbers."""),
         Wrong("head hidden",
             change=("return missing,", 'return [name for name in missing if not name.startswith(f"{head}.")],'),
-            hint="""
-            You leave the head's names out of the list of what is missing. They are missing, and whoever reads the
-            report should see it; they only don't make it a failure."""),
-        Wrong("head must be missing", change=("in missing)", "in missing) and bool(missing)"), hint="""
-            You refuse a file in which nothing is missing at all. That is the best case: it is fine."""),
+            hint="""You leave the head's names out of the list of what is missing. They are missing, and whoever reads
+            the report should see it; they only don't make it a failure."""),
+        Wrong("head must be missing", change=("in missing)", "in missing) and bool(missing)"),
+            hint="You refuse a file in which nothing is missing at all. That is the best case: it is fine."),
     ),
     hints=(
         "Two sets of names. Which difference is what the network lacks, and which is what the file has too much of?",
@@ -256,38 +246,33 @@ def _names_downsample_kept(name):
 
 
 names_for_transformers = Check(
-    name="20.3 another library's names",
-    reference=to_transformers, cases=_torchvision_names,
+    name="20.3 another library's names", reference=to_transformers, cases=_torchvision_names,
     rights=(_names_by_replacing, _names_by_match),
     wrongs=(
-        Wrong("stages from 1", lambda name: _renumbered(name, stage=1), """
-            Your stages are numbered from 1. torchvision counts its layers from 1 and Transformers its stages from 0:
-            layer1 is stages.0."""),
-        Wrong("layers from 1", lambda name: _renumbered(name, layer=1), """
-            Within a block you number from 1. conv1 and bn1 are layer.0 in Transformers: take 1 off that number as
-            well."""),
-        Wrong("everything from 1", lambda name: _renumbered(name, stage=1, layer=1), """
-            You carry torchvision's numbers over as they are. It counts stages, and convolutions in a block, from 1,
+        Wrong("stages from 1", lambda name: _renumbered(name, stage=1), """Your stages are numbered from 1. torchvision
+            counts its layers from 1 and Transformers its stages from 0: layer1 is stages.0."""),
+        Wrong("layers from 1", lambda name: _renumbered(name, layer=1), """Within a block you number from 1. conv1 and
+            bn1 are layer.0 in Transformers: take 1 off that number as well."""),
+        Wrong("everything from 1", lambda name: _renumbered(name, stage=1, layer=1),
+            """You carry torchvision's numbers over as they are. It counts stages, and convolutions in a block, from 1,
             and Transformers counts both from 0."""),
-        Wrong("blocks less one", lambda name: _renumbered(name, block=-1), """
-            You take 1 off the block's number, too. Blocks are counted from 0 in both libraries."""),
-        Wrong("norms called convolutions",
-            lambda name: to_transformers(name).replace("normalization", "convolution"), """
-            Every tensor of yours becomes a convolution's. What begins with bn, and the second part of a shortcut, are
-            normalizations."""),
+        Wrong("blocks less one", lambda name: _renumbered(name, block=-1),
+            "You take 1 off the block's number, too. Blocks are counted from 0 in both libraries."),
+        Wrong("norms called convolutions", lambda name: to_transformers(name).replace("normalization", "convolution"),
+            """Every tensor of yours becomes a convolution's. What begins with bn, and the second part of a shortcut,
+            are normalizations."""),
         Wrong("norm of the shortcut",
-            lambda name: to_transformers(name).replace("shortcut.normalization", "shortcut.convolution"), """
-            Both parts of the shortcut become convolutions, so that two names are one: downsample.0 is the
+            lambda name: to_transformers(name).replace("shortcut.normalization", "shortcut.convolution"),
+            """Both parts of the shortcut become convolutions, so that two names are one: downsample.0 is the
             convolution, and downsample.1 the normalization."""),
-        Wrong("downsample kept", _names_downsample_kept, """
-            `downsample` has another name in Transformers: shortcut.convolution for downsample.0, and
-            shortcut.normalization for downsample.1."""),
-        Wrong("one embedder", lambda name: to_transformers(name).replace("embedder.embedder", "embedder"), """
-            The stem's names begin with embedder.embedder, twice: a module of that name inside of another."""),
-        Wrong("layers left out", lambda name: to_transformers(name).replace(".layers.", "."), """
-            Between a stage and the number of its block stands `layers`: encoder.stages.0.layers.0."""),
-        Wrong("encoder left out", lambda name: to_transformers(name).removeprefix("encoder."), """
-            The stages are inside of `encoder`: encoder.stages.0.layers.0."""),
+        Wrong("downsample kept", _names_downsample_kept, """`downsample` has another name in Transformers:
+            shortcut.convolution for downsample.0, and shortcut.normalization for downsample.1."""),
+        Wrong("one embedder", lambda name: to_transformers(name).replace("embedder.embedder", "embedder"),
+            "The stem's names begin with embedder.embedder, twice: a module of that name inside of another."),
+        Wrong("layers left out", lambda name: to_transformers(name).replace(".layers.", "."),
+            "Between a stage and the number of its block stands `layers`: encoder.stages.0.layers.0."),
+        Wrong("encoder left out", lambda name: to_transformers(name).removeprefix("encoder."),
+            "The stages are inside of `encoder`: encoder.stages.0.layers.0."),
     ),
     hints=(
         "Split the name at its dots. How many parts has a name of the stem, of a block's layer, of a shortcut?",
@@ -337,37 +322,32 @@ def _views(pair):
 
 
 pixels_for_another_network = Check(
-    name="20.4 pixels for another network",
-    reference=renormalize, cases=_pixels,
+    name="20.4 pixels for another network", reference=renormalize, cases=_pixels, close=Closeness(rtol=1e-4, atol=1e-5),
     rights=(_pixels_by_channel, _pixels_one_map),
     wrongs=(
-        Wrong("normalized twice", change=("x * old_std + old_mean", "x"), hint="""
-            You normalize once more without undoing the first: the pictures come normalized already. First back to
-            pixels, x * std + mean of the old, then the new."""),
+        Wrong("normalized twice", change=("x * old_std + old_mean", "x"),
+            hint="""You normalize once more without undoing the first: the pictures come normalized already. First back
+            to pixels, x * std + mean of the old, then the new."""),
         Wrong("only undone", change=("(x * old_std + old_mean - new_mean) / new_std", "x * old_std + old_mean"),
-            hint="""
-            You bring the pictures back to pixels and stop. The other network wants its own mean off and its own
+            hint="""You bring the pictures back to pixels and stop. The other network wants its own mean off and its own
             std."""),
-        Wrong("old and new swapped", lambda x, old, new: renormalize(x, new, old), """
-            Old and new are swapped: x was normalized with *old*, so old is undone, and new is applied."""),
-        Wrong("mean before std", change=("x * old_std + old_mean", "(x + old_mean) * old_std"), hint="""
-            You undo in the wrong order. Normalizing takes the mean off first and divides then; backwards, multiply by
-            std first and add the mean then."""),
-        Wrong("std before mean",
-            change=("(x * old_std + old_mean - new_mean) / new_std", "(x * old_std + old_mean) / new_std - new_mean"),
-            hint="""
-            You undo rightly and apply the new one in the wrong order: the mean goes off first, and the difference is
-            divided by std."""),
-        Wrong("std forgotten", lambda x, old, new: x + old[0].view(1, 3, 1, 1) - new[0].view(1, 3, 1, 1), """
-            You exchange the means and leave the standard deviations: the pictures stay in units of the old one."""),
-        Wrong("clamped",
-            change=("x * old_std + old_mean", "(x * old_std + old_mean).clamp(0, 1)"), hint="""
-            You cut pixels off at 0 and 1 in between. Interpolated pictures may lie a little outside, and the network
-            that made them didn't cut: change the scale, and nothing else."""),
-        Wrong("taken off again", change=("x * old_std + old_mean", "(x - old_mean) / old_std"), hint="""
-            You apply the old normalization again in place of undoing it: back is x * std + mean."""),
-        Wrong("channels reversed", lambda x, old, new: torch.cat([renormalize(x.flip(1), old, new).flip(1)]), """
-            The channels get each other's numbers, last for first. Mean and std stand in the order of the channels of
+        Wrong("old and new swapped", lambda x, old, new: renormalize(x, new, old),
+            "Old and new are swapped: x was normalized with *old*, so old is undone, and new is applied."),
+        Wrong("mean before std", change=("x * old_std + old_mean", "(x + old_mean) * old_std"),
+            hint="""You undo in the wrong order. Normalizing takes the mean off first and divides then; backwards,
+            multiply by std first and add the mean then."""),
+        Wrong("std before mean", change=("(x * old_std + old_mean - new_mean) / new_std",
+            "(x * old_std + old_mean) / new_std - new_mean"), hint="""You undo rightly and apply the new one in the
+            wrong order: the mean goes off first, and the difference is divided by std."""),
+        Wrong("std forgotten", lambda x, old, new: x + old[0].view(1, 3, 1, 1) - new[0].view(1, 3, 1, 1),
+            "You exchange the means and leave the standard deviations: the pictures stay in units of the old one."),
+        Wrong("clamped", change=("x * old_std + old_mean", "(x * old_std + old_mean).clamp(0, 1)"),
+            hint="""You cut pixels off at 0 and 1 in between. Interpolated pictures may lie a little outside, and the
+            network that made them didn't cut: change the scale, and nothing else."""),
+        Wrong("taken off again", change=("x * old_std + old_mean", "(x - old_mean) / old_std"),
+            hint="You apply the old normalization again in place of undoing it: back is x * std + mean."),
+        Wrong("channels reversed", lambda x, old, new: torch.cat([renormalize(x.flip(1), old, new).flip(1)]),
+            """The channels get each other's numbers, last for first. Mean and std stand in the order of the channels of
             x."""),
     ),
     hints=(
@@ -376,7 +356,6 @@ pixels_for_another_network = Check(
         and std are (3,), and x is (N, 3, H, W): .view(1, 3, 1, 1) puts them at the channels.""",
         "(x * old_std + old_mean - new_mean) / new_std, each of them .view(1, 3, 1, 1)",
     ),
-    close=Closeness(rtol=1e-4, atol=1e-5),
 )  # fmt: skip
 
 
@@ -422,44 +401,40 @@ def _ratio(x, y):
 
 
 linear_cka = Check(
-    name="20.5 linear CKA",
-    forbidden=(yourself("sslcourse.transfer.similarity"),),
-    reference=cka, cases=_feature_pairs,
+    name="20.5 linear CKA", reference=cka, cases=_feature_pairs, forbidden=(yourself("sslcourse.transfer.similarity"),),
     rights=(_cka_by_tables, _cka_by_centring_matrix, _cka_loop),
     wrongs=(
-        Wrong("not centred", lambda x, y: _ratio(x, y), """
-            You don't centre. Then what all pictures have in common counts as similarity, and any two networks with
+        Wrong("not centred", lambda x, y: _ratio(x, y),
+            """You don't centre. Then what all pictures have in common counts as similarity, and any two networks with
             positive features look alike. Take each feature's mean over the pictures off first."""),
-        Wrong("rows centred",
-            lambda x, y: _ratio(x - x.mean(dim=1, keepdim=True), y - y.mean(dim=1, keepdim=True)), """
-            You take off each picture's mean over its features (dim=1). It is each *feature's* mean over the pictures
+        Wrong("rows centred", lambda x, y: _ratio(x - x.mean(dim=1, keepdim=True), y - y.mean(dim=1, keepdim=True)),
+            """You take off each picture's mean over its features (dim=1). It is each *feature's* mean over the pictures
             that has to go: dim=0."""),
-        Wrong("one mean for all", lambda x, y: _ratio(x - x.mean(), y - y.mean()), """
-            You take one mean off all numbers. Each feature has its own: mean(dim=0)."""),
-        Wrong("numerator not squared", change=(("dim=0", "0"), ("square().sum", "norm")), hint="""
-            Above the line stands the norm, and should stand its square: the sum of the squares of Yᵀ X."""),
-        Wrong("root of it all", lambda x, y: cka(x, y).sqrt(), """
-            You take one root too many: your value is the root of CKA."""),
-        Wrong("no denominator", change=(("dim=0", "0"), ("/ ((x.T @ x).norm() * (y.T @ y).norm())", "")), hint="""
-            You give the overlap of the two tables, which grows with the features' scale. Divide by both tables' own
-            lengths, and x against itself gives 1."""),
+        Wrong("one mean for all", lambda x, y: _ratio(x - x.mean(), y - y.mean()),
+            "You take one mean off all numbers. Each feature has its own: mean(dim=0)."),
+        Wrong("numerator not squared", change=(("dim=0", "0"), ("square().sum", "norm")),
+            hint="Above the line stands the norm, and should stand its square: the sum of the squares of Yᵀ X."),
+        Wrong("root of it all", lambda x, y: cka(x, y).sqrt(),
+            "You take one root too many: your value is the root of CKA."),
+        Wrong("no denominator", change=(("dim=0", "0"), ("/ ((x.T @ x).norm() * (y.T @ y).norm())", "")),
+            hint="""You give the overlap of the two tables, which grows with the features' scale. Divide by both tables'
+            own lengths, and x against itself gives 1."""),
         Wrong("denominator not rooted", change=(("dim=0", "0"), ("(x.T @ x).norm", "(x.T @ x).square().sum"),
-            ("(y.T @ y).norm", "(y.T @ y).square().sum")), hint="""
-            Below the line stand squares, and should stand the norms, their roots: x against itself must give 1."""),
-        Wrong("norms of the features",
-            change=(("dim=0", "0"), ("(x.T @ x).norm()", "x.norm() ** 2"), ("(y.T @ y).norm()", "y.norm() ** 2")), hint="""
-            You divide by the norms of the features, x and y. It is the norms of xᵀx and yᵀy that belong there."""),
-        Wrong("standardized", lambda x, y: cka(x / x.std(dim=0), y / y.std(dim=0)), """
-            You divide each feature by its standard deviation first. That is another measure: in CKA a direction
+            ("(y.T @ y).norm", "(y.T @ y).square().sum")), hint="""Below the line stand squares, and should stand the
+            norms, their roots: x against itself must give 1."""),
+        Wrong("norms of the features", change=(("dim=0", "0"), ("(x.T @ x).norm()", "x.norm() ** 2"),
+            ("(y.T @ y).norm()", "y.norm() ** 2")),
+            hint="You divide by the norms of the features, x and y. It is the norms of xᵀx and yᵀy that belong there."),
+        Wrong("standardized", lambda x, y: cka(x / x.std(dim=0), y / y.std(dim=0)),
+            """You divide each feature by its standard deviation first. That is another measure: in CKA a direction
             counts by how much the features vary along it. Centre, and leave the scale."""),
-        Wrong("squared after the sum", change=(("dim=0", "0"), ("square().sum", "sum().square")), hint="""
-            You add up the entries of Yᵀ X and square the sum: entries of opposite signs cancel. Square each, then
-            add."""),
+        Wrong("squared after the sum", change=(("dim=0", "0"), ("square().sum", "sum().square")), hint="""You add up the
+            entries of Yᵀ X and square the sum: entries of opposite signs cancel. Square each, then add."""),
     ),
     hints=(
         "What must CKA of x with itself be? And if 100 is added to every number of x? Try both on your function.",
-        """Centre both over the pictures (dim=0). Then the sum of squares of y.T @ x, over the Frobenius norm of x.T @
-        x times that of y.T @ y.""",
+        """Centre both over the pictures (dim=0). Then the sum of squares of y.T @ x, over the Frobenius norm of x.T @ x
+        times that of y.T @ y.""",
         """(y.T @ x).square().sum() / ((x.T @ x).norm() * (y.T @ y).norm()), after x = x - x.mean(dim=0) and the same
         for y""",
     ),
@@ -473,12 +448,6 @@ def resize_positions(positions: Tensor, side: int) -> Tensor:
     grid = patches.transpose(1, 2).reshape(1, -1, g, g)  # (1, d, g, g)
     grid = functional.interpolate(grid, (side, side), mode="bicubic", align_corners=False)  # (1, d, side, side)
     return torch.cat([first, grid.flatten(2).transpose(1, 2)], dim=1)
-
-
-def _position_cases(generator: torch.Generator) -> list[tuple[Tensor, int]]:
-    return [
-        (torch.randn(1, 1 + g * g, d, generator=generator), side) for g, d, side in ((3, 5, 6), (4, 2, 3), (2, 6, 5))
-    ]
 
 
 def _positions_by_channel(positions, side):
@@ -544,34 +513,34 @@ def _positions_class_mean(positions, side):
 
 
 positions_for_another_size = Check(
-    name="20.6 positions for another size",
-    reference=resize_positions, cases=_position_cases,
+    name="20.6 positions for another size", reference=resize_positions,
+    cases=lambda g: [(torch.randn(1, 1 + grid * grid, d, generator=g), side)
+            for grid, d, side in ((3, 5, 6), (4, 2, 3), (2, 6, 5))],
     rights=(_positions_by_channel, _positions_permuted),
     wrongs=(
-        Wrong("positions as a line", _positions_patches_as_a_line, also=(_positions_as_a_line,), hint="""
-            You interpolate the positions as one long line. They are a square that is read row by row: the last patch
-            of a row is no neighbour of the first of the next. Bring them into (1, d, g, g) first."""),
-        Wrong("reshaped into another order", _positions_reshaped, """
-            reshape to (1, d, g, g) keeps the order in memory, where the d numbers of one position stand together:
+        Wrong("positions as a line", _positions_patches_as_a_line, also=(_positions_as_a_line,),
+            hint="""You interpolate the positions as one long line. They are a square that is read row by row: the last
+            patch of a row is no neighbour of the first of the next. Bring them into (1, d, g, g) first."""),
+        Wrong("reshaped into another order", _positions_reshaped,
+            """reshape to (1, d, g, g) keeps the order in memory, where the d numbers of one position stand together:
             channels and places get mixed. First transpose(1, 2), then reshape."""),
-        Wrong("reshaped back", _positions_reshaped_back, """
-            The way there is right. On the way back, reshape mixes channels and places: flatten the square and
-            transpose, so that each position has its d numbers again."""),
-        Wrong("rows and columns swapped", _positions_transposed, """
-            Rows and columns are swapped: the square comes out mirrored at its diagonal. Patches are read row by row."""),
-        Wrong("class token lost", lambda positions, side: resize_positions(positions, side)[:, 1:], """
-            The class token's position is gone. It has no place in the square, and stays in front, unchanged."""),
-        Wrong("class token last", lambda positions, side: resize_positions(positions, side).roll(-1, dims=1), """
-            The class token's position stands at the end. It was the first, and the network expects it there."""),
-        Wrong("class token changed", _positions_class_mean, """
-            The class token's position is an average now. It has no place in the square: take it over as it is."""),
-        Wrong("corners aligned", _positions_with(mode="bicubic", align_corners=True), """
-            You align the corners: then the outermost patches' centres stay where they are, and the picture's edge
+        Wrong("reshaped back", _positions_reshaped_back, """The way there is right. On the way back, reshape mixes
+            channels and places: flatten the square and transpose, so that each position has its d numbers again."""),
+        Wrong("rows and columns swapped", _positions_transposed, """Rows and columns are swapped: the square comes out
+            mirrored at its diagonal. Patches are read row by row."""),
+        Wrong("class token lost", lambda positions, side: resize_positions(positions, side)[:, 1:],
+            "The class token's position is gone. It has no place in the square, and stays in front, unchanged."),
+        Wrong("class token last", lambda positions, side: resize_positions(positions, side).roll(-1, dims=1),
+            "The class token's position stands at the end. It was the first, and the network expects it there."),
+        Wrong("class token changed", _positions_class_mean,
+            "The class token's position is an average now. It has no place in the square: take it over as it is."),
+        Wrong("corners aligned", _positions_with(mode="bicubic", align_corners=True),
+            """You align the corners: then the outermost patches' centres stay where they are, and the picture's edge
             moves. A patch is an area, and align_corners=False, the default, keeps the edges."""),
-        Wrong("bilinear", _positions_with(mode="bilinear"), """
-            You interpolate linearly. Asked for is mode='bicubic', as DINO's code does it."""),
-        Wrong("nearest", _positions_with(mode="nearest"), """
-            You copy the nearest position, so that several patches get the same one. Interpolate: mode='bicubic'."""),
+        Wrong("bilinear", _positions_with(mode="bilinear"),
+            "You interpolate linearly. Asked for is mode='bicubic', as DINO's code does it."),
+        Wrong("nearest", _positions_with(mode="nearest"),
+            "You copy the nearest position, so that several patches get the same one. Interpolate: mode='bicubic'."),
     ),
     hints=(
         """How many numbers has one position, and how do positions 1, 2, 3, ... lie in the picture? Which one lies

@@ -41,28 +41,28 @@ def _hide_by_mask(patches, hidden, token, places):
 
 
 hide_the_patches = Check(
-    name="21.1 hide the patches",
-    reference=hide, cases=_patches, rights=(_hide_in_loop, _hide_by_mask),
+    name="21.1 hide the patches", reference=hide, cases=_patches, rights=(_hide_in_loop, _hide_by_mask),
     wrongs=(
-        Wrong("the wrong patches hidden", change=("token, patches", "patches, token"), hint="""
-            You hide what should be seen, and show what should be hidden. Where `hidden` is True the token stands:
-            torch.where(hidden[:, :, None], token, patches)."""),
-        Wrong("no place for what is hidden", change=("patches) + places", "patches + places)"), hint="""
-            Your hidden patches have no place, so that all of them look alike, and nobody could say what belongs where.
-            The place is added to every token, the hidden ones too: first hide, then add."""),
-        Wrong("no places", change=(" + places", ""), hint="""
-            You leave out the places. Without them a transformer sees a bag of patches: add `places` to every token."""),
-        Wrong("places for what is hidden alone", change=("token, patches) + places", "token + places, patches)"), hint="""
-            You add the places to the hidden patches alone. Every token gets its place: add `places` to all of them."""),
-        Wrong("zeros in place of the token", change=("token, patches", "torch.zeros_like(token), patches"), hint="""
-            You put zeros where something is hidden. The learned token stands there."""),
-        Wrong("token added to the patch", change=("token, patches", "patches + token, patches"), hint="""
-            You add the token to the hidden patch, which is still in it: nothing is hidden. The token takes its place."""),
+        Wrong("the wrong patches hidden", change=("token, patches", "patches, token"),
+            hint="""You hide what should be seen, and show what should be hidden. Where `hidden` is True the token
+            stands: torch.where(hidden[:, :, None], token, patches)."""),
+        Wrong("no place for what is hidden", change=("patches) + places", "patches + places)"),
+            hint="""Your hidden patches have no place, so that all of them look alike, and nobody could say what belongs
+            where. The place is added to every token, the hidden ones too: first hide, then add."""),
+        Wrong("no places", change=(" + places", ""), hint="""You leave out the places. Without them a transformer sees a
+            bag of patches: add `places` to every token."""),
+        Wrong("places for what is hidden alone", change=("token, patches) + places", "token + places, patches)"),
+            hint="""You add the places to the hidden patches alone. Every token gets its place: add `places` to all of
+            them."""),
+        Wrong("zeros in place of the token", change=("token, patches", "torch.zeros_like(token), patches"),
+            hint="You put zeros where something is hidden. The learned token stands there."),
+        Wrong("token added to the patch", change=("token, patches", "patches + token, patches"), hint="""You add the
+            token to the hidden patch, which is still in it: nothing is hidden. The token takes its place."""),
     ),
     hints=(
         "A transformer takes tokens in any number and order. What tells it that a patch is missing, and where?",
-        """torch.where(condition, this, that) chooses for each number; the condition needs a third axis. What every token
-        gets, hidden or not, is its place.""",
+        """torch.where(condition, this, that) chooses for each number; the condition needs a third axis. What every
+        token gets, hidden or not, is its place.""",
         "torch.where(hidden[:, :, None], token, patches) + places",
     ),
 )  # fmt: skip
@@ -98,43 +98,39 @@ def _patch_loss_by_weights(student, teacher, hidden, temperature):
 
 
 the_patches_loss = Check(
-    name="21.2 the loss of the patches",
-    forbidden=(yourself("sslcourse.losses"),),
-    reference=patch_loss, cases=_hidden, rights=(_patch_loss_in_loop, _patch_loss_by_weights),
+    name="21.2 the loss of the patches", reference=patch_loss, cases=_hidden, forbidden=(yourself("sslcourse.losses"),),
+    rights=(_patch_loss_in_loop, _patch_loss_by_weights),
     wrongs=(
-        Wrong("all patches asked", change=("(cost * hidden).sum(dim=1) / hidden.sum(dim=1)", "cost.mean(dim=1)"), hint="""
-            You ask about every patch. What the student sees it can copy: only the hidden ones count."""),
+        Wrong("all patches asked", change=("(cost * hidden).sum(dim=1) / hidden.sum(dim=1)", "cost.mean(dim=1)"),
+            hint="You ask about every patch. What the student sees it can copy: only the hidden ones count."),
         Wrong("the visible patches asked", change=("hidden).sum(dim=1) / hidden", "~hidden).sum(dim=1) / (~hidden)"),
-            hint="""
-            You ask about the patches that the student sees, and of those it must say nothing new. Ask about the hidden
-            ones."""),
-        Wrong("one mean over all hidden patches",
-            change=("((cost * hidden).sum(dim=1) / hidden.sum(dim=1)).mean()", "(cost * hidden).sum() / hidden.sum()"),
-            hint="""
-            You take one mean over the hidden patches of all pictures, so that a picture with many of them counts more. A
-            mean for each picture first, and then the mean of these."""),
-        Wrong("divided by all patches", change=("/ hidden.sum(dim=1)", "/ hidden.shape[1]"), hint="""
-            You divide by the number of all patches. Divide each picture's sum by how many of its patches are hidden."""),
-        Wrong("not divided", change=(" / hidden.sum(dim=1)", ""), hint="""
-            You add up the hidden patches of a picture; their mean is asked for: divide by hidden.sum(dim=1)."""),
-        Wrong("temperature forgotten", change=("(student / temperature)", "student"), hint="""
-            The temperature has no effect on your result: divide the student's logits by it before log_softmax."""),
-        Wrong("temperature multiplied", change=("/ temperature", "* temperature"), hint="""
-            You multiply by the temperature. Divide the logits by it."""),
-        Wrong("softmax over the wrong axis", change=("log_softmax(dim=2)", "log_softmax(dim=1)"), hint="""
-            Your softmax runs along the patches, dim=1. Each patch has a distribution over the K answers: dim=2."""),
-        Wrong("logarithm forgotten", change=("log_softmax", "softmax"), hint="""
-            You multiply probabilities by probabilities. The student's side of a cross-entropy are logarithms:
-            log_softmax."""),
-        Wrong("sign", change=("-(teacher", "(teacher"), hint="""
-            Your value is negative. Logarithms of probabilities are below 0: put a minus in front."""),
-        Wrong("sum over pictures", change=(".mean()", ".sum()"), hint="""
-            You add the pictures up; the mean over them is asked for."""),
+            hint="""You ask about the patches that the student sees, and of those it must say nothing new. Ask about the
+            hidden ones."""),
+        Wrong("one mean over all hidden patches", change=("((cost * hidden).sum(dim=1) / hidden.sum(dim=1)).mean()",
+            "(cost * hidden).sum() / hidden.sum()"),
+            hint="""You take one mean over the hidden patches of all pictures, so that a picture with many of them
+            counts more. A mean for each picture first, and then the mean of these."""),
+        Wrong("divided by all patches", change=("/ hidden.sum(dim=1)", "/ hidden.shape[1]"), hint="""You divide by the
+            number of all patches. Divide each picture's sum by how many of its patches are hidden."""),
+        Wrong("not divided", change=(" / hidden.sum(dim=1)", ""),
+            hint="You add up the hidden patches of a picture; their mean is asked for: divide by hidden.sum(dim=1)."),
+        Wrong("temperature forgotten", change=("(student / temperature)", "student"),
+            hint="The temperature has no effect on your result: divide the student's logits by it before log_softmax."),
+        Wrong("temperature multiplied", change=("/ temperature", "* temperature"),
+            hint="You multiply by the temperature. Divide the logits by it."),
+        Wrong("softmax over the wrong axis", change=("log_softmax(dim=2)", "log_softmax(dim=1)"), hint="""Your softmax
+            runs along the patches, dim=1. Each patch has a distribution over the K answers: dim=2."""),
+        Wrong("logarithm forgotten", change=("log_softmax", "softmax"), hint="""You multiply probabilities by
+            probabilities. The student's side of a cross-entropy are logarithms: log_softmax."""),
+        Wrong("sign", change=("-(teacher", "(teacher"),
+            hint="Your value is negative. Logarithms of probabilities are below 0: put a minus in front."),
+        Wrong("sum over pictures", change=(".mean()", ".sum()"),
+            hint="You add the pictures up; the mean over them is asked for."),
     ),
     hints=(
         "A cross-entropy for every patch is easy to compute at once, (N, L). Which of them count, and by how much?",
-        """cost = -(teacher * log_softmax(student / temperature)).sum(2). Multiply by `hidden`, sum over patches, divide by
-        the number of hidden patches of each picture, then the mean over pictures.""",
+        """cost = -(teacher * log_softmax(student / temperature)).sum(2). Multiply by `hidden`, sum over patches, divide
+        by the number of hidden patches of each picture, then the mean over pictures.""",
         "((cost * hidden).sum(1) / hidden.sum(1)).mean()",
     ),
 )  # fmt: skip
@@ -176,34 +172,32 @@ def _context_cell_by_cell(blocks, side):
 
 
 what_is_left_to_see = Check(
-    name="21.3 what is left to see",
-    reference=context, cases=_blocks, rights=(_context_in_loop, _context_cell_by_cell),
+    name="21.3 what is left to see", reference=context, cases=_blocks, rights=(_context_in_loop, _context_cell_by_cell),
     wrongs=(
-        Wrong("the blocks themselves", change=("~inside", "inside"), hint="""
-            Your result is True inside the blocks: the student would see what it is asked about. Turn it round."""),
-        Wrong("outside of some block", change=("any", "all"), hint="""
-            You hide only what lies in *all* blocks of a picture. What lies in any of them is asked about, so it must be
-            hidden."""),
-        Wrong("the first block alone", change=("inside.any(dim=1)", "inside[:, 0]"), hint="""
-            You hide the first block alone. All of them are asked about."""),
-        Wrong("rows and columns exchanged", change=("top, left, tall, wide =", "left, top, wide, tall ="), hint="""
-            Your blocks are mirrored at the diagonal: top and height belong to rows, the first axis of a picture, left and
-            width to columns."""),
-        Wrong("height and width exchanged", change=("top, left, tall, wide =", "top, left, wide, tall ="), hint="""
-            Height and width are exchanged: the third number is the height, in rows."""),
-        Wrong("one too many", change=(("row < top + tall", "row <= top + tall"), ("column < left + wide",
-            "column <= left + wide")), hint="""
-            Your blocks have a row and a column too many: a block of height h that begins at row t ends before t + h."""),
-        Wrong("ends instead of sizes", change=(("row < top + tall", "row < tall"), ("column < left + wide",
-            "column < wide")), hint="""
-            You take height and width for the block's last row and column. They are sizes: it ends before top + height."""),
-        Wrong("one too few", change=(("row >= top", "row > top"), ("column >= left", "column > left")), hint="""
-            Your blocks lack their first row and column: a block begins at `top`, which belongs to it."""),
+        Wrong("the blocks themselves", change=("~inside", "inside"),
+            hint="Your result is True inside the blocks: the student would see what it is asked about. Turn it round."),
+        Wrong("outside of some block", change=("any", "all"), hint="""You hide only what lies in *all* blocks of a
+            picture. What lies in any of them is asked about, so it must be hidden."""),
+        Wrong("the first block alone", change=("inside.any(dim=1)", "inside[:, 0]"),
+            hint="You hide the first block alone. All of them are asked about."),
+        Wrong("rows and columns exchanged", change=("top, left, tall, wide =", "left, top, wide, tall ="),
+            hint="""Your blocks are mirrored at the diagonal: top and height belong to rows, the first axis of a
+            picture, left and width to columns."""),
+        Wrong("height and width exchanged", change=("top, left, tall, wide =", "top, left, wide, tall ="),
+            hint="Height and width are exchanged: the third number is the height, in rows."),
+        Wrong("one too many", change=(("row < top + tall", "row <= top + tall"),
+            ("column < left + wide", "column <= left + wide")), hint="""Your blocks have a row and a column too many: a
+            block of height h that begins at row t ends before t + h."""),
+        Wrong("ends instead of sizes", change=(("row < top + tall", "row < tall"),
+            ("column < left + wide", "column < wide")), hint="""You take height and width for the block's last row and
+            column. They are sizes: it ends before top + height."""),
+        Wrong("one too few", change=(("row >= top", "row > top"), ("column >= left", "column > left")),
+            hint="Your blocks lack their first row and column: a block begins at `top`, which belongs to it."),
     ),
     hints=(
         "Begin with a picture in which everything may be seen, and take away one block after the other.",
-        """With slices: seen[n, top : top + tall, left : left + wide] = False. Or all at once: a patch lies in a block if
-        its row and its column do.""",
+        """With slices: seen[n, top : top + tall, left : left + wide] = False. Or all at once: a patch lies in a block
+        if its row and its column do.""",
         "two loops, over pictures and over their blocks, around the line with the slices",
     ),
 )  # fmt: skip
@@ -245,40 +239,33 @@ def _statistic_by_complex(numbers, t):
 
 
 the_statistic = Check(
-    name="21.4 how far from normal",
-    forbidden=(yourself("sslcourse.losses"),),
-    reference=statistic, cases=_numbers, rights=(_statistic_in_loop, _statistic_by_complex),
+    name="21.4 how far from normal", reference=statistic, cases=_numbers, forbidden=(yourself("sslcourse.losses"),),
+    rights=(_statistic_in_loop, _statistic_by_complex),
     wrongs=(
-        Wrong("sines forgotten", change=(" + angle.sin().mean(dim=0).square()", ""), hint="""
-            You leave out the sines, and with them whether the numbers lie left or right of 0: a cloud and its mirror image
-            have the same cosines. A normal distribution has no sine, so that the mean of the sines is all error: add its
-            square."""),
-        Wrong("half of the integral", change=("2 * len", "len"), hint="""
-            Your integral runs from 0 upwards alone. The other half is as large, since the integrand is even: twice."""),
-        Wrong("not times N", change=("2 * len(numbers) *", "2 *"), hint="""
-            Multiply by N, the number of embeddings. Without it the statistic of a normal cloud falls as there are more of
-            them, and with it it stays."""),
-        Wrong("weight forgotten", change=("error * normal", "error"), hint="""
-            You leave out the weight exp(-t^2 / 2), which makes the far frequencies count little: multiply the error by it
-            before you integrate."""),
+        Wrong("sines forgotten", change=(" + angle.sin().mean(dim=0).square()", ""), hint="""You leave out the sines,
+            and with them whether the numbers lie left or right of 0: a cloud and its mirror image have the same
+            cosines. A normal distribution has no sine, so that the mean of the sines is all error: add its square."""),
+        Wrong("half of the integral", change=("2 * len", "len"), hint="""Your integral runs from 0 upwards alone. The
+            other half is as large, since the integrand is even: twice."""),
+        Wrong("not times N", change=("2 * len(numbers) *", "2 *"), hint="""Multiply by N, the number of embeddings.
+            Without it the statistic of a normal cloud falls as there are more of them, and with it it stays."""),
+        Wrong("weight forgotten", change=("error * normal", "error"), hint="""You leave out the weight exp(-t^2 / 2),
+            which makes the far frequencies count little: multiply the error by it before you integrate."""),
         Wrong("squares before the mean",
             change=(("(angle.cos().mean(dim=0) - normal).square()", "(angle.cos() - normal).square().mean(dim=0)"),
-            ("angle.sin().mean(dim=0).square()", "angle.sin().square().mean(dim=0)")), hint="""
-            You square before you take the mean over the numbers: then each number alone should look like a whole
-            distribution. The mean over the numbers comes first, it is the characteristic function; then the square."""),
-        Wrong("another normal distribution", change=("-t.square() / 2", "-t.square()"), hint="""
-            The characteristic function of the standard normal distribution is exp(-t^2 / 2); yours belongs to one that is
-            wider."""),
-        Wrong("mean over the frequencies", change=("mean(dim=0)", "mean(dim=1)"), hint="""
-            You take the mean over the frequencies. It goes over the numbers, one for each frequency t: dim=0 of (N, K)."""),
+            ("angle.sin().mean(dim=0).square()", "angle.sin().square().mean(dim=0)")), hint="""You square before you
+            take the mean over the numbers: then each number alone should look like a whole distribution. The mean over
+            the numbers comes first, it is the characteristic function; then the square."""),
+        Wrong("another normal distribution", change=("-t.square() / 2", "-t.square()"), hint="""The characteristic
+            function of the standard normal distribution is exp(-t^2 / 2); yours belongs to one that is wider."""),
+        Wrong("mean over the frequencies", change=("mean(dim=0)", "mean(dim=1)"), hint="""You take the mean over the
+            frequencies. It goes over the numbers, one for each frequency t: dim=0 of (N, K)."""),
         Wrong("cosine and sine exchanged", change=(("angle.cos()", "angle.tan()"), ("angle.sin()", "angle.cos()"),
-            ("angle.tan()", "angle.sin()")), hint="""
-            Cosine and sine are exchanged: exp(i t s) is cos(ts) + i sin(ts), and a normal distribution's part is the
-            real one, the cosine."""),
+            ("angle.tan()", "angle.sin()")), hint="""Cosine and sine are exchanged: exp(i t s) is cos(ts) + i sin(ts),
+            and a normal distribution's part is the real one, the cosine."""),
         Wrong("a sum instead of an integral", change=("torch.trapezoid(error * normal, t)", "(error * normal).sum()"),
-            hint="""
-            You add up the heights, and their number changes with the number of knots. An integral has widths: trapezoids
-            between the knots, torch.trapezoid(height, t)."""),
+            hint="""You add up the heights, and their number changes with the number of knots. An integral has widths:
+            trapezoids between the knots, torch.trapezoid(height, t)."""),
     ),
     hints=(
         """At each t: the mean of cos(ts) and of sin(ts) over the numbers s. What are these two means for a normal
@@ -316,38 +303,35 @@ def _koleo_by_cosines(z):
 
 
 room_for_everyone = Check(
-    name="21.5 room for everyone",
-    forbidden=(yourself("sslcourse.losses"),),
-    reference=koleo, cases=_scattered,
+    name="21.5 room for everyone", reference=koleo, cases=_scattered, forbidden=(yourself("sslcourse.losses"),),
     rights=(_koleo_in_loop, _koleo_by_cosines),
     wrongs=(
         Wrong("everyone nearest to itself",
-            change=("distance = distance.masked_fill(torch.eye(len(z), dtype=torch.bool), math.inf)", "pass"), hint="""
-            Everybody is nearest to itself, at distance 0, and the logarithm of that is infinite. Take the diagonal out
-            before you look for the nearest: fill it with infinity."""),
-        Wrong("lengths kept", change=("z = functional.normalize(z, dim=1)", "pass"), hint="""
-            You measure distances of embeddings of any length: they could run away from each other for ever. Bring every row
-            to length 1 first."""),
-        Wrong("the farthest", change=(("math.inf", "-math.inf"), ("distance.min", "distance.max")), hint="""
-            You take the farthest other. The *nearest* counts: that is whom one must get away from."""),
-        Wrong("everyone counts",
-            change=("-distance.min(dim=1).values.log().mean()",
-            "-distance[~torch.eye(len(z), dtype=torch.bool)].log().mean()"), hint="""
-            You take the mean over all others. Only the nearest other of each row counts: the minimum of its row."""),
-        Wrong("sign", change=("-distance.min", "distance.min"), hint="""
-            The sign is the other way: a loss is to fall when neighbours move apart, so it is *minus* the logarithm."""),
-        Wrong("logarithm forgotten", change=(".values.log()", ".values"), hint="""
-            You leave out the logarithm. With it those who are nearly the same are pushed by far the most."""),
-        Wrong("logarithm of the mean", change=(".log().mean()", ".mean().log()"), hint="""
-            You take the logarithm of the mean distance. First the logarithm of each distance, then their mean."""),
-        Wrong("squared distances", change=(".sqrt()", ""), hint="""
-            You take the logarithm of squared distances, which is twice as much. The distance has a root."""),
+            change=("distance = distance.masked_fill(torch.eye(len(z), dtype=torch.bool), math.inf)", "pass"),
+            hint="""Everybody is nearest to itself, at distance 0, and the logarithm of that is infinite. Take the
+            diagonal out before you look for the nearest: fill it with infinity."""),
+        Wrong("lengths kept", change=("z = functional.normalize(z, dim=1)", "pass"),
+            hint="""You measure distances of embeddings of any length: they could run away from each other for ever.
+            Bring every row to length 1 first."""),
+        Wrong("the farthest", change=(("math.inf", "-math.inf"), ("distance.min", "distance.max")),
+            hint="You take the farthest other. The *nearest* counts: that is whom one must get away from."),
+        Wrong("everyone counts", change=("-distance.min(dim=1).values.log().mean()",
+            "-distance[~torch.eye(len(z), dtype=torch.bool)].log().mean()"), hint="""You take the mean over all others.
+            Only the nearest other of each row counts: the minimum of its row."""),
+        Wrong("sign", change=("-distance.min", "distance.min"), hint="""The sign is the other way: a loss is to fall
+            when neighbours move apart, so it is *minus* the logarithm."""),
+        Wrong("logarithm forgotten", change=(".values.log()", ".values"),
+            hint="You leave out the logarithm. With it those who are nearly the same are pushed by far the most."),
+        Wrong("logarithm of the mean", change=(".log().mean()", ".mean().log()"),
+            hint="You take the logarithm of the mean distance. First the logarithm of each distance, then their mean."),
+        Wrong("squared distances", change=(".sqrt()", ""),
+            hint="You take the logarithm of squared distances, which is twice as much. The distance has a root."),
         Wrong("sum over rows", change=(".mean()", ".sum()"), hint="You add the rows up; their mean is asked for."),
     ),
     hints=(
         "For each embedding, who is its nearest other? And what makes the loss grow without end as the two meet?",
-        """Normalize the rows; all distances as (N, N); infinity on the diagonal; the minimum of each row; minus the mean of
-        the logarithms.""",
+        """Normalize the rows; all distances as (N, N); infinity on the diagonal; the minimum of each row; minus the
+        mean of the logarithms.""",
         "-distance.min(dim=1).values.log().mean()",
     ),
 )  # fmt: skip
@@ -377,37 +361,34 @@ def _gram_in_loop(student, anchor):
 
 
 the_gram_anchor = Check(
-    name="21.6 as alike as before",
-    forbidden=(yourself("sslcourse.losses"),),
-    reference=gram, run=value_and_gradients,
+    name="21.6 as alike as before", reference=gram,
     cases=lambda g: [(cases.normal(g, *s) + 0.3, cases.normal(g, *s)) for s in [(2, 4, 3), (3, 2, 5), (4, 5, 2)]],
-    rights=(_gram_by_einsum, _gram_in_loop),
+    run=value_and_gradients, forbidden=(yourself("sslcourse.losses"),), rights=(_gram_by_einsum, _gram_in_loop),
     wrongs=(
-        Wrong("the anchor learns", change=(".detach()", ""), hint="""
-            The value is right, and a gradient reaches the anchor. It stands for how things were: .detach() it."""),
+        Wrong("the anchor learns", change=(".detach()", ""),
+            hint="The value is right, and a gradient reaches the anchor. It stands for how things were: .detach() it."),
         Wrong("the student stands still", change=(("anchor.detach()", "anchor"), ("(student,", "(student.detach(),")),
-            hint="""
-            You stop the student's gradient, and it is the student that must learn. Detach the anchor."""),
-        Wrong("dimensions compared", change=("own @ own.mT - kept @ kept.mT", "own.mT @ own - kept.mT @ kept"), hint="""
-            You compare dimensions with dimensions, (d, d). The Gram matrix of *patches* is (L, L) for each picture."""),
-        Wrong("lengths kept",
-            change=(("functional.normalize(student, dim=2)", "student"),
-            ("functional.normalize(anchor.detach(), dim=2)", "anchor.detach()")), hint="""
-            You compare products of features of any length. Cosines are asked for: bring every patch to length 1 first."""),
+            hint="You stop the student's gradient, and it is the student that must learn. Detach the anchor."),
+        Wrong("dimensions compared", change=("own @ own.mT - kept @ kept.mT", "own.mT @ own - kept.mT @ kept"),
+            hint="""You compare dimensions with dimensions, (d, d). The Gram matrix of *patches* is (L, L) for each
+            picture."""),
+        Wrong("lengths kept", change=(("functional.normalize(student, dim=2)", "student"),
+            ("functional.normalize(anchor.detach(), dim=2)", "anchor.detach()")), hint="""You compare products of
+            features of any length. Cosines are asked for: bring every patch to length 1 first."""),
         Wrong("normalized over the wrong axis",
             change=(("functional.normalize(student, dim=2)", "functional.normalize(student, dim=1)"),
-            ("functional.normalize(anchor.detach(), dim=2)", "functional.normalize(anchor.detach(), dim=1)")), hint="""
-            You normalize along the patches. A patch's feature is a row of d numbers: dim=2."""),
-        Wrong("features compared", change=("own @ own.mT - kept @ kept.mT", "own - kept"), hint="""
-            You compare the features themselves, which ties the student to the anchor wholly. Only which patches are alike
-            is to stay: compare the matrices of cosines."""),
-        Wrong("student against anchor", change=("own @ own.mT - kept @ kept.mT", "own @ kept.mT"), hint="""
-            You multiply the student's patches by the anchor's. Each has a Gram matrix of its own, with itself; then their
-            difference."""),
-        Wrong("sum of squares", change=(".square().mean()", ".square().sum()"), hint="""
-            You add up the squares; their mean over pictures and pairs is asked for."""),
-        Wrong("absolute differences", change=(".square()", ".abs()"), hint="""
-            You take absolute differences; squared ones are asked for."""),
+            ("functional.normalize(anchor.detach(), dim=2)", "functional.normalize(anchor.detach(), dim=1)")),
+            hint="You normalize along the patches. A patch's feature is a row of d numbers: dim=2."),
+        Wrong("features compared", change=("own @ own.mT - kept @ kept.mT", "own - kept"),
+            hint="""You compare the features themselves, which ties the student to the anchor wholly. Only which patches
+            are alike is to stay: compare the matrices of cosines."""),
+        Wrong("student against anchor", change=("own @ own.mT - kept @ kept.mT", "own @ kept.mT"),
+            hint="""You multiply the student's patches by the anchor's. Each has a Gram matrix of its own, with itself;
+            then their difference."""),
+        Wrong("sum of squares", change=(".square().mean()", ".square().sum()"),
+            hint="You add up the squares; their mean over pictures and pairs is asked for."),
+        Wrong("absolute differences", change=(".square()", ".abs()"),
+            hint="You take absolute differences; squared ones are asked for."),
     ),
     hints=(
         "For each picture a table, patch by patch: how alike are these two? Once by the student, once by the anchor.",

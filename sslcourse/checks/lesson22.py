@@ -55,32 +55,32 @@ def _plain(right, count, z):
 
 
 how_sure_of_a_share = Check(
-    name="22.1 how sure of a share",
-    forbidden=(yourself("sslcourse.classify.measures"),),
-    reference=interval, cases=_shares, rights=(_interval_by_roots, _interval_one_by_one),
+    name="22.1 how sure of a share", reference=interval, cases=_shares,
+    forbidden=(yourself("sslcourse.classify.measures"),), rights=(_interval_by_roots, _interval_one_by_one),
     wrongs=(
-        Wrong("the normal interval", answer=_plain, hint="""
-            You compute share ± z sqrt(p (1 - p) / n). With none right of 12 it has no width, as if you knew for sure; and it
-            leaves [0, 1]. Wilson's interval moves the middle towards a half and adds z² / 4n² under the root."""),
-        Wrong("around the share", change=("middle = (share + z * z / (2 * count)) / scale", "middle = share"), hint="""
-            Your interval lies around the share itself. Its middle is drawn towards a half: (p + z² / 2n) / (1 + z² / n)."""),
-        Wrong("middle without scale", change=("(share + z * z / (2 * count)) / scale", "share + z * z / (2 * count)"), hint="""
-            Your middle isn't divided by 1 + z² / n, so that it moves up always, and not towards a half."""),
-        Wrong("half without scale", change=("z / scale *", "z *"), hint="""
-            Your half-width isn't divided by 1 + z² / n."""),
-        Wrong("z forgotten", change=("z / scale *", "1 / scale *"), hint="""
-            Your half-width lacks its factor z, the number of deviations: 1.96 for 95%."""),
-        Wrong("variance in place of deviation", change=(".sqrt()", ""), hint="""
-            Your half-width is a variance. The root of it is a deviation."""),
-        Wrong("nothing added under the root", change=(" + z * z / (4 * count * count)", ""), hint="""
-            You leave out z² / 4n² under the root; with none right the interval then has no width."""),
-        Wrong("upper end first", change=("middle - half, middle + half", "middle + half, middle - half"), hint="""
-            You return the upper end first; the lower one is asked for first."""),
+        Wrong("the normal interval", _plain, """You compute share ± z sqrt(p (1 - p) / n). With none right of 12 it has
+            no width, as if you knew for sure; and it leaves [0, 1]. Wilson's interval moves the middle towards a half
+            and adds z² / 4n² under the root."""),
+        Wrong("around the share", change=("middle = (share + z * z / (2 * count)) / scale", "middle = share"),
+            hint="""Your interval lies around the share itself. Its middle is drawn towards a half: (p + z² / 2n) / (1 +
+            z² / n)."""),
+        Wrong("middle without scale", change=("(share + z * z / (2 * count)) / scale", "share + z * z / (2 * count)"),
+            hint="Your middle isn't divided by 1 + z² / n, so that it moves up always, and not towards a half."),
+        Wrong("half without scale", change=("z / scale *", "z *"), hint="Your half-width isn't divided by 1 + z² / n."),
+        Wrong("z forgotten", change=("z / scale *", "1 / scale *"),
+            hint="Your half-width lacks its factor z, the number of deviations: 1.96 for 95%."),
+        Wrong("variance in place of deviation", change=(".sqrt()", ""),
+            hint="Your half-width is a variance. The root of it is a deviation."),
+        Wrong("nothing added under the root", change=(" + z * z / (4 * count * count)", ""),
+            hint="You leave out z² / 4n² under the root; with none right the interval then has no width."),
+        Wrong("upper end first", change=("middle - half, middle + half", "middle + half, middle - half"),
+            hint="You return the upper end first; the lower one is asked for first."),
     ),
     hints=(
-        "Which shares p would make what you saw no surprise? Those whose own deviation reaches as far as the share you saw.",
-        """With n pictures and p = right / n: the middle is (p + z²/2n) / (1 + z²/n), the half-width is
-        z / (1 + z²/n) times the root of p (1 - p) / n + z²/4n².""",
+        """Which shares p would make what you saw no surprise? Those whose own deviation reaches as far as the share you
+        saw.""",
+        """With n pictures and p = right / n: the middle is (p + z²/2n) / (1 + z²/n), the half-width is z / (1 + z²/n)
+        times the root of p (1 - p) / n + z²/4n².""",
         "half = z / scale * (share * (1 - share) / count + z * z / (4 * count**2)).sqrt()",
     ),
 )  # fmt: skip
@@ -117,31 +117,31 @@ def _pictures_dealt(groups, order, folds):
 
 
 what_belongs_together = Check(
-    name="22.2 what belongs together",
-    reference=fold_of, cases=_groups, rights=(_fold_in_loop, _fold_by_inverse), close=Closeness(dtype="exact"),
+    name="22.2 what belongs together", reference=fold_of, cases=_groups, close=Closeness(dtype="exact"),
+    rights=(_fold_in_loop, _fold_by_inverse),
     wrongs=(
-        Wrong("pictures dealt out", answer=_pictures_dealt, hint="""
-            You deal out pictures, one after the other, so that the shots of a burst land in different folds: what a model is
-            asked about, it has nearly seen. Deal out groups, and give each picture the fold of its group."""),
-        Wrong("the order ignored", change=("return place", "return groups"), hint="""
-            You take the number of the group for its place in the order. The groups are dealt out as `order` says: its first one
-            goes to fold 0, the next to fold 1."""),
-        Wrong("the order read the wrong way", change=("(groups[:, None] == order).long().argmax(dim=1)", "order[groups]"),
-            hint="""
-            You look up order[group], which is the group at that *place*. Asked for is the place of that group: where `order`
-            holds it."""),
-        Wrong("one fold after the other", change=("place % folds", "place * folds // len(order)"), hint="""
-            You fill one fold after the other. Deal them out in turn: places 0, 1, 2, ... go to folds 0, 1, ..., and round
-            again."""),
-        Wrong("a fold for every group", change=(" % folds", ""), hint="""
-            You give each group a fold of its own. There are `folds` of them: after the last comes the first again."""),
-        Wrong("counted from 1", change=("place % folds", "(place + 1) % folds"), hint="""
-            Your folds are one too far: the first group of the order goes to fold 0."""),
+        Wrong("pictures dealt out", _pictures_dealt,
+            """You deal out pictures, one after the other, so that the shots of a burst land in different folds: what a
+            model is asked about, it has nearly seen. Deal out groups, and give each picture the fold of its group."""),
+        Wrong("the order ignored", change=("return place", "return groups"),
+            hint="""You take the number of the group for its place in the order. The groups are dealt out as `order`
+            says: its first one goes to fold 0, the next to fold 1."""),
+        Wrong("the order read the wrong way",
+            change=("(groups[:, None] == order).long().argmax(dim=1)", "order[groups]"),
+            hint="""You look up order[group], which is the group at that *place*. Asked for is the place of that group:
+            where `order` holds it."""),
+        Wrong("one fold after the other", change=("place % folds", "place * folds // len(order)"),
+            hint="""You fill one fold after the other. Deal them out in turn: places 0, 1, 2, ... go to folds 0, 1, ...,
+            and round again."""),
+        Wrong("a fold for every group", change=(" % folds", ""), hint="""You give each group a fold of its own. There
+            are `folds` of them: after the last comes the first again."""),
+        Wrong("counted from 1", change=("place % folds", "(place + 1) % folds"),
+            hint="Your folds are one too far: the first group of the order goes to fold 0."),
     ),
     hints=(
         "Forget the pictures for a moment and deal out the groups, like cards. Then each picture follows its group.",
-        """The group at place k of `order` goes to fold k % folds. A dictionary from group to fold is enough, or an array that
-        is filled at the places `order`.""",
+        """The group at place k of `order` goes to fold k % folds. A dictionary from group to fold is enough, or an
+        array that is filled at the places `order`.""",
         "dealt = {group: k % folds for k, group in enumerate(order.tolist())}",
     ),
 )  # fmt: skip
@@ -190,36 +190,32 @@ def _mean_over_bins(probabilities, labels, bins):
 
 
 how_far_off_are_probabilities = Check(
-    name="22.3 how far off probabilities are",
-    forbidden=(yourself("sslcourse.classify.calibration"),),
-    reference=calibration_error, cases=_probabilities, rights=(_error_bin_by_bin, _error_by_table),
+    name="22.3 how far off probabilities are", reference=calibration_error, cases=_probabilities,
+    forbidden=(yourself("sslcourse.classify.calibration"),), rights=(_error_bin_by_bin, _error_by_table),
     wrongs=(
-        Wrong("a mean over bins", answer=_mean_over_bins, hint="""
-            You give every bin the same weight. A bin with two pictures would count as much as one with two hundred: weigh each
-            by its share of the pictures."""),
-        Wrong("no bins", change=("off.abs().sum()", "off.sum().abs()"), hint="""
-            You add up the bins before you take the distance, so that too sure in one bin cancels too modest in another. The
-            distance of each bin first."""),
-        Wrong("picture by picture", change=("confidence - right)", "(confidence - right).abs())"), hint="""
-            You take the distance of each picture, and a picture is right or wrong, never 80%. Mean confidence and accuracy of a
-            bin first, and then their distance."""),
+        Wrong("a mean over bins", _mean_over_bins, """You give every bin the same weight. A bin with two pictures would
+            count as much as one with two hundred: weigh each by its share of the pictures."""),
+        Wrong("no bins", change=("off.abs().sum()", "off.sum().abs()"), hint="""You add up the bins before you take the
+            distance, so that too sure in one bin cancels too modest in another. The distance of each bin first."""),
+        Wrong("picture by picture", change=("confidence - right)", "(confidence - right).abs())"),
+            hint="""You take the distance of each picture, and a picture is right or wrong, never 80%. Mean confidence
+            and accuracy of a bin first, and then their distance."""),
         Wrong("the label's probability", change=("right = (named == labels).float()",
-            "right = (named == labels).float(); confidence = probabilities.gather(1, labels[:, None])[:, 0]"), hint="""
-            You take the probability of the label. Confidence is the probability of the class that is *named*, right or not: at
-            prediction time nobody knows the label."""),
-        Wrong("wrong ones counted", change=("named == labels", "named != labels"), hint="""
-            You compare confidence with the share of wrong ones. Compare it with the share of right ones."""),
-        Wrong("not divided", change=(" / len(labels)", ""), hint="""
-            You add up over pictures; divide by their number."""),
-        Wrong("divided by the bins", change=("/ len(labels)", "/ bins"), hint="""
-            You divide by the number of bins. What was added up are pictures: divide by their number."""),
-        Wrong("squared", change=("off.abs()", "off.square()"), hint="""
-            You square the distances; their absolute values are asked for."""),
+            "right = (named == labels).float(); confidence = probabilities.gather(1, labels[:, None])[:, 0]"),
+            hint="""You take the probability of the label. Confidence is the probability of the class that is *named*,
+            right or not: at prediction time nobody knows the label."""),
+        Wrong("wrong ones counted", change=("named == labels", "named != labels"),
+            hint="You compare confidence with the share of wrong ones. Compare it with the share of right ones."),
+        Wrong("not divided", change=(" / len(labels)", ""), hint="You add up over pictures; divide by their number."),
+        Wrong("divided by the bins", change=("/ len(labels)", "/ bins"),
+            hint="You divide by the number of bins. What was added up are pictures: divide by their number."),
+        Wrong("squared", change=("off.abs()", "off.square()"),
+            hint="You square the distances; their absolute values are asked for."),
     ),
     hints=(
         "Of all pictures that were called with about 80%, how many are right? And with about 60%?",
-        """Confidence is the largest probability of a row. Put the pictures into bins by it; for each bin the distance of mean
-        confidence and share of right ones; add up, each weighed by its share of the pictures.""",
+        """Confidence is the largest probability of a row. Put the pictures into bins by it; for each bin the distance
+        of mean confidence and share of right ones; add up, each weighed by its share of the pictures.""",
         "sum over bins of here.float().mean() * (confidence[here].mean() - right[here].mean()).abs()",
     ),
 )  # fmt: skip

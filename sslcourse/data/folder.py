@@ -49,7 +49,7 @@ def survey(top: Path, labels: Path | None = None) -> Listing:
     if labels is None and (tables := tables_in(top)):
         listing.notes.append(f"{named(tables)} lies here; --labels {shown(tables[0])} reads the classes from it.")
     if found.classes:
-        _require_the_same_classes(top, found)
+        _require_the_same_classes(top, found, labels)
         listing.classes = tuple(sorted(found.classes["train"]))
     for role in MEASURED:
         if role in found.classes:
@@ -64,9 +64,14 @@ def survey(top: Path, labels: Path | None = None) -> Listing:
     return listing
 
 
-def _require_the_same_classes(top: Path, found: Layout) -> None:
+def _require_the_same_classes(top: Path, found: Layout, labels: Path | None) -> None:
     """Raise CourseError unless train has two classes or more, and every split the same ones."""
     train = found.classes.get("train", {})
+    if labels is not None and len(train) == 1:
+        raise CourseError(
+            f"{shown(labels)} has one class, {next(iter(train))!r}; measuring needs images of two classes or more, and "
+            "pretraining without labels needs no file of labels."
+        )
     if len(train) < 2:
         only = f"one class folder, {next(iter(train))!r}" if train else "no class in train"
         where = f"{shown(top)}/{found.named['train']}" if "train" in found.named else shown(top)

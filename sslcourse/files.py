@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sslcourse.errors import CourseError
@@ -50,8 +50,23 @@ def write_atomically(path: Path, content: bytes, keep: Path | None = None) -> No
     except OSError as error:
         raise CourseError(
             f"could not write {path} ({error.strerror or error}); what was there before is unharmed. "
-            "Free some space or choose another folder, and go on with --resume."
+            "Free some space, or choose another place."
         ) from None
+
+
+def refuse_foreign(path: Path, ours: Callable[[Path], bool], what: str) -> None:
+    """Raise CourseError where a file lies at `path` that isn't `what`: only what a command wrote is replaced by it.
+
+    ours  whether the file that lies there is one
+    """
+    if path.is_file() and path.stat().st_size and not ours(path):
+        raise CourseError(f"{path} is there already and isn't {what}; choose another name, or move it away.")
+
+
+def begins_with(path: Path, text: str) -> bool:
+    """Whether a file begins with these characters, in UTF-8 with or without a mark of it."""
+    with path.open("rb") as file:
+        return file.read(len(text.encode()) + 3).removeprefix(b"\xef\xbb\xbf").startswith(text.encode())
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from sslcourse import backbones, classify, evaluate, locking, train
+from sslcourse import backbones, classify, evaluate, locking, record, train, weights
 from sslcourse.classify import calibration, featurefile, fitting, folds, heap, pages
 from sslcourse.classify.measures import Measures, wilson_interval
 from sslcourse.data.imageset import ImageSet
@@ -341,6 +341,24 @@ def test_a_file_gives_the_same_model_again(tmp_path, images, arch, protocol):
         assert getattr(again, name) == getattr(model, name), name
 
 
+@pytest.mark.parametrize("arch", ["resnet-tiny", "vit-tiny"])
+def test_a_classifier_brings_its_backbone_wherever_weights_are_read(tmp_path, images, arch, capsys):
+    """With its own preprocessing, size and stage: nothing about it is assumed."""
+    backbone = backbones.build(arch, image_size=16, seed=1)
+    backbone.mean.fill_(0.3)
+    fitted = classify.fit(backbone, images, protocol="knn", stage=2, settings=(3,), folds=2, device="cpu").model
+    fitted.save(tmp_path / "model.safetensors")
+    again = weights.load(tmp_path / "model.safetensors", heads=7)
+    said = capsys.readouterr().err
+    assert "heads, as asked for, is not used" in said and "classifier, which may have learned from labels" in said
+    assert torch.equal(*(evaluate.extract(one, images, device="cpu") for one in (again, fitted.backbone)))
+    assert record.of(again).image_size == 16 and record.of(again).stage == 2
+    content = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(content.replace(b"backbone.mean", b"backbone.maen"))
+    with pytest.raises(CourseError, match="contradicts itself.*write it again"):
+        weights.load(tmp_path / "model.safetensors")
+
+
 def test_files_that_are_no_classifier_are_said(tmp_path, network):
     with pytest.raises(CourseError, match="no classifier at"):
         classify.load(tmp_path / "none")
@@ -551,6 +569,33 @@ def test_what_is_no_file_of_features_is_said(tmp_path, folder, network, monkeypa
         classify.embed(network, folder, tmp_path / "f.parquet", size=16, device="cpu", progress=False)
     with pytest.raises(CourseError, match="needs pyarrow"):
         classify.read_features(tmp_path / "other.parquet")
+
+
+def test_what_somebody_else_wrote_is_never_replaced(tmp_path, folder, model, network):
+    pytest.importorskip("pyarrow")
+    given = {"size": 16, "device": "cpu", "progress": False}
+    tried = {
+        "labels.csv": lambda: classify.embed(network, folder, tmp_path / "labels.npy", **given),
+        "array.npy": lambda: classify.embed(network, folder, tmp_path / "array.npy", **given),
+        "table.parquet": lambda: classify.embed(network, folder, tmp_path / "table.parquet", **given),
+        "mine.csv": lambda: classify.predict(model, folder, tmp_path / "mine.csv", device="cpu", progress=False),
+        "page.html": lambda: pages.write(tmp_path / "page.html", "", "", []),
+    }
+    for name, write in tried.items():
+        (tmp_path / name).write_bytes(b"path,label\nmine,1\n")
+        with pytest.raises(CourseError, match=f"{name} is there already and isn't .*choose another name"):
+            write()
+        assert (tmp_path / name).read_bytes() == b"path,label\nmine,1\n"
+        (tmp_path / name).write_bytes(b"")  # an empty file is nobody's
+        write()
+        write()  # what was written here is
+
+
+def test_features_have_one_of_two_endings(tmp_path, folder, network):
+    given = {"size": 16, "device": "cpu", "progress": False}
+    assert classify.embed(network, folder, tmp_path / "f", **given).path == tmp_path / "f.npy"
+    with pytest.raises(CourseError, match="f.txt ends in neither .parquet nor .npy"):
+        classify.embed(network, folder, tmp_path / "f.txt", **given)
 
 
 def test_two_runs_never_write_one_table(tmp_path, folder, model):

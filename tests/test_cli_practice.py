@@ -167,8 +167,15 @@ def test_features_and_what_they_show(call, run, photographs, tmp_path):
     with open("labels.csv", "w", encoding="utf-8") as file:
         file.write("path,label\n" + "".join(f"красное/{i:02d}.png,red\n" for i in range(20)))
     code, out, err = call("explore", "label-next", "f.npy", photographs, "--count", "4", "--labelled", "labels.csv")
+    assert code == 0, err
+    (tmp_path / "others.csv").write_text("path,label\nnobody.png,red\n", encoding="utf-8")
+    other = call("explore", "label-next", "f.npy", photographs, "--count", "4", "--labelled", "others.csv")
+    assert other[0] == 2 and "names none of the 40 pictures" in other[2]
+    (tmp_path / "empty").mkdir()
+    code, _, other = call("explore", "outliers", "f.npy", "empty")
+    assert code == 2 and "none of these 40 pictures can be read" in other
     chosen = out.split("\n")[:4]
-    assert code == 0 and len(set(chosen)) == 4 and all(name.startswith("blue") for name in chosen), err
+    assert len(set(chosen)) == 4 and all(name.startswith("blue") for name in chosen)
 
 
 @pytest.mark.parametrize(
@@ -187,6 +194,8 @@ def test_features_and_what_they_show(call, run, photographs, tmp_path):
         (("embed", "{run}", "none", "--out", "f.npy"), "there is no folder none"),
         (("search", "none.npy", "{photographs}", "--like", "x"), "sslcourse embed"),
         (("explore", "outlier", "none.npy", "{photographs}"), "did you mean 'outliers'"),
+        (("explore", "outliers", "none.npy", "nowhere"), "nowhere isn't a folder"),
+        (("finetune", "{run}", "--data", "folder:{photographs}", "--out", "{run}/backbone.safetensors"), "isn't a classifier"),
     ],
 )  # fmt: skip
 def test_one_sentence_for_what_cannot_be_done(call, run, photographs, arguments, words):

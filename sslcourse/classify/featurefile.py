@@ -27,7 +27,8 @@ from sslcourse import files, locking
 from sslcourse.console import shown
 from sslcourse.errors import CourseError
 
-PARQUET = ".parquet"
+PARQUET, NPY = ".parquet", ".npy"
+COLUMNS = ("path", "row", "problem")  # of the table beside an array
 KEY = b"sslcourse"  # of a Parquet schema's metadata
 
 
@@ -51,11 +52,16 @@ def writing(out: Path, shape: Sequence[int], names: Sequence[str], about: Mappin
 
     names  of all pictures that will come;  about: plain values for a Parquet file's metadata
 
-    Raises CourseError where it can't be written, where another run is writing it, and for Parquet without pyarrow.
+    Raises CourseError for another ending than .npy and .parquet, where it can't be written or something else lies there,
+    where another run is writing it, and for Parquet without pyarrow.
     """
+    if out.suffix not in (PARQUET, NPY):
+        raise CourseError(f"{out.name} ends in neither {PARQUET} nor {NPY}; give a name that ends in one of them.")
     if out.suffix == PARQUET:
         _refuse_unwritable_names(out, names)
         _arrow(out)
+    for path in {out, out.with_suffix(".csv")} if out.suffix == NPY else {out}:
+        files.refuse_foreign(path, _is_ours, "of features that `sslcourse embed` wrote")
     try:
         with locking.claimed(out, file=True), files.written(out) as temporary:
             if out.suffix == PARQUET:
@@ -92,6 +98,17 @@ def read(path: str | Path) -> tuple[Tensor, tuple[str, ...]]:
     return torch.from_numpy(features).float(), names
 
 
+def _is_ours(path: Path) -> bool:
+    """Whether a file is one that was written here: an array is, when the table beside it is."""
+    if path.suffix == PARQUET:
+        try:
+            return KEY in (_arrow(path).parquet.read_schema(path).metadata or {})
+        except (OSError, ValueError):
+            return False
+    table = path.with_suffix(".csv")
+    return table.is_file() and files.begins_with(table, ",".join(COLUMNS))
+
+
 # --- NumPy -------------------------------------------------------------------------------------------------------
 
 
@@ -120,7 +137,7 @@ class _Npy(Writer):
 
     def table(self) -> str:
         text = io.StringIO(newline="")
-        csv.writer(text).writerows([["path", "row", "problem"], *self.lines])
+        csv.writer(text).writerows([COLUMNS, *self.lines])
         return text.getvalue()
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sslcourse import explore
 from sslcourse.classify import featurefile, pages
+from sslcourse.console import shown
 from sslcourse.data import decode
 from sslcourse.errors import CourseError
 from sslcourse.transfer import clustering
@@ -70,7 +71,10 @@ class Heap:
         return "To label next", f"In the order of their worth, chosen by {how}.", numbers, said
 
     def _labelled(self, path: Path) -> Tensor:
-        """Rows of the pictures that the first column of a CSV names; a name that isn't here is a header, or another's."""
+        """Rows of the pictures that the first column of a CSV names; a name that isn't here is a header, or another's.
+
+        Raises CourseError where it names none.
+        """
         try:
             with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
                 named = [row[0] for row in csv.reader(file) if row]
@@ -79,19 +83,32 @@ class Heap:
                 f"{path} can't be read ({error.strerror or error}); give a CSV of what has a label."
             ) from None
         place = {name: i for i, name in enumerate(self.names)}
-        return torch.tensor(sorted({place[name] for name in named if name in place}), dtype=torch.int64)
+        found = sorted({place[name] for name in named if name in place})
+        if not found:
+            raise CourseError(
+                f"the first column of {path} names none of the {len(self.names)} pictures of these features, such as "
+                f"{shown(self.names[0])}; give paths within {self.top}."
+            )
+        return torch.tensor(found, dtype=torch.int64)
 
     def page(self, out: Path, title: str, about: str, numbers: Tensor, said: Sequence[str]) -> None:
-        """Write these pictures, with a line under each."""
+        """Write these pictures, with a line under each. Raises CourseError where none of them can be read."""
         files = [self.top / self.names[i] for i in numbers.tolist()]
         read = decode.decode(files, pages.SIDE, progress=False)
+        if files and not len(read.files):
+            raise CourseError(
+                f"none of these {len(files)} pictures can be read, the first {shown(files[0])} ({read.skipped[0][1]}); give "
+                "the folder that was embedded, as it was then."
+            )
         images = torch.from_numpy(read.images)
         entries = [(images[place], said[i]) for place, i in enumerate(read.files.tolist())]
         pages.write(out, title, about, entries)
 
 
 def load(features: Path, top: Path) -> Heap:
-    """The features of a folder's pictures, from a file that `embed` wrote. Raises CourseError for any other."""
+    """The features of a folder's pictures, from a file that `embed` wrote. Raises CourseError for any other, and for no folder."""
+    if not top.is_dir():
+        raise CourseError(f"{shown(top)} isn't a folder; give the one that was embedded.")
     rows, names = featurefile.read(features)
     if rows.dim() != 2:
         raise CourseError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -11,18 +10,13 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from sslcourse import device as devices
 from sslcourse import features, weights
 from sslcourse.backbones import Backbone
 from sslcourse.errors import CourseError
 from sslcourse.files import write_atomically
-from sslcourse.weights.networks import MeasuredResNet, MeasuredVit, ResNetMeasures, VitMeasures
-
-FORMAT = "sslcourse classifier 1"
-KEY = "sslcourse-classifier"  # of the file's metadata
-BLOCKS = {"basic": BasicBlock, "bottleneck": Bottleneck}
+from sslcourse.weights import classifiers
 
 
 class LinearHead(nn.Module):
@@ -105,23 +99,17 @@ class Model(nn.Module):
         """One safetensors file, written whole or not at all."""
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         about = {
-            "format": FORMAT, "arch": self.backbone.arch, "stem": self.backbone.stem,
-            "network": describe(weights.measures_of(self.backbone)), "head": self.head.kind,
+            "format": classifiers.FORMAT, "arch": self.backbone.arch, "stem": self.backbone.stem,
+            "network": classifiers.describe(weights.measures_of(self.backbone)), "head": self.head.kind,
             "neighbours": getattr(self.head, "k", None), "classes": list(self.classes), "image_size": self.image_size,
             "stage": self.stage, "temperature": self.temperature, "notes": self.notes,
         }  # fmt: skip
-        write_atomically(Path(path), safetensors.torch.save(state, metadata={KEY: json.dumps(about)}))
+        write_atomically(Path(path), safetensors.torch.save(state, metadata={classifiers.KEY: json.dumps(about)}))
 
 
 def is_classifier(path: str | Path) -> bool:
     """Whether there is a file at `path` that `Model.save` wrote."""
-    if not Path(path).is_file():
-        return False
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            return KEY in (file.metadata() or {})
-    except Exception:  # a damaged header may raise anything
-        return False
+    return classifiers.about(Path(path)) is not None
 
 
 def load(path: str | Path) -> Model:
@@ -134,11 +122,11 @@ def load(path: str | Path) -> Model:
         raise CourseError(f"there is no classifier at {path}; `sslcourse finetune WEIGHTS --out {path}` writes one.")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get(KEY, "{}"))
+            about = json.loads((file.metadata() or {}).get(classifiers.KEY, "{}"))
             state = {name: file.get_tensor(name) for name in file.keys()}
     except (safetensors.SafetensorError, OSError, json.JSONDecodeError) as error:
         raise CourseError(f"{path} can't be read as a classifier ({error}); write it again.") from None
-    if about.get("format") != FORMAT:
+    if about.get("format") != classifiers.FORMAT:
         raise CourseError(
             f"{path} holds weights and no classifier; `sslcourse finetune {path} --data … --out MODEL` makes one of them."
         )
@@ -156,7 +144,7 @@ def load(path: str | Path) -> Model:
 
 def _built(about: dict, state: dict[str, Tensor]) -> Model:
     """The model that a file describes, before its weights are filled in."""
-    backbone = Backbone(trunk_of(about["network"]), about["arch"], about["stem"])
+    backbone = Backbone(classifiers.trunk_of(about["network"]), about["arch"], about["stem"])
     classes = tuple(map(str, about["classes"]))
     if about["head"] == LinearHead.kind:
         head: nn.Module = LinearHead(state["head.weight"].shape[1], len(classes))
@@ -167,20 +155,3 @@ def _built(about: dict, state: dict[str, Tensor]) -> Model:
         backbone, head, classes, image_size=int(about["image_size"]), stage=about["stage"],
         temperature=float(about["temperature"]), notes=about["notes"],
     )  # fmt: skip
-
-
-def describe(measures: ResNetMeasures | VitMeasures) -> dict:
-    """The measures of a network as plain values, for JSON."""
-    plain = dataclasses.asdict(measures)
-    if isinstance(measures, ResNetMeasures):
-        plain["block"] = next(name for name, block in BLOCKS.items() if block is measures.block)
-    return plain | {"kind": "resnet" if isinstance(measures, ResNetMeasures) else "vit"}
-
-
-def trunk_of(described: dict) -> nn.Module:
-    """The network that `describe` described, with weights that are still chance."""
-    plain = dict(described)
-    if plain.pop("kind") == "vit":
-        return MeasuredVit(VitMeasures(**plain))
-    plain["block"] = BLOCKS[plain["block"]]
-    return MeasuredResNet(ResNetMeasures(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}))

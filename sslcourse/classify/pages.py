@@ -11,11 +11,12 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
+from sslcourse import files
 from sslcourse.classify.fitting import Fitted
 from sslcourse.data.imageset import ImageSet
-from sslcourse.files import write_atomically
 
 SIDE = 96  # pixels of a thumbnail on the page
+START = '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
 STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}"
     "ul{display:flex;flex-wrap:wrap;gap:1rem;list-style:none;padding:0}li{width:9rem;overflow-wrap:anywhere}"
@@ -25,17 +26,25 @@ STYLE = (
 
 
 def write(path: str | Path, title: str, about: str, entries: Iterable[tuple[Tensor, str]]) -> None:
-    """A page of pictures: `entries` are (uint8 image (3, H, W), what is said under it). Written whole or not at all."""
+    """A page of pictures: `entries` are (uint8 image (3, H, W), what is said under it). Written whole or not at all.
+
+    Raises CourseError where something else lies there (`refuse_foreign`).
+    """
     items = "".join(
         f'<li><img src="{_data(image)}" alt="{html.escape(said, quote=True)}">{html.escape(said)}</li>'
         for image, said in entries
     )
+    refuse_foreign(path)
     page = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{html.escape(title)}</title><style>{STYLE}</style><h1>{html.escape(title)}</h1>"
+        f"{START}<title>{html.escape(title)}</title><style>{STYLE}</style><h1>{html.escape(title)}</h1>"
         f"<p>{html.escape(about)}</p><ul>{items}</ul></html>\n"
     )
-    write_atomically(Path(path), page.encode("utf-8", "replace"))
+    files.write_atomically(Path(path), page.encode("utf-8", "replace"))
+
+
+def refuse_foreign(path: str | Path) -> None:
+    """Raise CourseError where a file lies at `path` that isn't a page of pictures written here."""
+    files.refuse_foreign(Path(path), lambda there: files.begins_with(there, START), "a page of pictures written here")
 
 
 def mistakes(path: str | Path, fitted: Fitted, images: ImageSet, most: int = 100) -> int:

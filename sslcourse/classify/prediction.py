@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from sslcourse import augment, locking
+from sslcourse import augment, files, locking
 from sslcourse import device as devices
 from sslcourse.backbones import Backbone
 from sslcourse.classify import featurefile
@@ -22,6 +22,7 @@ from sslcourse.data import decode, walk
 from sslcourse.errors import CourseError
 
 BATCH = 256  # pictures decoded, looked at and written at a time
+COLUMNS = ("path", "class", "probability", "problem")  # before those of the classes
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,13 @@ def predict(
     Columns: path (relative to the folder), class, probability (of that class), problem (why a file can't be read; its
     other columns are empty then), and a probability for each class, headed by "p: " and its name. An interrupted run goes
     on after its last whole row when it is started again with the same model and the same files. Raises CourseError for a
-    folder without pictures, where the table can't be written, and where another run is writing it.
+    folder without pictures, where the table can't be written or something else lies there, and where another run is writing
+    it.
     """
     top, table, device = Path(pictures), Path(table), devices.pick_device(device)
     names = _pictures(top)
-    header = ["path", "class", "probability", "problem", *(f"p: {name}" for name in model.classes)]
+    header = [*COLUMNS, *(f"p: {name}" for name in model.classes)]
+    files.refuse_foreign(table, lambda path: files.begins_with(path, ",".join(COLUMNS)), "a table of predictions")
     problems: list[tuple[str, str]] = []
 
     def rows(start: int) -> Iterator[list[list[str]]]:
@@ -87,14 +90,14 @@ def embed(
 ) -> Written:
     """Write the features of every picture of a folder to `out`, which `read_features` reads.
 
-    out      a name that ends in .parquet for one table, any other for NumPy's .npy with a .csv beside it (`featurefile`)
+    out      a name that ends in .parquet for one table, or in .npy (nothing: the same) for NumPy's, with a .csv beside it
     size     of the pictures, in pixels;  stage: as in `Model`
     patches  the features of each place of the stage's map, (height, width, d) of a picture, in place of their mean (d,)
 
     Raises CourseError as `predict` does, and for patches of more than one stage.
     """
     out, device = Path(out), devices.pick_device(device)
-    out = out if out.suffix == featurefile.PARQUET else out.with_suffix(".npy")
+    out = out if out.suffix else out.with_suffix(featurefile.NPY)
     look = _looking(backbone, stage, patches, device)
     top, problems = Path(pictures), []
     names = _pictures(top)

@@ -46,11 +46,14 @@ def finetune(
     as_json: options.Json = False,
 ) -> None:
     """Make a classifier from a backbone and labelled pictures, say how good it is, and keep it in one file."""
-    from sslcourse import classify, evaluate, record
-    from sslcourse.classify import fitting, pages
+    from sslcourse import classify, evaluate, files, record
+    from sslcourse.classify import fitting, model, pages
     from sslcourse.data import load
 
     evaluate.refuse_unknown_protocol(protocol)
+    files.refuse_foreign(out, model.is_classifier, "a classifier that finetune wrote")
+    if mistakes is not None:
+        pages.refuse_foreign(mistakes)
     backbone, side = (None, size) if source == "scratch" else _backbone(source, size)
     splits = load(data, size=side, labels=labels)
     texts.notices(splits.notes)
@@ -188,7 +191,8 @@ def _new(images: ImageSet, seed: int) -> Backbone:
 def _tested(model, images: ImageSet, device: str):
     from sslcourse.classify.measures import Measures
 
-    return Measures.of(model.logits(images.images, device=device).argmax(dim=1), images.require_labels(), model.classes)
+    named = model.logits(images.images, device=device).argmax(dim=1)
+    return Measures.of(named, images.require_labels(), model.classes, images.independent)
 
 
 def _result(source: str, data: str, protocol: str, fitted: Fitted, images: ImageSet) -> dict:

@@ -1,10 +1,10 @@
 """Everyone else's weights: read into a Backbone, and written so that torchvision and Transformers read them.
 
 `load` recognizes the checkpoints of torchvision, MoCo, SwAV, DINO, iBOT, MAE, I-JEPA, CLIP, SigLIP, VISSL, SimCLR,
-lightly, solo-learn, timm and Transformers (`layouts` has the table), and the course's own backbone.safetensors. The
-network's measures come from the shapes of the weights. What the weights can't say is looked up in the configuration beside
-them, assumed and reported, or asked for: the number of attention heads, the activation in the blocks, the stride of a small
-stem, mean and standard deviation of the pixels.
+lightly, solo-learn, timm and Transformers (`layouts` has the table), the course's own backbone.safetensors, and the
+backbone of a classifier that `sslcourse finetune` wrote. The network's measures come from the shapes of the weights. What
+the weights can't say is looked up in the configuration beside them, assumed and reported, or asked for: the number of
+attention heads, the activation in the blocks, the stride of a small stem, mean and standard deviation of the pixels.
 
 Of a network for images and texts, the image tower is kept, without its projection to the space that both share. Its class
 token (CLIP), or what its attention pooling saw (SigLIP), is what `Backbone.summary` gives, and its patches go through the
@@ -29,7 +29,7 @@ from sslcourse.console import printable, say, shown
 from sslcourse.errors import CourseError, one_of, whole_number
 from sslcourse.paths import typed
 from sslcourse.vit import ACTIVATIONS
-from sslcourse.weights import huggingface, layouts, networks, openclip, preprocessing, sources, writing
+from sslcourse.weights import classifiers, huggingface, layouts, networks, openclip, preprocessing, sources, writing
 from sslcourse.weights.layouts import Found
 from sslcourse.weights.networks import MeasuredResNet, MeasuredVit, ResNetMeasures, VitMeasures, measures_of
 from sslcourse.weights.reading import Contents, read
@@ -97,6 +97,8 @@ def load(
     own = path / "backbone.safetensors" if path.is_dir() else path
     if _is_ours(own) or path.is_dir() and own.exists():
         return _load_ours(own, hints)
+    if (said := classifiers.about(own)) is not None:
+        return _load_classifier(own, said, hints, quiet)
     contents = read(path)
     found = layouts.find(contents, network, prefix)
     origin = sources.of(contents, found)
@@ -132,15 +134,34 @@ def _refuse_odd(hints: dict[str, Any]) -> None:
 def _load_ours(path: Path, hints: dict[str, Any]) -> Backbone:
     """A backbone that this course wrote, which says everything about itself."""
     backbone = backbones.load(path)
+    _say_unused(path, backbone, hints)
+    entries = tuple(backbone.state_dict())
+    backbone.report = Report(str(path), "this course", backbone.arch, entries, (), (), "the file's own")
+    return backbone
+
+
+def _load_classifier(path: Path, said: dict[str, Any], hints: dict[str, Any], quiet: bool) -> Backbone:
+    """The backbone of a classifier that this course wrote. It may have learned from labels, which the report says."""
+    backbone = classifiers.backbone_of(path, said)
+    _say_unused(path, backbone, hints)
+    with safetensors.safe_open(path, framework="pt") as file:
+        left = tuple(name for name in file.keys() if not name.startswith(classifiers.BACKBONE))
+    used = tuple(classifiers.BACKBONE + name for name in backbone.state_dict())
+    source = "the backbone of a classifier, which may have learned from labels"
+    backbone.report = Report(str(path), source, backbone.arch, used, left, (), "the file's own")
+    if not quiet:
+        print(printable(str(backbone.report), sys.stderr), file=sys.stderr)
+    return backbone
+
+
+def _say_unused(path: Path, backbone: Backbone, hints: dict[str, Any]) -> None:
+    """One line on standard error where options were given to a file that says itself what it is."""
     unused = [name for name, value in hints.items() if value is not None]
     if unused:
         say(
             f"{shown(path)} says itself what it is: {backbone.arch} with stem {backbone.stem}, with its own preprocessing; "
             f"{', '.join(unused)}, as asked for, {'is' if len(unused) == 1 else 'are'} not used."
         )
-    entries = tuple(backbone.state_dict())
-    backbone.report = Report(str(path), "this course", backbone.arch, entries, (), (), "the file's own")
-    return backbone
 
 
 def _is_ours(path: Path) -> bool:

@@ -130,6 +130,7 @@ print(weights, [device.derive_seed(0, kind, 5) for kind in ("views", "order", "f
 """
 
 
+@pytest.mark.training
 def test_a_salt_changes_weights_order_and_views_and_nothing_else():
     said = {}
     for salt in (None, "1"):

@@ -111,6 +111,7 @@ def test_validation_takes_images_that_are_not_trained_on_where_there_are_some(ca
     assert "validating on images that are also trained on" in err and len(seen["validated"]) == 60
 
 
+@pytest.mark.commands
 def test_scratch_is_finetuned_and_refuses_frozen_protocols(call, photographs):
     data = ("--data", f"folder:{photographs}", "--labels-per-class", 5, "--seeds", 1)
     code, out, _ = call("evaluate", "scratch", *data, "--json")
@@ -153,6 +154,7 @@ def test_data_says_what_is_there_and_shows_it(call, photographs, tmp_path):
     assert code == 2 and "doesn't end in .png" in err
 
 
+@pytest.mark.commands
 def test_the_demo_runs_on_a_folder(call, photographs, tmp_path):
     code, out, _ = call(
         "demo", "--data", f"folder:{photographs}", "--steps", 3, "--seeds", 2, "--out", "here", "--size", 16, "--json"
@@ -200,6 +202,7 @@ def test_what_cannot_be_done_is_said_in_one_sentence(call, arguments, sentence):
     assert len([line for line in err.splitlines() if line.startswith("sslcourse: ")]) == 1
 
 
+@pytest.mark.commands
 def test_python_m_sslcourse_is_the_same_command():
     done = subprocess.run([sys.executable, "-m", "sslcourse", "tasks"], capture_output=True, text=True)
     assert done.returncode == 0 and "rotation" in done.stdout

@@ -110,6 +110,7 @@ def test_a_signal_ends_a_command_with_one_sentence(number, code):
     assert err == "sslcourse: stopped; what the doctor has said so far holds.\n"
 
 
+@pytest.mark.commands
 @pytest.mark.skipif(os.name == "nt", reason="signals as on POSIX")
 def test_ctrl_c_in_the_middle_of_training_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path):
     words = ["pretrain", "rotation", "--data", "digits", "--steps", "1000000", "--batch-size", "4", "--device", "cpu"]

@@ -98,6 +98,7 @@ def test_a_transformer_is_measured_against_a_random_transformer():
     assert compare.gain(results, "mae", "linear").values == (ours - theirs,)
 
 
+@pytest.mark.commands
 def test_nothing_that_stands_in_the_file_is_measured_again(tmp_path, counted):
     out = tmp_path / "results.json"
     first = compare.run(["rotation"], out=out, **FEW)
@@ -111,6 +112,7 @@ def test_nothing_that_stands_in_the_file_is_measured_again(tmp_path, counted):
     assert of("simclr", compare.read(out)) == of("simclr", more), "what wasn't asked for stays"
 
 
+@pytest.mark.commands
 def test_a_kill_loses_at_most_the_measurement_at_work(tmp_path, counted, monkeypatch):
     out, whole = tmp_path / "results.json", compare.run(["rotation"], **FEW)
     counted.clear()
@@ -134,6 +136,7 @@ def test_a_kill_loses_at_most_the_measurement_at_work(tmp_path, counted, monkeyp
     assert len(counted) == all_of_it
 
 
+@pytest.mark.commands
 def test_other_weights_are_measured_again(tmp_path, counted, monkeypatch):
     out = tmp_path / "results.json"
     compare.run(["rotation"], out=out, **FEW)
@@ -299,6 +302,7 @@ def test_budgets_that_the_data_cannot_give_are_named():
     assert compare.run([], **(FEW | {"seeds": 1, "factors": False}))["notes"] == []
 
 
+@pytest.mark.commands
 def test_the_bar_ends_at_its_total(monkeypatch):
     bars = []
 
@@ -341,6 +345,7 @@ def theirs(tmp_path):
     return [str(tmp_path / name) for name in ("one.safetensors", "two.pth")]
 
 
+@pytest.mark.commands
 def test_published_weights_are_rows_beside_own_pretraining_and_scratch(toy_world, theirs, tmp_path, counted, capsys):
     out, few = tmp_path / "results.json", FEW | {"factors": False}
     results = compare.run(["rotation"], published=theirs, out=out, **few)
@@ -375,6 +380,7 @@ def test_weights_that_do_not_take_these_images_are_left_out_and_named(tmp_path):
         compare.run([], published=["nowhere"], **FEW)
 
 
+@pytest.mark.commands
 def test_another_backbone_stem_batch_and_options(toy_world):
     few = FEW | {"seeds": 1, "factors": False}
     asked = {"backbone": "resnet18", "stem": "tiny", "batch_size": 8}

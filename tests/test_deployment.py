@@ -180,6 +180,7 @@ def test_without_its_packages_the_sentence_says_what_to_install(tmp_path, monkey
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.commands
 def test_a_run_is_exported_at_the_stage_and_size_that_its_probe_used(call, tmp_path):
     few = ("--data", "digits", "--size", 24, "--steps", 1, "--batch-size", 8, "--device", "cpu")
     assert call("pretrain", "rotation", "--out", "run", *few)[0] == 0

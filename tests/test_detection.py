@@ -311,6 +311,7 @@ def test_pictures_without_objects_can_be_learnt_from(tiny):
     assert history.last["bbox_regression"] == 0 and history.last["classification"] > 0
 
 
+@pytest.mark.training
 def test_a_detector_learns_what_it_is_shown(crowd, tiny):
     few = crowd.select(slice(0, 4))
     config = train.TrainConfig(steps=80, batch_size=4, learning_rate=1e-2, weight_decay=0.0, log_every=80)

@@ -183,6 +183,7 @@ def test_the_report_survives_a_broken_torch_and_says_so_in_its_exit_code(stub, t
         assert f" {name} " in done.stdout, name
 
 
+@pytest.mark.commands
 def test_the_report_of_this_environment_as_json():
     done = report("--json")
     document = json.loads(done.stdout)  # one document, and nothing else

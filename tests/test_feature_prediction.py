@@ -222,6 +222,7 @@ def test_directions_are_drawn_anew_at_each_step():
     assert not torch.equal(first, second) and torch.equal(first, task.views(pictures(), generator(0))[1])
 
 
+@pytest.mark.training
 def test_collapse_comes_when_sigreg_goes_and_not_otherwise():
     images, deviation = world.draw("unlabeled", 256).images, {}
     for weight in (0.0, 0.05):

@@ -158,6 +158,7 @@ def measure(monkeypatch, tmp_path, photographs):
     return run
 
 
+@pytest.mark.training
 def test_everything_is_measured_once(measure, monkeypatch, capsys):
     asked = ("rotation", "raw pixels", "random weights", "supervised", "--budget", "1,2")
     found = measure(*asked, "--no-finetune")

@@ -31,6 +31,7 @@ def test_the_text_shows_claims_and_figures(tmp_path):
     assert "    > 1.387" in tool("nbtext.py", path).stdout
 
 
+@pytest.mark.commands
 def test_normalising_checks_and_writes(tmp_path):
     path = write(tmp_path / "a.ipynb", notebook_of(code("one", "1", ())))
     assert tool("nbnormalise.py", "--check", path).returncode == 0

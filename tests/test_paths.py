@@ -104,6 +104,7 @@ def test_printing_never_raises(monkeypatch, encoding, text):
     assert b"and caf" in sys.stdout.buffer.getvalue() or b"\\udce9" in sys.stdout.buffer.getvalue()
 
 
+@pytest.mark.commands
 def test_the_command_line_prints_any_name_on_any_console(tmp_path):
     from PIL import Image
 

@@ -101,6 +101,7 @@ def test_killed_again_and_again_and_resumed_the_weights_are_the_same_bits(tmp_pa
     assert not [p for p in (tmp_path / "killed").iterdir() if p.name.startswith(".")]  # nothing half-written stays
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("stop", [1, 2, 3, 7, 29])
 def test_resume_at_any_step_is_exact(tmp_path, stop):
     whole = run(tmp_path / "whole", resume=False)
@@ -176,6 +177,7 @@ def stopped_after(steps, name="rotation"):
     return model
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("done", [12, 30])
 def test_a_level_rate_makes_a_longer_run_the_same_bits_as_one_that_was_as_long_from_the_start(tmp_path, capfd, done):
     longer = dataclasses.replace(LEVEL, steps=40)
@@ -197,6 +199,7 @@ def test_a_level_rate_makes_a_longer_run_the_same_bits_as_one_that_was_as_long_f
     assert capfd.readouterr().err == ""  # said once
 
 
+@pytest.mark.training
 def test_a_cosine_is_taken_up_where_that_of_the_longer_run_is_and_one_line_says_so(tmp_path, capfd):
     run(tmp_path / "run", resume=False)
     capfd.readouterr()
@@ -214,6 +217,7 @@ def test_a_cosine_is_taken_up_where_that_of_the_longer_run_is_and_one_line_says_
     assert "lengthened_at" not in backbones.load(tmp_path / "whole").notes
 
 
+@pytest.mark.training
 def test_a_longer_run_that_is_interrupted_goes_on_to_the_same_bits(tmp_path):
     longer = dataclasses.replace(CONFIG, steps=45)
     for name in ("whole", "cut"):
@@ -345,6 +349,7 @@ def test_a_checkpoint_holds_tensors_numbers_and_strings_alone(tmp_path):
 # --- stopped, and two at once ------------------------------------------------------------------------------------
 
 
+@pytest.mark.training
 @pytest.mark.parametrize(
     ("number", "raised"),
     [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit), (signal.SIGHUP, SystemExit)],

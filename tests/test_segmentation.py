@@ -318,6 +318,7 @@ def test_what_is_frozen_stays_to_the_bit(crowd, tiny, tune):
     assert all(p.requires_grad for p in segmenter.parameters())
 
 
+@pytest.mark.training
 def test_a_segmenter_learns_what_it_is_shown(crowd, tiny):
     few = crowd.select(slice(0, 4))
     config = train.TrainConfig(steps=60, batch_size=4, learning_rate=1e-2, weight_decay=0.0, log_every=60)

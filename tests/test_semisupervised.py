@@ -172,6 +172,7 @@ def test_a_student_who_answers_as_the_teacher_does_pays_the_teachers_entropy():
 # --- the loop ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("name", METHODS)
 def test_learns_in_place_the_same_again_and_another_with_another_seed(name):
     first, again = run(name), run(name)
@@ -194,6 +195,7 @@ def test_chance_is_another_one_in_each_step_and_for_each_seed():
     assert seen[:4] == seen[4:8] and len(set(seen[4:])) == 8
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("name", METHODS)
 def test_stopped_and_resumed_the_weights_are_the_same_bits(name, tmp_path):
     def stop(record):

@@ -92,6 +92,7 @@ def test_samples_without_a_class_are_for_pretraining_beside_those_with_one(tmp_p
     assert splits.train.names[0].startswith("a.tar::")
 
 
+@pytest.mark.training
 def test_training_goes_on_with_the_same_bits(folder, tmp_path):
     """Stopped after three of six steps, from shards that are read by worker processes."""
     config = train.TrainConfig(steps=6, batch_size=8, checkpoint_every=3)

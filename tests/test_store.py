@@ -36,6 +36,7 @@ def equal(a, b):
     return all(torch.equal(x, y) for x, y in zip(state(a).values(), state(b).values(), strict=True))
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("task", list(EVERY_TASK))
 def test_the_store_gives_what_training_gives(task, images):
     asked, images = store.recipe(task, **SMALL).fitted(len(images)), material(task, images.images)
@@ -210,6 +211,7 @@ def test_a_store_that_cannot_be_written_costs_time_only(images, own_cache, capsy
     assert "could not write" in capsys.readouterr().err
 
 
+@pytest.mark.training
 def test_two_processes_train_one_backbone(images, own_cache, tmp_path):
     torch.save(images.images, tmp_path / "images.pt")
     code = (

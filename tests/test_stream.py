@@ -181,6 +181,7 @@ def assert_same(a, b):
         assert torch.equal(a[name], b[name]), name
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("name", ["rotation", "simclr", "colorization"])
 def test_pretraining_from_files_gives_the_weights_of_pretraining_from_memory(paths, name):
     trained = []
@@ -191,6 +192,7 @@ def test_pretraining_from_files_gives_the_weights_of_pretraining_from_memory(pat
     assert_same(*trained)
 
 
+@pytest.mark.training
 def test_a_run_that_stops_goes_on_bit_for_bit(paths, tmp_path):
     class Stop(Exception):
         pass
@@ -344,6 +346,7 @@ def test_what_fits_beside_training_is_put_on_the_device_and_that_is_said(paths, 
     assert asked == [(images.nbytes, name) for name in ("meta", "cuda", "cpu")]
 
 
+@pytest.mark.commands
 def test_the_command_streams(tmp_path):
     top = class_folders(tmp_path / "photos")
     command = [sys.executable, "-m", "sslcourse", "pretrain", "rotation", "--out", str(tmp_path / "run"), "--stream"]

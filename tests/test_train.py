@@ -64,6 +64,7 @@ OVERFIT = {
 ANSWERED = [name for name, kind in EVERY_TASK.items() if not issubclass(kind, TwoViews)]
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("name", ANSWERED)
 def test_every_task_overfits_eight_images(name):
     model = task(name)
@@ -75,6 +76,7 @@ def test_every_task_overfits_eight_images(name):
     assert history.last.get("accuracy", 1.0) > 0.85
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("name", list(EVERY_TASK))
 def test_every_run_is_reproducible_from_its_seed(name):
     runs = []

@@ -96,6 +96,7 @@ class Scripted(Validation):
         return found and {self.signal: self.values[step // 4 - 1]}
 
 
+@pytest.mark.training
 def test_a_run_ends_when_nothing_better_came_for_so_long(tmp_path):
     validation = Scripted([0.1, 0.5, 0.4, 0.5, 0.9, 0.9], patience=2)
     history = run(tmp_path, validation)
@@ -109,6 +110,7 @@ def test_a_run_ends_when_nothing_better_came_for_so_long(tmp_path):
     assert run(None, Scripted([0.1] * 6)).last["step"] == 24  # without patience it doesn't end
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("stop", [4, 7, 13])
 def test_an_interruption_changes_neither_the_end_nor_the_best_weights(tmp_path, stop):
     run(tmp_path / "whole", held_out(patience=3))

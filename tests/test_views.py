@@ -194,6 +194,7 @@ def test_simsiams_target_gets_no_gradient_unless_asked_for():
         assert (reached == 0) == stop
 
 
+@pytest.mark.training
 @pytest.mark.parametrize(("name", "broken"), [("simsiam", {"stop_gradient": False}), ("byol", {"predictor": False})])
 def test_collapse_comes_when_stop_gradient_or_predictor_goes_and_not_otherwise(name, broken):
     images = world.draw("unlabeled", 512).images
@@ -205,6 +206,7 @@ def test_collapse_comes_when_stop_gradient_or_predictor_goes_and_not_otherwise(n
     assert spread["broken"] < 0.25 < 0.5 < spread["whole"], spread
 
 
+@pytest.mark.training
 def test_collapse_comes_when_the_variance_term_goes_and_not_otherwise():
     images = world.draw("unlabeled", 512).images
     deviation = {}
@@ -241,6 +243,7 @@ def test_the_centre_is_a_moving_average_in_closed_form():
     assert not still.center.any()
 
 
+@pytest.mark.training
 def test_without_centring_one_answer_wins_and_without_sharpening_all_answers_are_equal():
     images, said = world.draw("unlabeled", 512).images, {}
     for case, options in {
@@ -279,6 +282,7 @@ def test_dino_trains_the_class_token_of_a_transformer():
 # --- every method ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("name", METHODS)
 def test_eight_pictures_are_learned_by_heart(name):
     images = world.draw("unlabeled", 8).images

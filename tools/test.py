@@ -5,6 +5,7 @@
 
 style      ruff, notebooks and lessons in their form, exercises/ as solutions/ say, claims as measured elsewhere
 unit       the tests of the package
+training   the tests of the package that train until something is learned, or train twice and compare the bits
 commands   the tests of the package that run whole commands and processes, some ten seconds each
 lessons    every cell of every lesson; a claim must print what is stored (nbval), a number must be near what is stored
 notebooks  the tests that execute notebooks: solutions, exercises with and without their solutions, the classroom's cycle
@@ -49,7 +50,7 @@ def lessons() -> list[str]:
     return found or ["notebooks"]  # pytest without a path would run something else
 
 
-MARKED = ("commands", "notebooks", "devices", "browser", "mutants", "weights")  # no unit tests
+MARKED = ("training", "commands", "notebooks", "devices", "browser", "mutants", "weights")  # no unit tests
 # The phases stop at nothing: pytest fails when it collects no test, so that an empty phase can't pass for a green one.
 PHASES = {
     "style": [
@@ -61,6 +62,7 @@ PHASES = {
         ["tools/lesson_form.py", "check"],
     ],
     "unit": [[*PYTEST, *TWO, "tests", "-m", f"not ({' or '.join(MARKED)})"]],
+    "training": [[*PYTEST, *TWO, "tests", "-m", "training"]],
     "commands": [[*PYTEST, *TWO, "tests", "-m", "commands"]],
     "lessons": [[*PYTEST, *TWO, *WHOLE_FILES, *STORED, "--nbval-lax", "--nbval-current-env", *lessons()]],
     "notebooks": [[*PYTEST, *TWO, "--dist", "loadscope", "tests", "-m", "notebooks"]],

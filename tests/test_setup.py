@@ -205,12 +205,39 @@ def test_every_target_of_make_that_a_document_names_exists():
         assert named <= targets, f"{document} names make {named - targets}"
 
 
-def test_ci_calls_four_targets_of_tests_and_nothing_else():
+def test_ci_calls_the_targets_of_tests_and_installs_a_browser():
     lines = (ROOT / ".ci" / "run").read_text().splitlines()
     code = [line for line in lines if line and not line.startswith("#")]
-    targets = ["make test", "make test-mutants", "make test-weights", "exec make test-devices"]
+    targets = ["make test", "make test-mutants", "make test-weights", "make test-browser", "exec make test-devices"]
+    targets.insert(3, "sh tools/chromium.sh")
     assert code == ["set -euo pipefail", 'cd "$(dirname "$0")/.."', *targets]
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a script for sh")
+@pytest.mark.parametrize(
+    ("programs", "said"),
+    [
+        ({"chromium": "exit 9", "apt-get": "exit 9"}, ""),  # nothing is asked of either
+        ({"apt-get": 'test "$2" = update || cp "$0" "${0%/*}/chromium"', "id": "echo 0"}, ""),
+        ({}, "there is no apt-get"),
+        ({"apt-get": "exit 9", "id": "echo 1000"}, "only root can"),
+        ({"apt-get": "exit 9", "id": "echo 0"}, "apt-get says why"),
+        ({"apt-get": "exit 0", "id": "echo 0"}, "brought no program"),
+    ],
+    ids=lambda given: " and ".join(given) if isinstance(given, dict) else None,
+)
+def test_a_browser_is_there_or_installed_or_one_sentence_says_why_not(tmp_path, programs, said):
+    for name in ("cp", "id"):
+        (tmp_path / name).symlink_to(shutil.which(name))
+    for name, does in programs.items():
+        (tmp_path / name).unlink(missing_ok=True)
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    words = ["/bin/sh", "tools/chromium.sh"]
+    done = subprocess.run(words, cwd=ROOT, env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    assert said in done.stderr and done.stderr.count("\n") == bool(said)
+    assert done.returncode == bool(said) and (said != "" or (tmp_path / "chromium").exists())
 
 
 def test_version_and_licence_are_said_alike_everywhere():
@@ -236,6 +263,7 @@ LEVELS = (
         "bundled",
         "store",
         "evaluate",
+        "collapse",
         "validation",
         "geometry",
         "transfer",

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sslcourse.attention import attention_maps, share_inside  # noqa: F401 (lessons take them from here)
+from sslcourse.errors import CourseError
 
 
 def alignment(first: Tensor, second: Tensor) -> float:
@@ -25,6 +26,28 @@ def uniformity(features: Tensor) -> float:
     """
     distance = torch.pdist(functional.normalize(features, dim=1))  # (N * (N - 1) / 2,)
     return (-2 * distance.square()).exp().mean().log().item()
+
+
+def partner_accuracy(first: Tensor, second: Tensor, pictures: int = 128) -> float:
+    """How often the other view of a picture is the nearest, by cosine, of all views of a batch: a share, in [0, 1].
+
+    first, second   embeddings (N, d) of two views of the same pictures, cut into batches of so many pictures; those of a
+                    last, shorter batch don't count. Each view has 2 * pictures - 1 candidates, itself left out
+
+    Raises CourseError where there are fewer pictures than a batch has.
+    """
+    if len(first) < pictures:
+        raise CourseError(
+            f"{len(first)} pictures are less than a batch of {pictures}; give more, or pictures={len(first)}."
+        )
+    own = torch.arange(2 * pictures)
+    right = []
+    for a, b in zip(first.split(pictures), second.split(pictures), strict=True):
+        if len(a) == pictures:
+            z = functional.normalize(torch.cat([a, b]), dim=1)  # (2 * pictures, d)
+            nearest = (z @ z.T).fill_diagonal_(-2).argmax(dim=1)  # a cosine is at least -1
+            right.append(nearest.cpu() == (own + pictures) % (2 * pictures))
+    return torch.cat(right).float().mean().item()
 
 
 def effective_rank(features: Tensor) -> float:

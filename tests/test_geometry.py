@@ -43,3 +43,15 @@ def test_attention_maps_are_shares_and_count_what_is_inside():
     torch.testing.assert_close(geometry.share_inside(even, masks), torch.full((5,), 18 / 32))
     with pytest.raises(CourseError, match="has no attention"):
         geometry.attention_maps(backbones.build(), images)
+
+
+def test_a_partner_is_the_nearest_of_all_views_of_its_batch():
+    z = torch.eye(8)[:6]  # six pictures, each with a direction of its own
+    assert geometry.partner_accuracy(z, 3 * z, pictures=6) == 1.0
+    assert geometry.partner_accuracy(z, z.roll(1, dims=0), pictures=6) == 0.0
+    other = z.clone()
+    other[5] = z[0]  # picture 5's second view is where both of picture 0 are
+    assert math.isclose(geometry.partner_accuracy(z, other, pictures=6), 10 / 12, rel_tol=1e-6)
+    assert geometry.partner_accuracy(z[:5], torch.cat([z[:4], -z[4:5]]), pictures=4) == 1.0  # the fifth is no batch
+    with pytest.raises(CourseError, match="5 pictures are less than a batch of 128"):
+        geometry.partner_accuracy(z[:5], z[:5])

@@ -50,7 +50,7 @@ STEP, SLACK = 5, 5  # minutes: what reading times are rounded up to, and how far
 FOLDED = ("imports", "claims", "drawing", "prediction")
 DRAWS = {"plt", "plots", "widgets", "matplotlib", "Rectangle", "display"}  # whoever names one of these draws
 DOESN_T_DRAW = ("plots.to_picture", "plots.use_style", "plots.as_text")
-TRAINS = re.compile(r"\b(pretrain|pretrained|finetune\w*|train\.fit|backward|fit_\w+)\(")
+TRAINS = re.compile(r"\b(pretrain|pretrained|finetune\w*|train\.fit|collapse\.watch|backward|fit_\w+)\(")
 
 COURSE = [f"{number:02d}" for number in (*range(19), 21, 19, 20, 22)]  # in this order
 LINKS = "links"  # the id of the last cell

@@ -35,6 +35,7 @@ PATCHES = 8
 STEMS = {"imagenet": (7, 2, True), "small": (3, 1, False), "tiny": (3, 2, False)}
 STAGES = (1, 2, 3, 4, "all", "class")  # where features are read
 FORMAT = "sslcourse backbone 1"
+FILE = "backbone.safetensors"  # of a run's folder
 LARGEST_IMAGE = 4096  # pixels a side, of a transformer's file: its positions take memory
 SMALL_IMAGE = 64  # pixels; up to here the ImageNet stem, which divides each side by 4, throws away too much
 
@@ -209,7 +210,7 @@ def load(path: str | Path) -> Backbone:
     path = typed(path)
     with reading(shown(path)):
         if path.is_dir():
-            path = path / "backbone.safetensors"
+            path = path / FILE
         if not path.is_file():
             raise CourseError(
                 f"there is no backbone at {shown(path)}; `sslcourse pretrain TASK --out DIR` writes one to DIR."

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from sslcourse import distributed
+from sslcourse import backbones, distributed
 from sslcourse.errors import CourseError, Damaged, Diverged
 from sslcourse.files import reading, write_atomically
 from sslcourse.locking import claimed
@@ -33,6 +33,7 @@ FORMAT = "sslcourse checkpoint 1"
 PARTS = {"run", "step", "model", "optimizer", "history", "random"}
 FREE = {"log_every", "checkpoint_every"}  # what may differ between a run and its continuation
 SINCE = {"config.schedule": "cosine"}  # what checkpoints of earlier versions don't name, and what their runs did
+RESUME = ", and go on with --resume"  # after an error that a run survives
 
 
 def claim(folder: str | Path | None) -> contextlib.AbstractContextManager:
@@ -91,7 +92,8 @@ class Store:
     shorter     how many steps the run that is gone on from was to have, where this one has more; otherwise None
     lengthened  the steps at which it was made longer so that the weights are no other run's
 
-    Raises CourseError when the folder holds a run and `resume` is False, or when that run isn't this one.
+    Raises CourseError when the folder holds a run and `resume` is False, when that run isn't this one, or when there are
+    weights without a checkpoint, which would be replaced.
     """
 
     def __init__(self, folder: str | Path, run: dict[str, Any], *, resume: bool):
@@ -103,9 +105,14 @@ class Store:
         self.lengthened: list[int] = []
         for leftover in self.folder.glob(".*.part") if distributed.rank() == 0 else ():  # of a run that was killed
             leftover.unlink(missing_ok=True)
-        if not resume and (self.path.exists() or self.previous.exists()):
+        begun = self.path.exists() or self.previous.exists()
+        if begun and not resume:
             raise CourseError(
                 f"{folder} already holds a run; go on with it by --resume, or choose another folder for a new one."
+            )
+        if not begun and (self.folder / backbones.FILE).exists():
+            raise CourseError(
+                f"{folder} holds a {backbones.FILE} and no checkpoint to go on from; choose another folder, so that it stays."
             )
 
     def save(
@@ -134,12 +141,12 @@ class Store:
         }
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        write_atomically(self.path, buffer.getvalue(), keep=self.previous)
+        write_atomically(self.path, buffer.getvalue(), self.previous, RESUME)
         self.write_history(records)
 
     def write_history(self, records: list[dict]) -> None:
         lines = "".join(json.dumps(record) + "\n" for record in records)
-        write_atomically(self.folder / "history.jsonl", lines.encode())
+        write_atomically(self.folder / "history.jsonl", lines.encode(), then=RESUME)
 
     def restore(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, validation: Validation | None = None
@@ -184,7 +191,7 @@ class Store:
         It may have been meant to end earlier.
         """
         asked, found = _flat(self.run), SINCE | _flat(run)
-        for name in sorted(asked.keys() | found.keys()):
+        for name in sorted(asked.keys() | found.keys(), key=lambda name: (name.startswith("config."), name)):
             if name == "config.steps" and isinstance(found.get(name), int) and found[name] < asked[name]:
                 continue
             if name.split(".")[-1] not in FREE and asked.get(name) != found.get(name):

@@ -13,13 +13,12 @@ from typing import Any
 
 import torch
 
-from sslcourse import backbones, evaluate, locking, pretext, train
+from sslcourse import backbones, evaluate, files, locking, pretext, train
 from sslcourse import device as devices
 from sslcourse.console import printable
 from sslcourse.data import load
 from sslcourse.data.splits import Splits
 from sslcourse.errors import whole_number
-from sslcourse.files import write_atomically, written
 from sslcourse.paths import typed
 from sslcourse.summary import Summary, paired_difference
 
@@ -42,12 +41,18 @@ def run(
     """Pretrain on rotation, probe and fine-tune against random features and training from scratch.
 
     Writes `figure.png` and `results.json` to `out`, and returns the results. Notices and bars go to standard error.
-    Raises CourseError for data without labels or with a class that has no image, and where another run writes `out`.
+    Raises CourseError for data without labels or with a class that has no image, and where another run writes `out` or
+    something else lies there.
     """
     seeds = whole_number("at least one seed is needed to measure anything: their number", seeds)
     begin, where = time.perf_counter(), devices.pick_device(device)
     out = typed(out)
+    numbers, figure = out / "results.json", out / "figure.png"
     with locking.claimed(out):
+        files.refuse_foreign(numbers, lambda path: files.begins_with(path, '{\n  "data"'), "the result of a demo")
+        files.refuse_foreign(
+            figure, lambda path: numbers.is_file(), "the figure of a demo, whose results.json lies beside"
+        )
         say(devices.report(where))
         splits = load(data, size=size)
         for note in splits.notes:
@@ -65,11 +70,11 @@ def run(
             "table": {name: summary.record() for name, summary in table.items()},
             "gain_of_pretraining": paired_difference(tuned[PRETRAINED], tuned[SCRATCH]).record(),
             "curves": {name: {str(b): one.record() for b, one in curve.items()} for name, curve in curves.items()},
-            "figure": str(out / "figure.png"),
+            "figure": str(figure),
             "seconds": round(time.perf_counter() - begin, 1),
         }
-        draw(curves, tuned, labels, splits, classifier, out / "figure.png")
-        write_atomically(out / "results.json", json.dumps(results, indent=2).encode())
+        draw(curves, tuned, labels, splits, classifier, figure)
+        files.write_atomically(numbers, json.dumps(results, indent=2).encode())
     return results
 
 
@@ -180,7 +185,7 @@ def draw(
         axis.set_title("What pretraining without labels is worth")
         right.suptitle(f"Fine-tuned with {labels} labels per class: predictions on test pictures", fontweight="bold")
         draw_answers(list(right.subplots(4, 6).flat), splits, classifier)
-        with written(path) as temporary:
+        with files.written(path) as temporary:
             figure.savefig(temporary, dpi=110, format="png")
         plt.close(figure)
 

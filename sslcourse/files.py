@@ -39,8 +39,10 @@ def written(path: Path, keep: Path | None = None) -> Iterator[Path]:
         raise
 
 
-def write_atomically(path: Path, content: bytes, keep: Path | None = None) -> None:
+def write_atomically(path: Path, content: bytes, keep: Path | None = None, then: str = "") -> None:
     """Write `content` to `path`, whole or not at all. With `keep`, the file that was at `path` is moved there first.
+
+    then  how whoever called goes on once there is space, for the error's last words
 
     Raises CourseError, and leaves what was there as it was, when the disk is full or the folder can't be written.
     """
@@ -50,7 +52,7 @@ def write_atomically(path: Path, content: bytes, keep: Path | None = None) -> No
     except OSError as error:
         raise CourseError(
             f"could not write {path} ({error.strerror or error}); what was there before is unharmed. "
-            "Free some space, or choose another place."
+            f"Free some space or choose another place{then}."
         ) from None
 
 

@@ -141,7 +141,7 @@ def made(
             if found is None:
                 begun = path.with_suffix(".run")
                 found = _train(asked, images, begun, device, progress)
-                (begun / "backbone.safetensors").replace(path)
+                (begun / backbones.FILE).replace(path)
                 shutil.rmtree(begun, ignore_errors=True)
                 _make_room(path.parent)
             return found

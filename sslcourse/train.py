@@ -510,7 +510,7 @@ def pretrain(
             about = {"task": task.name, "data": name, "image_size": side, "steps": config.steps, "seed": config.seed}
             about |= {"lengthened_at": ",".join(map(str, store.lengthened))} if store.lengthened else {}
             about |= {"best_step": best} if (best := validation and validation.best_step(history.records)) else {}
-            backbones.save(task.backbone, store.folder / "backbone.safetensors", **(notes or {}) | about)
+            backbones.save(task.backbone, store.folder / backbones.FILE, **(notes or {}) | about)
         distributed.wait()
     return history
 

@@ -101,6 +101,16 @@ def test_a_folder_that_another_run_writes_is_left_alone(tmp_path):
         measured(data, tmp_path / "out")
 
 
+@pytest.mark.parametrize("name", ["results.json", "figure.png"])
+def test_what_somebody_else_wrote_is_left_alone(tmp_path, name):
+    data = folder(tmp_path / "pictures", a=5, b=5)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine")
+    with pytest.raises(CourseError, match=f"{name} is there already and isn't"):
+        measured(data, tmp_path / "out")
+    assert (tmp_path / "out" / name).read_text() == "mine"
+
+
 @pytest.mark.parametrize("counts", [(3, 3), (12, 12), (12, 3, 7)])
 def test_a_comparison_of_a_small_folder_says_what_it_left_out(tmp_path, counts, monkeypatch):
     monkeypatch.setattr(evaluate, "finetune_accuracy", lambda *given, **options: 0.5)

@@ -132,6 +132,15 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path):
     assert (tmp_path / "backbone.safetensors").read_bytes() == before
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_weights_without_a_checkpoint_are_not_replaced(tmp_path, resume):
+    """Those of a run whose checkpoints were removed to save space, or somebody else's."""
+    (tmp_path / "backbone.safetensors").write_bytes(b"mine")
+    with pytest.raises(CourseError, match="no checkpoint to go on from; choose another folder"):
+        run(tmp_path, resume=resume)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"mine"]
+
+
 def test_a_folder_with_a_run_is_not_overwritten(tmp_path):
     run(tmp_path, resume=False)
     before = (tmp_path / "checkpoint.pt").read_bytes()

@@ -22,8 +22,6 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 ABSOLUTE, RELATIVE = 0.03, 0.15
-# Lessons whose outputs were stored by an older version of the package. Executing one anew takes it off; none is added.
-NOT_YET = frozenset("12 19 20".split())
 NUMBER = re.compile(r"(?<![\w.])[-+−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?(?!\w)|\b(?:nan|inf)\b")
 EXACTLY, MACHINE, NAMES = "nbval-check-output", "of-this-machine", "names-vary"
 WIDER = re.compile(r"tolerance-(\d+)")
@@ -89,7 +87,7 @@ def differences_of(cell, outputs: Iterable) -> list[str]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
     result = yield
-    if type(item).__name__ != "IPyNbCell" or item.path.stem[:2] in NOT_YET:
+    if type(item).__name__ != "IPyNbCell":
         return result
     if found := differences_of(item.cell, item.test_outputs):
         item.raise_cell_error(f"Cell {item.cell.id!r} no longer prints what is stored", "\n".join(found))

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from stored_outputs import printed
 
-from sslcourse import compare, pretext
+from sslcourse import compare, pretext, tables
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOL = runpy.run_path(str(ROOT / "tools" / "write_results.py"))
@@ -54,13 +55,10 @@ def test_the_settings_are_those_of_the_package(results):
 
 def test_lesson_12_shows_what_the_file_says(results):
     lesson = nbformat.read(ROOT / "notebooks" / "12_evaluation.ipynb", as_version=4)
-    shown = {
-        cell.id: "".join(out.text for out in cell.outputs if out.output_type == "stream")
-        for cell in lesson.cells
-        if cell.cell_type == "code"
-    }
-    assert shown["read"].rstrip() == compare.text(results).split("What a linear model")[0].rstrip()
-    for row, scores in compare.matrix(results).items():
-        if found := re.search(rf"^{row} +colour (\S+) +lighting (\S+)", shown["heat-change"], re.MULTILINE):
-            assert found.groups() == (f"{scores['colour'].mean:.2f}", f"{scores['lighting'].mean:.2f}")
+    shown = {cell.id: "\n".join(printed(cell.outputs)) for cell in lesson.cells if cell.cell_type == "code"}
+    assert shown["read"].endswith(tables.aligned(tables.table(results)))
+    matrix = compare.matrix(results)
+    for line in shown["heat-change"].splitlines()[1:]:
+        row, colour, lighting, *_ = re.split(" {2,}", line)
+        assert (colour, lighting) == tuple(f"{matrix[row][factor].mean:.2f}" for factor in ("colour", "lighting"))
     assert "FAILS" not in shown["claims"]

@@ -38,7 +38,7 @@ def ask(name: str, question: str, *, unit: str = "", choices: Sequence[str] = ()
         )
 
     def entered(change: dict[str, Any]) -> None:
-        answer = change["new"] if choices else number(change["new"])
+        answer = change["new"] if choices else number(change["new"], unit)
         if answer is None:
             said.value = "A number is needed, such as 0.5; the lesson goes on without one, too."
             return
@@ -49,10 +49,15 @@ def ask(name: str, question: str, *, unit: str = "", choices: Sequence[str] = ()
     return widgets.VBox([widgets.HTML(f"<b>Your prediction.</b> {question}"), field, said])
 
 
-def number(text: str) -> float | None:
-    """The number that somebody typed, with a comma or a point; None for what is none."""
+def number(text: str, unit: str = "") -> float | None:
+    """The number that somebody typed, with a comma or a point, or as a percentage; None for what is none.
+
+    "30%" is 30 where the unit counts in hundredths (% or points), and 0.3 anywhere else.
+    """
+    digits = str(text).strip().replace(",", ".")
+    hundredths = digits.endswith("%") and unit not in ("%", "points")
     try:
-        found = float(str(text).strip().replace(",", "."))
+        found = float(digits.removesuffix("%")) / (100 if hundredths else 1)
     except ValueError:
         return None
     return found if math.isfinite(found) else None
@@ -63,8 +68,9 @@ def said_of(answer: Any, unit: str) -> str:
 
 
 def with_unit(answer: Any, unit: str) -> str:
+    """ "0.4 nats": what a field says in parentheses, as "nats (0 to 4.16)", helps whoever answers and no sentence."""
     shown = f"{answer:.3g}" if isinstance(answer, float) else str(answer)
-    return f"{shown} {unit}".strip()
+    return f"{shown} {unit.partition('(')[0]}".strip()
 
 
 def compare(name: str, measured: float | str, *, unit: str = "") -> None:
@@ -90,7 +96,7 @@ def verdict(entry: dict[str, Any], measured: float | str) -> str:
     """How far off a prediction was, in words."""
     predicted = entry["predicted"]
     if isinstance(measured, str):
-        return "as you said" if predicted == measured else "the other way"
+        return "as you said" if predicted == measured else "not as you said"
     off = predicted - measured
     if abs(off) <= 0.05 * abs(measured):
         return "within 5%"

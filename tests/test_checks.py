@@ -409,6 +409,26 @@ def test_generic_diagnoses(change, words):
     assert re.search(words, message(lambda images, scale: change(centre(images, scale), images)), re.S)
 
 
+def test_a_missing_gradient_is_not_nothing_returned():
+    """A part of the result may be None where the function did return something, whatever the part is called."""
+
+    def both(answer, case):
+        x = case[0].requires_grad_()
+        value = answer(x)
+        slope = torch.autograd.grad(value, x)[0] if value.requires_grad else None
+        return {"value": value, "gradient of the picture": slope}
+
+    graded = Check(
+        name="-",
+        reference=lambda x: x.square().sum(),
+        cases=lambda g: [(torch.rand(n, generator=g),) for n in (2, 3)],
+        run=both,
+    )
+    said = flat(failure(graded, lambda x: x.detach().square().sum()))
+    assert "gradient of the picture" in said and "torch.no_grad()" in said
+    assert "returned nothing" not in said and "forget `return`" not in said
+
+
 def test_diagnoses_of_rows_and_transposes():
     square = Check(
         name="-",

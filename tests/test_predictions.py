@@ -30,7 +30,27 @@ def test_a_number_is_kept_and_compared(capsys):
     assert field_of(predictions.ask("02/blossom", "How much will the blossom cost?", unit="nats")).value == "1.5"
 
 
-@pytest.mark.parametrize("typed", ["much", "nan", "", "1.2.3"])
+@pytest.mark.parametrize(
+    ("typed", "unit", "kept"), [("30%", "(0 to 1)", 0.3), ("30 %", "%", 30.0), ("7%", "points", 7.0)]
+)
+def test_a_percentage_is_a_number(typed, unit, kept):
+    box = predictions.ask("00/share", "Which share?", unit=unit)
+    field_of(box).value = typed
+    assert progress.predictions()["00/share"]["predicted"] == pytest.approx(kept)
+
+
+def test_a_range_beside_the_field_is_left_out_of_the_sentence(capsys):
+    field_of(predictions.ask("11/centring", "The entropy?", unit="nats (0 to 4.16)")).value = "4"
+    field_of(predictions.ask("00/share", "Which share?", unit="(0 to 1)")).value = "0.4"
+    predictions.compare("11/centring", 0.25)
+    predictions.compare("00/share", 0.6)
+    assert capsys.readouterr().out == (
+        "You predicted 4 nats; it came out as 0.25 nats: you were 3.8 too high.\n"
+        "You predicted 0.4; it came out as 0.6: you were 0.2 too low.\n"
+    )
+
+
+@pytest.mark.parametrize("typed", ["much", "nan", "", "1.2.3", "%"])
 def test_what_is_no_number_is_not_kept(typed):
     box = predictions.ask("02/blossom", "How much?")
     field_of(box).value = "x"
@@ -38,7 +58,7 @@ def test_what_is_no_number_is_not_kept(typed):
     assert progress.predictions() == {} and "number is needed" in box.children[2].value
 
 
-@pytest.mark.parametrize(("picked", "says"), [("one", "as you said"), ("four", "the other way")])
+@pytest.mark.parametrize(("picked", "says"), [("one", "as you said"), ("four", "not as you said")])
 def test_a_choice_is_kept_and_compared(picked, says, capsys):
     field_of(predictions.ask("02/which", "Which?", choices=("four", "one"))).value = picked
     predictions.compare("02/which", "one")

@@ -230,7 +230,7 @@ def where(case: Case, names: Sequence[str | None], wrong: int, total: int) -> st
 def of_type(got: Any, want: Any, subject: str, noun: str, close: Closeness) -> Diagnosis | None:
     """Nothing, or the wrong kind of thing, was given."""
     if got is None and want is not None:
-        if noun == "function" and subject.endswith("result"):
+        if noun == "function" and subject == "Your function's result":
             return Diagnosis(
                 f"Your function returned nothing (None), but {describe(want)} is needed: did you forget `return`?",
                 "nothing returned",

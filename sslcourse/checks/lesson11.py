@@ -55,6 +55,9 @@ what_the_teacher_says = Check(
             hint="""The centre has no effect on your result: nothing keeps the teacher from giving one answer always.
             Subtract it from the logits, column by column. (The mean of a *row* is something else: a softmax doesn't
             notice it.)"""),
+        Wrong("neither centred nor sharpened", change=("(logits - center) / temperature", "logits"), hint="""Neither the
+            centre nor the temperature has an effect on your result: it is a plain softmax. Two steps come before it:
+            subtract the centre, then divide by the temperature."""),
         Wrong("centre added", change=("logits -", "logits +"), hint="""You add the centre, and it is to be taken off:
             what the teacher says to every picture should count for less, and with the sum it counts double."""),
         Wrong("the batch's own mean", change=("- center", "- logits.mean(dim=0, keepdim=True)"),
@@ -138,6 +141,13 @@ distil_one_pair = Check(
             says, and both meet where it is easiest. The teacher's answer is data: .detach() it."""),
         Wrong("gradient stopped on the wrong side", change=((".detach()", ""), ("(student /", "(student.detach() /")),
             hint="You stop the student's gradient and let the teacher learn. It is the other way round."),
+        Wrong("gradient stopped on both sides", change=("(student /", "(student.detach() /"),
+            hint="""The value is right, and no gradient reaches the student, so that it would learn nothing:
+            torch.no_grad() or .detach() holds its side, too. Only the teacher's answer is data."""),
+        Wrong("neither centred nor sharpened", change=(("(teacher - center) / teacher_temperature", "teacher"),
+            ("(student / temperature)", "student")), hint="""Neither the centre nor a temperature has an effect on your
+            result. Take the centre off the teacher's logits, and divide each side by its own temperature before its
+            softmax."""),
         Wrong("centre taken off the student", change=(("(teacher - center)", "teacher"),
             ("(student /", "((student - center) /")), also=(("(student /", "((student - center) /"),),
             hint="""You subtract the centre from the student's logits, and the teacher keeps its favourite answer.
@@ -231,9 +241,13 @@ pairs_of_crops = Check(
             hint="You add up the pairs. Their mean is asked for: divide by how many there are."),
         Wrong("same view only", change=("s != t", "s == t"),
             hint="You pair every crop with itself alone. It is the other way round: all pairs but those."),
-        Wrong("small crops only", change=("s != t", "s >= len(teacher)"), hint="""Your student answers for the small
+        Wrong("two large crops taken for granted", change=("range(len(teacher))", "range(2)"), hint="""Your answer takes
+            it that there are two large crops, as in the lesson. The teacher's list has one distribution for each: count
+            them, len(teacher)."""),
+        Wrong("small crops only", change=("s != t", "s >= len(teacher)"), also=(("s != t", "s >= 2"),), hint="""Your student answers for the small
             crops alone. It also sees the large ones, and answers each for the *other* large crop."""),
         Wrong("large crops only", change=("s != t", "s != t and s < len(teacher)"),
+            also=(("s != t", "s != t and max(s, t) < 2"), ("s != t", "s != t and s < 2")),
             hint="""Your student answers for the large crops alone. The small ones come after them in the list, and are
             paired with every large crop of the teacher."""),
         Wrong("each pair once", change=("s != t", "s > t"),
@@ -360,6 +374,14 @@ follow_the_student = Check(
             change=("1 - (1 - start) * (1 + math.cos(math.pi * progress)) / 2", "start + (1 - start) * progress"),
             hint="""Your momentum rises along a straight line. Half a cosine is asked for: slow at both ends, 1 - (1 -
             start) * (1 + cos(pi * progress)) / 2."""),
+        Wrong("cosine not brought between 0 and 1",
+            change=("1 - (1 - start) * (1 + math.cos(math.pi * progress)) / 2",
+            "start + (1 - start) * math.cos(math.pi * progress)"), hint="""Your cosine goes from 1 to -1, and so your
+            momentum begins at 1 and ends below `start`. First make of it what falls from 1 to 0: (1 + cos(pi *
+            progress)) / 2. The momentum is 1 minus that much of 1 - start."""),
+        Wrong("a quarter of a sine", change=("1 - (1 - start) * (1 + math.cos(math.pi * progress)) / 2",
+            "start + (1 - start) * math.sin(math.pi / 2 * progress)"), hint="""Both ends are right, and your momentum
+            rises fastest at the start: a quarter of a sine. Half a cosine is slow at both ends."""),
         Wrong("schedule backwards", change=("1 + math.cos", "1 - math.cos"),
             hint="""Your momentum falls from 1 to `start`: the teacher would stand still at the start, when it has most
             to learn. It is `start` at progress 0 and 1 at progress 1."""),
@@ -445,6 +467,11 @@ share_on_the_things = Check(
             lambda maps, masks: inside(maps, masks[:, :: (p := masks.shape[1] // maps.shape[1]), ::p])),
             hint="""Your patches count wholly or not at all. A patch at an outline lies on the thing in part, and counts
             by that part: the mean of masks != 0 over its pixels."""),
+        Wrong("mask made smaller by interpolation",
+            lambda maps, masks: inside(maps, functional.interpolate((masks != 0).float()[:, None], maps.shape[1:],
+            mode="bilinear")[:, 0]),
+            """You make the mask smaller by interpolation, which looks at a few pixels in the middle of each patch and
+            leaves out the others. Every pixel counts: adaptive_avg_pool2d takes the mean of all of them."""),
         Wrong("mean over pictures", lambda maps, masks: inside(maps, masks).mean(),
             "You return one number. One for each picture is asked for: sum over dim=(1, 2) alone."),
         Wrong("map ignored", lambda maps, masks: (masks != 0).float().mean(dim=(1, 2)),

@@ -1,6 +1,6 @@
 """The course as a person meets it: in Chromium, wide and narrow, light and dark, by mouse and by keyboard.
 
-`make test-browser` runs it: lesson 00 and an exercise in JupyterLab as `sslcourse lab` opens it, and the site.
+`make test-browser` runs it: lessons 00, 02 and 08 and an exercise in JupyterLab as `sslcourse lab` opens it, and the site.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from course_notebooks import code, notebook_of, write
 pytestmark = pytest.mark.browser
 ROOT = Path(__file__).resolve().parents[1]
 LESSON, EXERCISE = "notebooks/00_start_here.ipynb", "exercises/02_rotation_mathematics/exercises_02.ipynb"
-UNOPENED = "notebooks/02_rotation_mathematics.ipynb"
+UNOPENED = ("notebooks/02_rotation_mathematics.ipynb", "notebooks/08_contrastive_learning.ipynb")
 WIDGETS = "notebooks/widgets.ipynb"
 WITH_WIDGETS = (
     "from sslcourse import widgets\nfrom sslcourse.data import world\npictures = world.draw('test', 8).images",
@@ -197,11 +197,12 @@ def test_opened_again_a_widget_is_a_still_picture_with_words(lab, widgets, chrom
         seen.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
 
 
+@pytest.mark.parametrize("path", UNOPENED, ids=lambda path: f"lesson {path[10:12]}")
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]} pixels")
-def test_a_lesson_that_was_never_run_shows_its_pictures_with_words(lab, chromium, size):
+def test_a_lesson_that_was_never_run_shows_its_pictures_with_words(lab, chromium, size, path):
     """Nothing in it is trusted by JupyterLab yet, which shows such pages with care."""
     with watched(chromium, lab.url, size) as seen:
-        open_notebook(seen, lab, UNOPENED)
+        open_notebook(seen, lab, path)
         seen.page.locator(f"{OUTPUT} img").first.wait_for()
         found = pictures(seen.page, OUTPUT)
         assert len(found) >= 5 and all(len(alt) >= 10 and own > 50 for alt, own, _ in found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import itertools
 import linecache
 import pkgutil
 import random
@@ -630,16 +631,34 @@ mutable = Check(
         (lambda x, e: (1 - (x.var(0) - e).sqrt()).clamp(min=0).mean(), "sign", "`epsilon` is subtracted"),
         (lambda x, e: (2 - (x.var(0) + e).sqrt()).clamp(min=0).mean(), "off by one", "2 stands where 1 is needed"),
         (lambda x, e: -(1 - (x.var(0) + e).sqrt()).clamp(min=0).sum() / 2, "sum for mean", "multiplied by -0.5"),
-        (lambda x, e: (1 - (x.var(1) + e).sqrt()).clamp(min=0).sum(), "sum for mean and", "a sum stands where a mean is needed, and in which `images`"),
+        (lambda x, e: (1 - (x.var(1) + e).sqrt()).clamp(min=0).sum(), "sum for mean", "needed, and in which"),
     ],
 )  # fmt: skip
-def test_small_changes_are_recognized(answer, kind, words, monkeypatch):
-    monkeypatch.setattr(recognize, "SINGLE", 20.0)  # however busy the machine is
-    monkeypatch.setattr(recognize, "WHOLE", 40.0)
+def test_small_changes_are_recognized(answer, kind, words):
     error = failure(mutable, answer)
     assert kind in error.mistake and words in flat(error), error
     assert_kind(error)
     assert "centred" not in str(error) and "deviation" not in str(error), "names of the reference's own"
+
+
+def test_a_slow_machine_says_the_same_and_one_that_is_too_slow_says_so(monkeypatch):
+    """What is tried is counted in calls, and not in seconds: a minute passes on this clock, or an hour at every look."""
+    monkeypatch.setattr(recognize, "SINGLE", 0.1)
+    monkeypatch.setattr(recognize, "WHOLE", 0.15)
+    told = {}
+    for step in (0.0, 0.002, 3600.0):
+        clock = itertools.count()
+        monkeypatch.setattr(recognize.time, "perf_counter", lambda clock=clock, step=step: step * next(clock))
+        for name, answer in (("a slip", lambda x, e: (1 - x.var(0) - e).clamp(min=0).mean()), ("none", odd)):
+            told[step, name] = flat(failure(mutable, answer)), round(mutable._search()._work, 6)
+    for name in ("a slip", "none"):
+        assert told[0.0, name] == told[0.002, name] != told[3600.0, name]
+        assert "This machine is slow just now" in told[3600.0, name][0]
+    assert "is slow" not in flat(failure(mutable, lambda x, e: None)), "of another answer"
+
+
+def odd(x: Tensor, epsilon: float) -> Tensor:
+    return (x.sin().prod(0) * 3 + epsilon).cos().sum()
 
 
 def test_an_answer_that_is_only_like_a_change_is_not_taken_for_it():

@@ -458,14 +458,6 @@ def _same_neighbours_for_all(answer, cases):
     return bool((chosen == chosen[:1]).all()) and torch.allclose(alone, soft_labels(*cases[1]), atol=1e-4)
 
 
-def _neighbours_of_the_first(ab, centres, neighbours, sigma):
-    distance = torch.cdist(ab, centres)
-    index = distance[0].topk(neighbours, largest=False).indices
-    weight = torch.zeros_like(distance)
-    weight[:, index] = torch.exp(-(distance[:, index] ** 2) / (2 * sigma**2))
-    return weight / weight.sum(dim=1, keepdim=True)
-
-
 soft_labels_of_colours = Check(
     name="5.6 soft labels", reference=soft_labels, cases=_plane, close=Closeness(rtol=1e-3, atol=1e-5),
     rights=(_soft_in_loop, _soft_by_softmax, _soft_by_mask),
@@ -510,9 +502,11 @@ soft_labels_of_colours = Check(
             put them at their places in zeros of (M, Q), scatter(1, index, weight)."""),
     ),
     mistakes=(
-        Mistake("one set of neighbours for all", _same_neighbours_for_all, example=_neighbours_of_the_first,
-            hint="""Each colour alone is right, a batch of them isn't: every colour has neighbours of its own, so look
-            for them along dimension 1 of the (M, Q) distances."""),
+        Mistake("one set of neighbours for all", _same_neighbours_for_all,
+            example=("nearest, index = distance.topk(neighbours, dim=1, largest=False)",
+            "index = distance[0].topk(neighbours, largest=False).indices.expand(len(ab), -1); "
+            "nearest = distance.gather(1, index)"), hint="""Each colour alone is right, a batch of them isn't: every
+            colour has neighbours of its own, so look for them along dimension 1 of the (M, Q) distances."""),
     ),
     hints=(
         """Distances first, (M, Q). Then the nearest few of each row, their weights, their sum, and back to their

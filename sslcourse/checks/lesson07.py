@@ -150,32 +150,25 @@ def _masking_in_loop(noise, keep):
     return torch.tensor(kept), torch.tensor(restore)
 
 
-def _masking_with(answer):
-    return lambda noise, keep: answer(noise.argsort(dim=1), keep)
-
-
 random_masking = Check(
     name="7.3 random masking, and back", reference=masking,
     cases=lambda g: [(torch.rand(n, places, generator=g), k)
             for n, places, k in [(3, 6, 2), (4, 9, 5), (5, 16, 4)]],
     close=Closeness(dtype="exact"), rights=(_masking_scattered, _masking_in_loop),
     wrongs=(
-        Wrong("shuffle for restore", _masking_with(lambda shuffle, keep: (shuffle[:, :keep], shuffle)),
-            also=(_masking_with(lambda shuffle, keep: (shuffle[:, :keep], shuffle.argsort(1).argsort(1))),),
-            hint="""Your restore is the shuffle itself; it must undo it: the inverse permutation is the argsort of the
-            shuffle."""),
-        Wrong("ranks for kept", _masking_with(lambda shuffle, keep: (shuffle.argsort(1)[:, :keep], shuffle.argsort(1))),
-            """Your kept ones come from restore: the first places of restore say where patches stand, not which are
-            kept."""),
-        Wrong("the last kept", _masking_with(lambda shuffle, keep: (shuffle[:, -keep:], shuffle.argsort(1))),
-            "You keep the last of the shuffled row; the first `keep` are kept, so that restore < keep tells which."),
-        Wrong("hidden for kept", _masking_with(lambda shuffle, keep: (shuffle[:, keep:], shuffle.argsort(1))),
-            "You return the hidden patches: shuffle[:, keep:] is what is taken away, shuffle[:, :keep] what stays."),
-        Wrong("highest noise", lambda noise, keep: masking(-noise, keep),
-            "You sort from the highest noise down; here the lowest come first."),
-        Wrong("shuffled batch",
-            lambda noise, keep: (noise.argsort(dim=0)[:, :keep], noise.argsort(dim=0).argsort(dim=0)),
-            "You sort down the batch, dim=0; each picture's patches are sorted among themselves, dim=1."),
+        Wrong("shuffle for restore", change=("shuffle.argsort(dim=1)", "shuffle"),
+            also=(("shuffle.argsort(dim=1)", "shuffle.argsort(dim=1).argsort(dim=1)"),), hint="""Your restore is the
+            shuffle itself; it must undo it: the inverse permutation is the argsort of the shuffle."""),
+        Wrong("ranks for kept", change=("shuffle[:, :keep]", "shuffle.argsort(dim=1)[:, :keep]"), hint="""Your kept ones
+            come from restore: the first places of restore say where patches stand, not which are kept."""),
+        Wrong("the last kept", change=("[:, :keep]", "[:, -keep:]"), hint="""You keep the last of the shuffled row; the
+            first `keep` are kept, so that restore < keep tells which."""),
+        Wrong("hidden for kept", change=("[:, :keep]", "[:, keep:]"), hint="""You return the hidden patches: shuffle[:,
+            keep:] is what is taken away, shuffle[:, :keep] what stays."""),
+        Wrong("highest noise", change=("noise.argsort", "(-noise).argsort"),
+            hint="You sort from the highest noise down; here the lowest come first."),
+        Wrong("shuffled batch", change=("dim=1", "dim=0"),
+            hint="You sort down the batch, dim=0; each picture's patches are sorted among themselves, dim=1."),
     ),
     hints=(
         """Sorting random numbers shuffles: argsort says which patch comes first, second, third. The inverse says where
@@ -229,20 +222,19 @@ gaps = Check(
         Wrong("not put back", change=("every.gather(1, restore[:, :, None].expand(-1, -1, width))", "every"),
             hint="""You line up kept tokens and mask tokens, and leave them so: every token must go to the place of its
             patch."""),
-        Wrong("the shuffle again", lambda tokens, blank, restore: fill_gaps(tokens, blank, restore.argsort(dim=1)),
+        Wrong("the shuffle again", change=("restore[:, :, None]", "restore.argsort(dim=1)[:, :, None]"),
             also=(("every.gather(1, restore[:, :, None].expand(-1, -1, width))",
             "torch.zeros_like(every).scatter(1, restore[:, :, None].expand(-1, -1, width), every)"),), hint="""You apply
             the inverse of restore, which is the shuffle: place j shows what stands at restore[j] of the row."""),
         Wrong("blanks first", change=("[tokens, blank.expand(count, restore.shape[1] - kept, -1)]",
             "[blank.expand(count, restore.shape[1] - kept, -1), tokens]"), hint="""You put the mask tokens first; the
             kept ones come first in the shuffled row, so that restore < K means kept."""),
-        Wrong("zeros", lambda tokens, blank, restore: fill_gaps(tokens, torch.zeros_like(blank), restore),
-            "Your hidden places hold zeros; they hold the mask token, which is learned."),
+        Wrong("zeros", change=("blank.expand", "torch.zeros_like(blank).expand"),
+            hint="Your hidden places hold zeros; they hold the mask token, which is learned."),
         Wrong("as they come", _gaps_as_they_come, """Your mask tokens are right, but the kept tokens stand in the order
             in which they come; restore says which of them belongs to which place."""),
-        Wrong("one order for all",
-            lambda tokens, blank, restore: fill_gaps(tokens, blank, restore[:1].expand_as(restore)),
-            "You use the first picture's restore for all; each picture was shuffled in its own way."),
+        Wrong("one order for all", change=("restore[:, :, None]", "restore[:1].expand_as(restore)[:, :, None]"),
+            hint="You use the first picture's restore for all; each picture was shuffled in its own way."),
     ),
     hints=(
         """Line up the K tokens and L - K copies of the mask token: that is the shuffled row. Then place j shows element
@@ -278,35 +270,25 @@ def _normalized_by_sums(pixels):
     return centred * ((centred**2).sum(-1, keepdim=True) / (pixels.shape[-1] - 1) + 1e-6).rsqrt()
 
 
-def _normalized_over(dim):
-    def answer(pixels):
-        variance, mean = torch.var_mean(pixels, dim=dim, keepdim=True)
-        return (pixels - mean) / (variance + 1e-6).sqrt()
-
-    return answer
-
-
 normalized_target = Check(
     name="7.5 the normalized target", reference=normalized, cases=_flat_patches,
     rights=(_normalized_in_loop, _normalized_by_sums),
     wrongs=(
-        Wrong("over the batch", _normalized_over(0),
-            "You normalize over the batch; each patch has its own mean and spread: dim=2."),
-        Wrong("over the patches", _normalized_over(1),
-            "You normalize over the patches of a picture; each patch has its own: dim=2."),
-        Wrong("over the picture", _normalized_over((1, 2)),
-            "You normalize each picture as a whole; each patch has its own: dim=2."),
-        Wrong("biased variance",
-            lambda x: (x - x.mean(2, keepdim=True)) / (x.var(2, keepdim=True, correction=0) + 1e-6).sqrt(),
-            """You divide the sum of squares by P; the variance here is the unbiased one, divided by P - 1, torch.var's
-            default."""),
-        Wrong("epsilon outside", lambda x: (x - x.mean(2, keepdim=True)) / (x.std(2, keepdim=True) + 1e-6),
-            """You add 1e-6 to the standard deviation; it belongs to the variance, under the root, where it matters for
-            flat patches."""),
-        Wrong("variance for spread", lambda x: (x - x.mean(2, keepdim=True)) / (x.var(2, keepdim=True) + 1e-6),
-            "You divide by the variance; the root of it is the standard deviation."),
-        Wrong("mean alone", lambda x: x - x.mean(2, keepdim=True),
-            "You take the mean off and forget to divide by the spread."),
+        Wrong("over the batch", change=("dim=2", "dim=0"),
+            hint="You normalize over the batch; each patch has its own mean and spread: dim=2."),
+        Wrong("over the patches", change=("dim=2", "dim=1"),
+            hint="You normalize over the patches of a picture; each patch has its own: dim=2."),
+        Wrong("over the picture", change=("dim=2", "dim=(1, 2)"),
+            hint="You normalize each picture as a whole; each patch has its own: dim=2."),
+        Wrong("biased variance", change=("dim=2", "dim=2, correction=0"), hint="""You divide the sum of squares by P;
+            the variance here is the unbiased one, divided by P - 1, torch.var's default."""),
+        Wrong("epsilon outside", change=("(variance + 1e-6).sqrt()", "(variance.sqrt() + 1e-6)"),
+            hint="""You add 1e-6 to the standard deviation; it belongs to the variance, under the root, where it matters
+            for flat patches."""),
+        Wrong("variance for spread", change=(".sqrt()", ""),
+            hint="You divide by the variance; the root of it is the standard deviation."),
+        Wrong("mean alone", change=(" / (variance + 1e-6).sqrt()", ""),
+            hint="You take the mean off and forget to divide by the spread."),
     ),
     hints=(
         "One mean and one variance for each patch: over its P numbers, the last dimension.",

@@ -276,7 +276,8 @@ the_teacher_follows = Check(
 
 def moco_loss(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -> Tensor:
     """queries and keys (N, d), queue (K, d), of any length -> the mean loss of finding one's key, a scalar."""
-    q, k, others = (functional.normalize(x, dim=1) for x in (queries, keys.detach(), queue.detach()))
+    q = functional.normalize(queries, dim=1)
+    k, others = functional.normalize(keys.detach(), dim=1), functional.normalize(queue.detach(), dim=1)
     logits = torch.cat([(q * k).sum(dim=1, keepdim=True), q @ others.T], dim=1) / temperature
     return functional.cross_entropy(logits, torch.zeros(len(q), dtype=torch.long))
 
@@ -310,28 +311,6 @@ def _logits(queries, keys, queue, temperature):
     return torch.cat([positive, _cosines(queries, queue)], dim=1) / temperature
 
 
-def _loss_unnormalized(queries=True, keys=True, queue=True):
-    def loss(q, k, others, temperature):
-        q, k, others = (
-            functional.normalize(x, dim=1) if wanted else x
-            for x, wanted in ((q, queries), (k.detach(), keys), (others, queue))
-        )
-        logits = torch.cat([(q * k).sum(dim=1, keepdim=True), q @ others.T], dim=1) / temperature
-        return functional.cross_entropy(logits, torch.zeros(len(q), dtype=torch.long))
-
-    return loss
-
-
-def _loss_from_keys(queries, keys, queue, temperature):
-    return moco_loss(keys, queries, queue, temperature) + 0 * queries.sum()
-
-
-def _loss_with_gradient_to_keys(queries, keys, queue, temperature):
-    positive = functional.cosine_similarity(queries, keys, dim=1)[:, None]
-    logits = torch.cat([positive, _cosines(queries, queue)], dim=1) / temperature
-    return functional.cross_entropy(logits, torch.zeros(len(queries), dtype=torch.long))
-
-
 def _gradients(answer, case):
     queries, keys, _, _ = case
     return torch.autograd.grad(answer(*case), (queries, keys), allow_unused=True)
@@ -356,22 +335,26 @@ mocos_loss = Check(
         Wrong("labels of SimCLR", change=("torch.zeros(len(q), dtype=torch.long)", "torch.arange(len(q))"),
             hint="""Your labels count 0, 1, 2, ..., as for a matrix of all queries and all keys. Here each query has its
             own row with its own positive in column 0: the labels are all 0."""),
-        Wrong("keys not normalized", _loss_unnormalized(keys=False), """The keys aren't normalized: a longer key is then
-            a better one, whatever its direction. Bring every key of the batch to length 1."""),
-        Wrong("queries not normalized", _loss_unnormalized(queries=False),
-            "The queries aren't normalized: long ones act as if the temperature were lower. Bring them to length 1."),
-        Wrong("queue not normalized", _loss_unnormalized(queue=False), """The keys in the queue aren't normalized; those
-            of the batch are. Both are compared with the query in one softmax, so both must have length 1."""),
-        Wrong("nothing normalized", _loss_unnormalized(False, False, False),
-            also=(_loss_unnormalized(True, False, False), _loss_unnormalized(False, False, True)),
-            hint="""Nothing is normalized: you compare dot products, and the loss wants cosines. Bring queries, keys and
-            queue to length 1."""),
-        Wrong("temperature forgotten", lambda queries, keys, queue, temperature: moco_loss(queries, keys, queue, 1.0),
-            """The temperature is missing: divide the cosines by it. Without it they lie between -1 and 1, and the
-            softmax can't be sure of anything."""),
-        Wrong("times temperature",
-            lambda queries, keys, queue, temperature: moco_loss(queries, keys, queue, 1 / temperature),
-            "You multiply by the temperature; the cosines are divided by it: the lower, the sharper."),
+        Wrong("keys not normalized", change=("functional.normalize(keys.detach(), dim=1)", "keys.detach()"),
+            hint="""The keys aren't normalized: a longer key is then a better one, whatever its direction. Bring every
+            key of the batch to length 1."""),
+        Wrong("queries not normalized", change=("functional.normalize(queries, dim=1)", "queries"), hint="""The queries
+            aren't normalized: long ones act as if the temperature were lower. Bring them to length 1."""),
+        Wrong("queue not normalized", change=("functional.normalize(queue.detach(), dim=1)", "queue.detach()"),
+            hint="""The keys in the queue aren't normalized; those of the batch are. Both are compared with the query in
+            one softmax, so both must have length 1."""),
+        Wrong("nothing normalized", change=(("functional.normalize(queries, dim=1)", "queries"),
+            ("functional.normalize(keys.detach(), dim=1)", "keys.detach()"),
+            ("functional.normalize(queue.detach(), dim=1)", "queue.detach()")),
+            also=((("functional.normalize(keys.detach(), dim=1)", "keys.detach()"),
+            ("functional.normalize(queue.detach(), dim=1)", "queue.detach()")),
+            (("functional.normalize(queries, dim=1)", "queries"),
+            ("functional.normalize(keys.detach(), dim=1)", "keys.detach()"))), hint="""Nothing is normalized: you
+            compare dot products, and the loss wants cosines. Bring queries, keys and queue to length 1."""),
+        Wrong("temperature forgotten", change=(" / temperature", ""), hint="""The temperature is missing: divide the
+            cosines by it. Without it they lie between -1 and 1, and the softmax can't be sure of anything."""),
+        Wrong("times temperature", change=(" / temperature", " * temperature"),
+            hint="You multiply by the temperature; the cosines are divided by it: the lower, the sharper."),
         Wrong("positive not in the denominator",
             change=("functional.cross_entropy(logits, torch.zeros(len(q), dtype=torch.long))",
             "(logits[:, 1:].logsumexp(dim=1) - logits[:, 0]).mean()"), hint="""The positive is missing below the
@@ -385,18 +368,18 @@ mocos_loss = Check(
             ("torch.zeros(len(q), dtype=torch.long)", "torch.arange(len(q))")),),
             hint="""You take the other keys of the batch as negatives as well. That is a loss that works, but not
             MoCo's: its negatives are the queue alone, 1 + K columns."""),
-        Wrong("sum over the batch",
-            lambda queries, keys, queue, temperature: moco_loss(queries, keys, queue, temperature) * len(queries),
-            "You sum over the queries; the mean is asked for, so that the loss doesn't grow with the batch."),
-        Wrong("keys and queries exchanged", _loss_from_keys, """Keys and queries are exchanged: your keys look for their
-            query. The query is what is compared with the queue."""),
+        Wrong("sum over the batch", change=("torch.long))", 'torch.long), reduction="sum")'),
+            hint="You sum over the queries; the mean is asked for, so that the loss doesn't grow with the batch."),
+        Wrong("keys and queries exchanged",
+            lambda queries, keys, queue, temperature: moco_loss(keys, queries, queue, temperature) + 0 * queries.sum(),
+            """Keys and queries are exchanged: your keys look for their query. The query is what is compared with the
+            queue."""),
     ),
     mistakes=(
-        Mistake("no gradient to the queries", _queries_get_none,
-            example=lambda queries, keys, queue, temperature: moco_loss(queries.detach(), keys, queue, temperature),
+        Mistake("no gradient to the queries", _queries_get_none, example=("(queries,", "(queries.detach(),"),
             hint="""The numbers are right, but no gradient reaches the queries, and the student would learn nothing.
             Detach keys and queue, and nothing else."""),
-        Mistake("gradient into the keys", _keys_get_gradient, example=_loss_with_gradient_to_keys,
+        Mistake("gradient into the keys", _keys_get_gradient, example=("keys.detach()", "keys"),
             hint="""The numbers are right, but a gradient flows into the keys, and with it into the teacher. It follows
             the student and learns nothing itself: keys.detach()."""),
     ),

@@ -466,81 +466,39 @@ def _positions_permuted(positions, side):
     return torch.cat((positions[:, :1], grid.flatten(1, 2)), dim=1)
 
 
-def _interpolated(positions: Tensor, side: int, **how) -> Tensor:
-    g = round((positions.shape[1] - 1) ** 0.5)
-    grid = positions[:, 1:].transpose(1, 2).reshape(1, -1, g, g)
-    return functional.interpolate(grid, (side, side), **how).flatten(2).transpose(1, 2)
-
-
-def _positions_with(**how):
-    def answer(positions, side):
-        return torch.cat([positions[:, :1], _interpolated(positions, side, **how)], dim=1)
-
-    return answer
-
-
-def _positions_as_a_line(positions, side):
-    line = functional.interpolate(positions.transpose(1, 2), 1 + side * side, mode="linear")
-    return line.transpose(1, 2)
-
-
-def _positions_patches_as_a_line(positions, side):
-    line = functional.interpolate(positions[:, 1:].transpose(1, 2), side * side, mode="linear")
-    return torch.cat([positions[:, :1], line.transpose(1, 2)], dim=1)
-
-
-def _positions_reshaped(positions, side):
-    g, d = round((positions.shape[1] - 1) ** 0.5), positions.shape[2]
-    grid = functional.interpolate(positions[:, 1:].reshape(1, d, g, g), (side, side), mode="bicubic")
-    return torch.cat([positions[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
-
-
-def _positions_reshaped_back(positions, side):
-    g, d = round((positions.shape[1] - 1) ** 0.5), positions.shape[2]
-    grid = positions[:, 1:].transpose(1, 2).reshape(1, d, g, g)
-    grid = functional.interpolate(grid, (side, side), mode="bicubic")
-    return torch.cat([positions[:, :1], grid.reshape(1, side * side, d)], dim=1)
-
-
-def _positions_transposed(positions, side):
-    patches = resize_positions(positions, side)[:, 1:].unflatten(1, (side, side)).transpose(1, 2).flatten(1, 2)
-    return torch.cat([positions[:, :1], patches], dim=1)
-
-
-def _positions_class_mean(positions, side):
-    patches = _interpolated(positions, side, mode="bicubic")
-    return torch.cat([patches.mean(dim=1, keepdim=True), patches], dim=1)
-
-
 positions_for_another_size = Check(
     name="20.6 positions for another size", reference=resize_positions,
     cases=lambda g: [(torch.randn(1, 1 + grid * grid, d, generator=g), side)
             for grid, d, side in ((3, 5, 6), (4, 2, 3), (2, 6, 5))],
     rights=(_positions_by_channel, _positions_permuted),
     wrongs=(
-        Wrong("positions as a line", _positions_patches_as_a_line, also=(_positions_as_a_line,),
+        Wrong("positions as a line", change=((".reshape(1, -1, g, g)", ""),
+            ('grid, (side, side), mode="bicubic", align_corners=False', 'grid, side * side, mode="linear"')),
+            also=(lambda positions, side: functional.interpolate(
+                positions.transpose(1, 2), 1 + side * side, mode="linear").transpose(1, 2),),
             hint="""You interpolate the positions as one long line. They are a square that is read row by row: the last
             patch of a row is no neighbour of the first of the next. Bring them into (1, d, g, g) first."""),
-        Wrong("reshaped into another order", _positions_reshaped,
-            """reshape to (1, d, g, g) keeps the order in memory, where the d numbers of one position stand together:
-            channels and places get mixed. First transpose(1, 2), then reshape."""),
-        Wrong("reshaped back", _positions_reshaped_back, """The way there is right. On the way back, reshape mixes
-            channels and places: flatten the square and transpose, so that each position has its d numbers again."""),
-        Wrong("rows and columns swapped", _positions_transposed, """Rows and columns are swapped: the square comes out
-            mirrored at its diagonal. Patches are read row by row."""),
+        Wrong("reshaped into another order", change=("patches.transpose(1, 2)", "patches"),
+            hint="""reshape to (1, d, g, g) keeps the order in memory, where the d numbers of one position stand
+            together: channels and places get mixed. First transpose(1, 2), then reshape."""),
+        Wrong("reshaped back", change=("grid.flatten(2).transpose(1, 2)", "grid.reshape(1, side * side, -1)"),
+            hint="""The way there is right. On the way back, reshape mixes channels and places: flatten the square and
+            transpose, so that each position has its d numbers again."""),
+        Wrong("rows and columns swapped", change=("grid.flatten(2)", "grid.mT.flatten(2)"), hint="""Rows and columns are
+            swapped: the square comes out mirrored at its diagonal. Patches are read row by row."""),
         Wrong("class token lost", lambda positions, side: resize_positions(positions, side)[:, 1:],
             "The class token's position is gone. It has no place in the square, and stays in front, unchanged."),
         Wrong("class token last", lambda positions, side: resize_positions(positions, side).roll(-1, dims=1),
             "The class token's position stands at the end. It was the first, and the network expects it there."),
-        Wrong("class token changed", _positions_class_mean,
-            "The class token's position is an average now. It has no place in the square: take it over as it is."),
-        Wrong("corners aligned", _positions_with(mode="bicubic", align_corners=True),
-            """You align the corners: then the outermost patches' centres stay where they are, and the picture's edge
-            moves. A patch is an area, and align_corners=False, the default, keeps the edges."""),
-        Wrong("bilinear", _positions_with(mode="bilinear"),
-            "You interpolate linearly. Asked for is mode='bicubic', as DINO's code does it."),
-        Wrong("nearest", _positions_with(mode="nearest"),
-            "You copy the nearest position, so that several patches get the same one. Interpolate: mode='bicubic'."),
+        Wrong("class token changed", change=("[first,", "[grid.mean(dim=(2, 3))[:, None],"),
+            hint="The class token's position is an average now. It has no place in the square: take it over as it is."),
+        Wrong("corners aligned", change=("align_corners=False", "align_corners=True"),
+            hint="""You align the corners: then the outermost patches' centres stay where they are, and the picture's
+            edge moves. A patch is an area, and align_corners=False, the default, keeps the edges."""),
+        Wrong("bilinear", change=("bicubic", "bilinear"),
+            hint="You interpolate linearly. Asked for is mode='bicubic', as DINO's code does it."),
+        Wrong("nearest", change=('mode="bicubic", align_corners=False', 'mode="nearest"'), hint="""You copy the nearest
+            position, so that several patches get the same one. Interpolate: mode='bicubic'."""),
     ),
     hints=(
         """How many numbers has one position, and how do positions 1, 2, 3, ... lie in the picture? Which one lies

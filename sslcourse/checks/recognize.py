@@ -1,8 +1,9 @@
-"""Which small mistakes come to exactly these results? A search among the mutants of a reference, within a second.
+"""Which small mistakes come to exactly these results? A search among the mutants of a reference.
 
 A mutant is tried on the smallest case that is wrong, and only where it fits there on all the others, and once more on cases
 drawn anew. What no mutant explains may be one after which something was done to all values (a factor, a sign, a logarithm),
-or two at once: these are tried as long as there is time.
+or two at once: these are tried as long as there is work left. Work is counted in calls of functions, and loops in rounds,
+so that an answer is told the same on a busy laptop: about a second's worth.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import gc
 import io
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,22 +28,22 @@ from sslcourse.checks.mutants import Mutant, mutants
 from sslcourse.checks.source import Source
 from sslcourse.checks.tree import Place, mutated, watched
 
-SINGLE, WHOLE = 0.4, 0.65  # seconds of computing for single mutants, and for everything
+SINGLE, WHOLE = 1.0, 1.4  # million calls of functions for single mutants, and for everything: a second on two cores
+MAKING = 500e-6  # what making a mutant takes, in the same unit
+ROUNDS = (
+    20,
+    200,
+)  # of a mutant's loops, for each that the right answer goes through, and beside: a change can make it endless
+GUARD = 20.0  # seconds, however little was done by then
 ALONE = ("nothing done", "works on a copy")  # kinds that say enough, whatever else comes to the same
 FAR = ("one for the other", "order of steps", "a factor of 255", "a factor of 90", "rounded down", "an argument for it",
        "another comparison", "1 less an argument", "a constant for it", "zeros for it", "a factor of 2", "squared")  # fmt: skip # said where nothing nearer fits
 NAN = "nothing but NaN"
-ONE = 0.1  # for one mutant: a change can make a loop endless
 Case = tuple[Any, ...]
 
 
-def _clock() -> float:
-    """Seconds; on a busy machine between those of computing and those that a learner waits."""
-    return (time.thread_time() + time.perf_counter()) / 2
-
-
-class OutOfTime(BaseException):
-    """Raised inside a mutant that runs for too long; no `except Exception` in a reference catches it."""
+class Endless(BaseException):
+    """Raised inside a mutant that goes on for too long; no `except Exception` in a reference catches it."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,14 @@ class Draw:
     got: Sequence[Any]
     want: Sequence[Any]
     key: Any
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What running a right answer in one case takes: calls of functions, in millions, and rounds of its loops."""
+
+    calls: float
+    rounds: int
 
 
 class Written:
@@ -73,6 +83,7 @@ class Written:
             ranks.append((nth[mutant.kind] // 4, place))
         self.order = [place for _, place in sorted(ranks)]
         self.results: dict[Any, Any] = {}
+        self.efforts: dict[Any, Effort] = {}
 
     def with_changes(self, changes: Sequence[Mutant], tick: Callable[[], None]) -> Any:
         tree = mutated(self.place, [change for mutant in changes for change in mutant.changes])
@@ -84,7 +95,7 @@ class Search:
     """The mutants of the right answers to one exercise: of the reference, and then of those written differently.
 
     play(answer, case): what a case comes to. arguments: the names a learner knows. noun: what the learner's results are
-    called, with a verb.
+    called, with a verb. stopped: did the last search end before its work was done?
     """
 
     sources: Sequence[Source]
@@ -92,6 +103,9 @@ class Search:
     arguments: Sequence[str]
     close: Closeness
     noun: str = "results are"
+    stopped: bool = field(default=False, init=False)
+    _work: float = field(default=0.0, init=False, repr=False)
+    _end: float = field(default=math.inf, init=False, repr=False)
     _written: list[Written] = field(default_factory=list, repr=False)
     _cases: dict[Any, Sequence[Case]] = field(default_factory=dict, repr=False)
 
@@ -106,6 +120,7 @@ class Search:
         self, draw: Draw, again: Callable[[], Draw], relation: Callable[[], Diagnosis | None] = lambda: None
     ) -> Diagnosis | None:
         """The mistake that comes to these results, or None. relation: what they are of the right ones, if it has a name."""
+        self._work, self.stopped, self._end = 0.0, False, time.perf_counter() + GUARD
         both = enumerate(zip(draw.got, draw.want, strict=True))
         wrong = [i for i, (a, b) in both if not (_unusable(a) or equal(a, b, self.close))]
         if not wrong:
@@ -114,11 +129,10 @@ class Search:
             return self._explained(draw, again, relation, min(wrong, key=lambda i: _size(draw.got[i])))
 
     def _explained(self, draw: Draw, again: Callable[[], Draw], relation, index: int) -> Diagnosis | None:
-        begin = _clock()
         tried: list[tuple[Written, list[tuple[Mutant, Any]]]] = []
         for written in self.written():
             self._settle(written, draw, index)
-            firsts = self._firsts(written, draw, index, begin + SINGLE)
+            firsts = self._firsts(written, draw, index)
             fits = [(m,) for m, first in firsts if equal(draw.got[index], first, self.close)]
             if found := self._confirmed(written, fits, draw, again):
                 return self._told(written, found)
@@ -126,11 +140,10 @@ class Search:
         if known := relation():
             return known  # nearer than two mistakes at once
         for written, firsts in tried:
-            for mutant, words in self._worked_on(written, firsts, draw, index, begin + WHOLE):
+            for mutant, words in self._worked_on(written, firsts, draw, index):
                 return self._told(written, [(mutant,)], words)
         for left, (written, firsts) in zip(range(len(tried), 0, -1), tried, strict=True):
-            now = _clock()
-            together = self._two(written, firsts, draw, index, now + (begin + WHOLE - now) / left)
+            together = self._two(written, firsts, draw, index, self._work + (WHOLE - self._work) / left)
             if found := self._confirmed(written, together, draw, again, enough=1):
                 return self._told(written, found)
         return None
@@ -142,11 +155,16 @@ class Search:
             if not equal(self._run(written, (), draw, index), draw.want[index], self.close):
                 written.read(inline=False)
 
-    def _firsts(self, written: Written, draw: Draw, index: int, end: float) -> list[tuple[Mutant, Any]]:
+    def _over(self, work: float) -> bool:
+        """Is so much work done, or the machine too slow for it?"""
+        self.stopped = self.stopped or time.perf_counter() > self._end
+        return self.stopped or self._work > work
+
+    def _firsts(self, written: Written, draw: Draw, index: int) -> list[tuple[Mutant, Any]]:
         """Every mutant with its result in one case; those that stop there are left out."""
         found = {}
-        for place in written.order:  # some of every kind first: there may not be time for all
-            if _clock() > end:
+        for place in written.order:  # some of every kind first: it may be too much work to try all
+            if self._over(SINGLE):
                 break
             result = self._result(written, (written.mutants[place],), draw, index)
             if not isinstance(result, _Stopped):
@@ -177,14 +195,14 @@ class Search:
             return _unusable(got)
         return not isinstance(result, _Stopped) and equal(got, result, self.close)
 
-    def _worked_on(self, written: Written, firsts, draw: Draw, index: int, end: float) -> Iterator[tuple[Mutant, str]]:
+    def _worked_on(self, written: Written, firsts, draw: Draw, index: int) -> Iterator[tuple[Mutant, str]]:
         """Mutants to all of whose values the same was done afterwards, and what that was."""
         got = [_numbers(g) for g in draw.got]
         enough = None not in got and sum(len(n) for numbers in got for n in numbers) > 3
         if not enough:
             return
         for mutant, first in firsts:
-            if _clock() > end:
+            if self._over(WHOLE):
                 return
             ways = _ways(got[index], _numbers(first)) if _paths(draw.got[index]) == _paths(first) else {}
             if not ways or equal(first, draw.want[index], self.close):
@@ -196,7 +214,7 @@ class Search:
                 yield mutant, next(iter(ways.values()))
 
     def _two(self, written: Written, firsts, draw: Draw, index: int, end: float) -> Iterator[tuple[Mutant, Mutant]]:
-        """Pairs of mutants that fit in one case, the likeliest first, until the time is over."""
+        """Pairs of mutants that fit in one case, the likeliest first, until so much work is done."""
         distinct: list[tuple[int, Mutant]] = []
         seen: set[str] = set()
         counted: dict[str, int] = {}
@@ -212,7 +230,7 @@ class Search:
         distinct.sort(key=lambda one: one[0])  # some of every kind first
         for total in range(1, 2 * len(distinct)):
             for a in range(max(0, total - len(distinct) + 1), (total + 1) // 2):
-                if _clock() > end:
+                if self._over(end):
                     return
                 pair = distinct[a][1], distinct[total - a][1]
                 apart = {id(c.node) for c in pair[0].changes}.isdisjoint(id(c.node) for c in pair[1].changes)
@@ -225,7 +243,9 @@ class Search:
     # -- one mutant in one case ---------------------------------------------------------------------------------------------
 
     def _result(self, written: Written, changes: tuple[Mutant, ...], draw: Draw, index: int) -> Any:
-        """What a case comes to; worked out once for a single mutant."""
+        """What a case comes to; worked out once for a single mutant, and counted as work each time: what was asked
+        before changes nothing."""
+        self._work += self._effort(written, draw, index).calls
         if len(changes) > 1:
             return self._run(written, changes, draw, index)
         key = (draw.key, index, id(changes[0]))
@@ -234,18 +254,48 @@ class Search:
         return written.results[key]
 
     def _run(self, written: Written, changes: tuple[Mutant, ...], draw: Draw, index: int) -> Any:
-        over = _clock() + ONE
+        left = self._effort(written, draw, index).rounds
 
         def tick() -> None:
-            if _clock() > over:
-                raise OutOfTime
+            nonlocal left
+            left -= 1
+            if left < 0 or time.perf_counter() > self._end:
+                raise Endless
 
+        return self._played(written, changes, draw, index, tick)
+
+    def _effort(self, written: Written, draw: Draw, index: int) -> Effort:
+        """What a mutant may take in a case: as many calls as the right answer, and some times its rounds."""
+        if (draw.key, index) not in written.efforts:
+            calls = rounds = 0
+
+            def watch(frame: Any, event: str, called: Any) -> None:
+                nonlocal calls
+                calls += event in ("call", "c_call")
+
+            def tick() -> None:
+                nonlocal rounds
+                rounds += 1
+
+            before = sys.getprofile()
+            sys.setprofile(watch)
+            try:
+                self._played(written, (), draw, index, tick)
+            finally:
+                sys.setprofile(before)
+            effort = Effort(MAKING + calls / 1e6, ROUNDS[0] * rounds + ROUNDS[1])
+            written.efforts[draw.key, index] = effort
+        return written.efforts[draw.key, index]
+
+    def _played(
+        self, written: Written, changes: tuple[Mutant, ...], draw: Draw, index: int, tick: Callable[[], None]
+    ) -> Any:
         case = self._case(draw, index)
         torch.random.default_generator.manual_seed(0)
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 result = self.play(written.with_changes(changes, tick), case)
-        except (Exception, OutOfTime, SystemExit) as error:
+        except (Exception, Endless, SystemExit) as error:
             return _Stopped(type(error).__name__)
         return _Stopped(NAN) if _unusable(result) else result
 

@@ -1,5 +1,6 @@
 """The command line: JSON alone on standard output, one sentence for what can't be done, and files where they were promised."""
 
+import dataclasses
 import json
 import os
 import shlex
@@ -12,8 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from sslcourse import backbones, cli, evaluate, record, weights
+from sslcourse import backbones, cli, evaluate, record, train, weights
 from sslcourse.data import load
+from sslcourse.errors import CourseError
 from sslcourse.locking import claimed
 
 
@@ -65,6 +67,31 @@ def test_pretrain_resume_and_evaluate_on_a_folder(call, photographs, tmp_path):
             result = json.loads(out)
             assert code == 0 and result["protocol"] == protocol and len(result["accuracies"]) == 2
             assert result["mean"] > 0.8 and result["interval95"][0] <= result["mean"] <= result["interval95"][1]
+
+
+def test_every_setting_of_training_reaches_the_run(call, photographs, monkeypatch):
+    """None of them has its default here, so that one which is dropped on the way is missed."""
+    given = train.TrainConfig(
+        steps=7, batch_size=5, learning_rate=0.02, weight_decay=0.125, warmup=3, optimizer="sgd", seed=4, log_every=2,
+        checkpoint_every=6, compile=True, schedule="constant",
+    )  # fmt: skip
+    words = []
+    for field in dataclasses.fields(given):
+        value = getattr(given, field.name)
+        if field.name == "mixed_precision":  # the device decides
+            continue
+        assert value != field.default, field.name
+        words += [f"--{field.name.replace('_', '-')}", *([] if value is True else [value])]
+    reached = []
+
+    def pretrain(task, images, config, **rest):
+        reached.append(config)
+        raise CourseError("seen")
+
+    monkeypatch.setattr(train, "pretrain", pretrain)
+    data = ("--data", f"folder:{photographs}", "--size", 16, "--device", "cpu", "--out", "run")
+    assert call("pretrain", "rotation", *data, *words)[0] == 2
+    assert reached == [given]
 
 
 def test_a_run_is_made_longer_and_ends_early_at_the_command_line(call, photographs, tmp_path, monkeypatch):

@@ -340,6 +340,27 @@ def test_mutants_are_refused_where_they_differ(check):
     assert survivors(check, SAMPLE) == []
 
 
+EQUALITY_NEVER_COMES = {
+    "5.1": "no byte is as dark as the threshold",
+    "14.6": "levels are reached within 1e-9",
+    "15.5": "no eigenvector is exactly 0 anywhere",
+    "16.4": "one that counts itself and asks for one place more",
+}
+
+
+@every_check
+def test_thresholds_are_tried_at_equality(check):
+    """Random draws never meet a threshold: a case must, or > passes for >=."""
+    search = check._search()
+    if search is None or check.kind == "value" or check.name.split()[0] in EQUALITY_NEVER_COMES:
+        return
+    written, draws = next(search.written()), [draw_of(check, seed) for seed in (0, SECOND)]
+    search._settle(written, draws[0], 0)
+    for mutant in (m for m in written.mutants if m.kind == "at equality"):
+        results = [(search._result(written, (mutant,), d, i), want) for d in draws for i, want in enumerate(d.want)]
+        assert not all(equal(got, want, check.close) for got, want in results), mutant.says
+
+
 @pytest.mark.mutants
 @every_check
 def test_all_mutants_are_refused_where_they_differ(check):

@@ -473,71 +473,62 @@ SHAPES: tuple[tuple[str, Callable[[Tensor], Tensor]], ...] = (
 
 def _factor(flat, cases, names, subject: str, close: Closeness) -> Diagnosis | None:
     """A constant factor: the same in all cases, or the size or value of an argument in each. Zeros are zeros in both."""
-    ratios: dict[int, float] = {}
-    for index, (a, b) in enumerate(flat):
-        if not b.numel() or not b.abs().max() > 1e-9:
-            if a.numel() and a.abs().max() > max(close.atol, 1e-9):
-                return None
-            continue  # nothing but zeros: whatever the factor
-        at = b.abs().argmax()
-        ratio = float(a.flatten()[at] / b.flatten()[at])
-        if not math.isfinite(ratio) or abs(ratio) < 1e-9 or not _matches(a, lambda t, r=ratio: t * r, b, close):
-            return None
-        ratios[index] = ratio
+    ratios = _ratios(flat, close)
     if not ratios or all(math.isclose(r, 1, rel_tol=1e-6) for r in ratios.values()):
         return None
     first = next(iter(ratios.values()))
     alike = all(math.isclose(r, first, rel_tol=1e-3) for r in ratios.values())
-    if not alike or len(ratios) == 1:
-        for power, words in (
-            (1, "times too large"),
-            (-1, "times too small"),
-            (2, "squared times too large"),
-            (-2, "squared times too small"),
-        ):
-            for value, index, sizes in _sizes(cases, names):
-                theirs = [(ratios[i], sizes[i]) for i in ratios if i < len(sizes)]
-                if len(theirs) == len(ratios) and all(
-                    n not in (0, 1) and math.isclose(r, n**power, rel_tol=1e-3) for r, n in theirs
-                ):
-                    which = next(iter(ratios))
-                    tip = (
-                        ": is a sum taken where a mean is meant?"
-                        if power == 1 and index
-                        else ": is a mean taken where a sum is meant?"
-                        if power == -1 and index
-                        else "."
-                    )
-                    told = (
-                        f" ({number(sizes[which])} is {index} of {value}.)"
-                        if index
-                        else f" ({value} is {number(sizes[which])}.)"
-                    )
-                    amount = (
-                        f"exactly {number(sizes[which])} {words}{tip}{told}"
-                        if abs(power) == 1
-                        else f"too {'large' if power > 0 else 'small'} by the square of {index + ' of ' if index else ''}{value}."
-                    )
-                    return Diagnosis(
-                        f"{subject} is {amount}", f"a factor of {value}" if not index else f"a factor of {index}"
-                    )
+    if (not alike or len(ratios) == 1) and (found := _factor_of_size(ratios, cases, names, subject)):
+        return found
     if not (len(flat) > 1 and alike or all(b.numel() > 1 for _, b in flat)):
         return None
-    amount = (
-        f"{number(first)} times what is needed" if abs(first) >= 1 else f"what is needed divided by {number(1 / first)}"
-    )
-    same = (
-        "in every case"
-        if alike and len(ratios) > 1
-        else "in this case (another factor in others)"
-        if not alike
-        else "everywhere"
-    )
-    why = next((words for factor, words in KNOWN.items() if math.isclose(first, factor, rel_tol=1e-3)), "")
-    return Diagnosis(
-        f"{subject} is {amount}, {same}: {why or 'a constant factor is missing or too much'}.",
-        f"a factor of {number(first)}" if alike else "a factor that varies",
-    )
+    large = f"{number(first)} times what is needed"
+    amount = large if abs(first) >= 1 else f"what is needed divided by {number(1 / first)}"
+    same = "in every case" if len(ratios) > 1 else "everywhere"
+    same = same if alike else "in this case (another factor in others)"
+    known = (words for factor, words in KNOWN.items() if math.isclose(first, factor, rel_tol=1e-3))
+    why = next(known, "a constant factor is missing or too much")
+    name = f"a factor of {number(first)}" if alike else "a factor that varies"
+    return Diagnosis(f"{subject} is {amount}, {same}: {why}.", name)
+
+
+def _ratios(flat, close: Closeness) -> dict[int, float]:
+    """By what every case is multiplied; empty if one isn't."""
+    ratios: dict[int, float] = {}
+    for index, (a, b) in enumerate(flat):
+        if not b.numel() or not b.abs().max() > 1e-9:
+            if a.numel() and a.abs().max() > max(close.atol, 1e-9):
+                return {}
+            continue  # nothing but zeros: whatever the factor
+        at = b.abs().argmax()
+        ratio = float(a.flatten()[at] / b.flatten()[at])
+        if not math.isfinite(ratio) or abs(ratio) < 1e-9 or not _matches(a, lambda t, r=ratio: t * r, b, close):
+            return {}
+        ratios[index] = ratio
+    return ratios
+
+
+def _factor_of_size(ratios: dict[int, float], cases, names, subject: str) -> Diagnosis | None:
+    """A factor that is the size or the value of an argument, or the square of it, whichever case it is."""
+    for power, (value, index, sizes) in itertools.product((1, -1, 2, -2), list(_sizes(cases, names))):
+        theirs = [(ratios[i], sizes[i]) for i in ratios if i < len(sizes)]
+        fits = (n not in (0, 1) and math.isclose(r, n**power, rel_tol=1e-3) for r, n in theirs)
+        if len(theirs) < len(ratios) or not all(fits):
+            continue
+        direction = "large" if power > 0 else "small"
+        name = f"a factor of {index or value}"
+        if abs(power) == 2:
+            whole = f"{index} of {value}" if index else value
+            return Diagnosis(f"{subject} is too {direction} by the square of {whole}.", name)
+        size = number(sizes[next(iter(ratios))])
+        one, other = ("sum", "mean") if power > 0 else ("mean", "sum")
+        tip = (
+            f": is a {one} taken where a {other} is meant? ({size} is {index} of {value}.)"
+            if index
+            else f". ({value} is {size}.)"
+        )
+        return Diagnosis(f"{subject} is exactly {size} times too {direction}{tip}", name)
+    return None
 
 
 def _sizes(cases: Sequence[Case], names: Sequence[str | None]):

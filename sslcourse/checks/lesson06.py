@@ -136,7 +136,7 @@ split_into_tiles = Check(
 
 
 def solve(laid: Tensor, order: Tensor) -> Tensor:
-    """laid (M, T, ...), order int64 (M, T): place i shows tile order[m, i] -> the tiles in their own places, as laid."""
+    """laid (M, T, ...), order int64 (M, T): place i shows tile order[m, i] -> the tiles in their places, as laid."""
     back = order.argsort(dim=1)  # the inverse: at which place each tile lies
     return laid[torch.arange(len(laid))[:, None], back]
 

@@ -42,7 +42,8 @@ def _inside_in_loop(predicted, truth, hole):
 
 inside_the_hole = Check(
     name="7.1 the loss inside the hole", reference=inside, cases=_holes,
-    forbidden=(Forbidden("inside_error used", (inside_error,), "The text asks you to do without inside_error: write out what it does."),),
+    forbidden=(Forbidden("inside_error used", (inside_error,),
+        "The text asks you to do without inside_error: write out what it does."),),
     rights=(_inside_by_index, _inside_in_loop),
     wrongs=(
         Wrong("mask inverted", lambda predicted, truth, hole: inside(predicted, truth, ~hole),

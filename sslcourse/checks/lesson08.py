@@ -16,7 +16,7 @@ EXACT = Closeness(dtype="exact")
 
 
 def cosines(first: Tensor, second: Tensor) -> Tensor:
-    """first and second (N, d) -> the cosines of all 2N views with each other, (2N, 2N), the first views before the second."""
+    """first and second (N, d) -> cosines of all 2N views with each other (2N, 2N), first views before second ones."""
     z = functional.normalize(torch.cat([first, second]), dim=1)
     return z @ z.T
 
@@ -89,7 +89,7 @@ every_view_against_every_other = Check(
 
 
 def partners(n: int) -> Tensor:
-    """For 2n views, first ones before second ones: at which place is the other view of the same picture? int64 (2n,)."""
+    """Of 2n views, first ones before second ones: where is the other view of the same picture? int64 (2n,)."""
     return torch.arange(2 * n).roll(n)
 
 
@@ -318,7 +318,7 @@ contrastive_loss = Check(
 
 
 def false_negatives(labels: Tensor) -> float:
-    """Classes of a batch's N pictures, int64 (N,) -> the share of same-class negatives, of all pairs (view, negative)."""
+    """Classes of N pictures, int64 (N,) -> the share of same-class negatives, of all pairs (view, negative)."""
     same = labels[:, None] == labels
     n = len(labels)
     return (same.sum().item() - n) / (n * (n - 1))

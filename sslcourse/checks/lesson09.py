@@ -69,7 +69,7 @@ where_a_teacher_ends = Check(
 
 
 def enqueue(queue: Tensor, pointer: int, keys: Tensor) -> tuple[Tensor, int]:
-    """queue (K, d), pointer in 0..K-1, keys (N, d), N <= K -> the queue with the keys written from the pointer on, and the new pointer."""
+    """queue (K, d), pointer below K, keys (N, d), N <= K -> queue with the keys from there on, and the next pointer."""
     place = (pointer + torch.arange(len(keys))) % len(queue)
     queue = queue.clone()
     queue[place] = keys

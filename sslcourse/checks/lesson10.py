@@ -96,7 +96,7 @@ stop_the_gradient = Check(
 
 
 def cross_correlation(first: Tensor, second: Tensor) -> Tensor:
-    """first and second (N, d) -> C (d, d), C[i, j] the correlation of dimension i of one with dimension j of the other."""
+    """first, second (N, d) -> C (d, d), C[i, j] the correlation of dimension i of one with dimension j of the other."""
     a, b = ((z - z.mean(dim=0)) / z.std(dim=0, correction=0) for z in (first, second))
     return a.T @ b / len(a)
 

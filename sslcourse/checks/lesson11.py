@@ -55,9 +55,9 @@ what_the_teacher_says = Check(
             hint="""The centre has no effect on your result: nothing keeps the teacher from giving one answer always.
             Subtract it from the logits, column by column. (The mean of a *row* is something else: a softmax doesn't
             notice it.)"""),
-        Wrong("neither centred nor sharpened", change=("(logits - center) / temperature", "logits"), hint="""Neither the
-            centre nor the temperature has an effect on your result: it is a plain softmax. Two steps come before it:
-            subtract the centre, then divide by the temperature."""),
+        Wrong("neither centred nor sharpened", change=("(logits - center) / temperature", "logits"),
+            hint="""Neither the centre nor the temperature has an effect on your result: it is a plain softmax. Two
+            steps come before it: subtract the centre, then divide by the temperature."""),
         Wrong("centre added", change=("logits -", "logits +"), hint="""You add the centre, and it is to be taken off:
             what the teacher says to every picture should count for less, and with the sum it counts double."""),
         Wrong("the batch's own mean", change=("- center", "- logits.mean(dim=0, keepdim=True)"),
@@ -145,9 +145,9 @@ distil_one_pair = Check(
             hint="""The value is right, and no gradient reaches the student, so that it would learn nothing:
             torch.no_grad() or .detach() holds its side, too. Only the teacher's answer is data."""),
         Wrong("neither centred nor sharpened", change=(("(teacher - center) / teacher_temperature", "teacher"),
-            ("(student / temperature)", "student")), hint="""Neither the centre nor a temperature has an effect on your
-            result. Take the centre off the teacher's logits, and divide each side by its own temperature before its
-            softmax."""),
+            ("(student / temperature)", "student")),
+            hint="""Neither the centre nor a temperature has an effect on your result. Take the centre off the teacher's
+            logits, and divide each side by its own temperature before its softmax."""),
         Wrong("centre taken off the student", change=(("(teacher - center)", "teacher"),
             ("(student /", "((student - center) /")), also=(("(student /", "((student - center) /"),),
             hint="""You subtract the centre from the student's logits, and the teacher keeps its favourite answer.
@@ -241,11 +241,12 @@ pairs_of_crops = Check(
             hint="You add up the pairs. Their mean is asked for: divide by how many there are."),
         Wrong("same view only", change=("s != t", "s == t"),
             hint="You pair every crop with itself alone. It is the other way round: all pairs but those."),
-        Wrong("two large crops taken for granted", change=("range(len(teacher))", "range(2)"), hint="""Your answer takes
-            it that there are two large crops, as in the lesson. The teacher's list has one distribution for each: count
-            them, len(teacher)."""),
-        Wrong("small crops only", change=("s != t", "s >= len(teacher)"), also=(("s != t", "s >= 2"),), hint="""Your student answers for the small
-            crops alone. It also sees the large ones, and answers each for the *other* large crop."""),
+        Wrong("two large crops taken for granted", change=("range(len(teacher))", "range(2)"),
+            hint="""Your answer takes it that there are two large crops, as in the lesson. The teacher's list has one
+            distribution for each: count them, len(teacher)."""),
+        Wrong("small crops only", change=("s != t", "s >= len(teacher)"), also=(("s != t", "s >= 2"),),
+            hint="""Your student answers for the small crops alone. It also sees the large ones, and answers each for
+            the *other* large crop."""),
         Wrong("large crops only", change=("s != t", "s != t and s < len(teacher)"),
             also=(("s != t", "s != t and max(s, t) < 2"), ("s != t", "s != t and s < 2")),
             hint="""Your student answers for the large crops alone. The small ones come after them in the list, and are
@@ -374,8 +375,7 @@ follow_the_student = Check(
             change=("1 - (1 - start) * (1 + math.cos(math.pi * progress)) / 2", "start + (1 - start) * progress"),
             hint="""Your momentum rises along a straight line. Half a cosine is asked for: slow at both ends, 1 - (1 -
             start) * (1 + cos(pi * progress)) / 2."""),
-        Wrong("cosine not brought between 0 and 1",
-            change=("1 - (1 - start) * (1 + math.cos(math.pi * progress)) / 2",
+        Wrong("cosine not brought between 0 and 1", change=("1 - (1 - start) * (1 + math.cos(math.pi * progress)) / 2",
             "start + (1 - start) * math.cos(math.pi * progress)"), hint="""Your cosine goes from 1 to -1, and so your
             momentum begins at 1 and ends below `start`. First make of it what falls from 1 to 0: (1 + cos(pi *
             progress)) / 2. The momentum is 1 minus that much of 1 - start."""),

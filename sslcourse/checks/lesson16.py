@@ -1,4 +1,4 @@
-"""Checks of the exercises of lesson 16: losses of images and texts, a classifier out of words, recall, swapped words."""
+"""Checks of lesson 16's exercises: losses of images and texts, a classifier out of words, recall, swapped words."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ each_pair_by_itself = Check(
 
 
 def class_directions(texts: Tensor) -> Tensor:
-    """texts (C, P, d), P prompts' embeddings for each of C classes -> a direction of length 1 for each class, (C, d)."""
+    """texts (C, P, d), embeddings of P prompts for each of C classes -> a direction of length 1 for each, (C, d)."""
     directions = functional.normalize(texts, dim=2)
     return functional.normalize(directions.mean(dim=1), dim=1)
 
@@ -255,7 +255,7 @@ among_the_first_k = Check(
 
 
 def exchange(tokens: Tensor, member: Tensor) -> Tensor:
-    """tokens int64 (N, L), member bool (V,) -> int64 (N, L): of each row the first two words of the group change places."""
+    """tokens int64 (N, L), member bool (V,) -> int64 (N, L): in each row the group's first two words change places."""
     result = tokens.clone()
     for row in result:
         places = member[row].nonzero()[:, 0]  # where the group's words stand

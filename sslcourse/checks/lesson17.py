@@ -12,7 +12,7 @@ from sslcourse.checks.framework import Case, Check, Wrong, value_and_gradients, 
 
 
 def self_training_loss(guess: Tensor, asked: Tensor, threshold: float) -> Tensor:
-    """guess and asked logits (U, C), of a weak and of a strong view; threshold in [0, 1] -> FixMatch's loss, a scalar."""
+    """guess and asked logits (U, C) of a weak and a strong view; threshold in [0, 1] -> FixMatch's loss, a scalar."""
     probability, answer = guess.detach().softmax(dim=1).max(dim=1)  # (U,) each
     cost = functional.cross_entropy(asked, answer, reduction="none")  # (U,)
     return (cost * (probability >= threshold)).mean()
@@ -30,6 +30,8 @@ def _answers(generator: torch.Generator) -> list[Case]:
         share = torch.where(likeliest, top, rest / rest.sum(dim=1, keepdim=True) * (1 - top))
         guess = share.log() + 3 * torch.randn(n, 1, generator=generator)  # unsure ones with large logits, too
         found.append((guess, guess.roll(1, dims=1) / 2 + torch.randn(n, classes, generator=generator), threshold))
+    certain = torch.tensor([200.0, 1, 200, 1, 200])[:, None] * torch.eye(3)[[2, 0, 1, 0, 2]]
+    found.append((certain, torch.randn(5, 3, generator=generator), 1.0))  # a softmax of exactly the threshold
     return found
 
 

@@ -1,4 +1,4 @@
-"""Checks of the exercises of lesson 19: shards, bytes, micro-batches, loss scaling, a gather's way back, joint statistics."""
+"""Checks of lesson 19's exercises: shards, bytes, micro-batches, loss scaling, a gather, joint statistics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EXACT = Closeness(dtype="exact")
 
 
 def my_part(order: Tensor, step: int, batch: int, rank: int, world: int) -> Tensor:
-    """order (N,), a shuffle of all images; what process `rank` of `world` takes at `step` of this epoch: (batch / world,)."""
+    """order (N,), a shuffle of all images; what process `rank` of `world` takes at `step`: (batch / world,)."""
     whole = order[step * batch : (step + 1) * batch]  # (batch,)
     return whole[rank::world]
 
@@ -133,7 +133,7 @@ count_the_bytes = Check(
 
 
 def accumulate(network: nn.Module, images: Tensor, labels: Tensor, size: int) -> Tensor:
-    """Gradient of the mean cross-entropy over all N images, from micro-batches of at most `size`: one flat (P,) tensor."""
+    """Gradient of the mean cross-entropy over N images, from micro-batches of at most `size`: one flat (P,) tensor."""
     network.zero_grad()
     for some, theirs in zip(images.split(size), labels.split(size), strict=True):
         loss = functional.cross_entropy(network(some), theirs)
@@ -212,7 +212,7 @@ micro_batches = Check(
 
 
 def unscale(gradient: Tensor, scale: float, good: int, patience: int) -> tuple[Tensor | None, float, int]:
-    """float16 gradient (P,) of the scaled loss -> (float32 gradient or None to skip the step, next scale, good steps)."""
+    """float16 gradient (P,) of the scaled loss -> (float32 gradient or None to skip, next scale, good steps)."""
     if not torch.isfinite(gradient).all():
         return None, scale / 2, 0
     good += 1
@@ -356,7 +356,7 @@ the_way_back = Check(
 
 
 def joint_statistics(means: Tensor, variances: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """means, variances (world, C), biased, counts (world,) -> mean and variance (C,) over the values of all processes."""
+    """means, variances (world, C), biased, counts (world,) -> mean and variance (C,) over all processes' values."""
     share = (counts / counts.sum())[:, None]  # (world, 1)
     mean = (share * means).sum(dim=0)
     return mean, (share * (variances + (means - mean).square())).sum(dim=0)

@@ -30,7 +30,8 @@ def _states(generator: torch.Generator) -> list[tuple[dict[str, Tensor], str]]:
             ),
             "module.encoder_q.",
         ),
-        (state("backbone.cls_token", "backbone.blocks.0.backbone.norm1.weight", "backbone_momentum.cls_token"), "backbone."),
+        (state("backbone.cls_token", "backbone.blocks.0.backbone.norm1.weight", "backbone_momentum.cls_token"),
+            "backbone."),
         (state("module.module.model.0.weight", "module.odd.bias", "model.odd.bias"), "module."),
         (state("trunk.net.0.weight", "head.0.weight", "old_trunk.net.0.weight"), "trunk."),
     ]  # fmt: skip
@@ -95,7 +96,7 @@ strip_a_prefix = Check(
 
 
 def judge(wanted: list[str], given: list[str], head: str) -> tuple[list[str], list[str], bool]:
-    """Names of the network and of the file -> (missing, left, fine): both sorted; fine where only the head is missing."""
+    """Names of the network and the file -> (missing, left, fine): both sorted; fine where only the head is missing."""
     missing, left = sorted(set(wanted) - set(given)), sorted(set(given) - set(wanted))
     return missing, left, all(name.startswith(f"{head}.") for name in missing)
 
@@ -442,7 +443,7 @@ linear_cka = Check(
 
 
 def resize_positions(positions: Tensor, side: int) -> Tensor:
-    """positions (1, 1 + g * g, d), the class token's first -> (1, 1 + side * side, d), patches' bicubically interpolated."""
+    """positions (1, 1 + g * g, d), class token first -> (1, 1 + side * side, d), patches' bicubically interpolated."""
     first, patches = positions[:, :1], positions[:, 1:]
     g = round(patches.shape[1] ** 0.5)
     grid = patches.transpose(1, 2).reshape(1, -1, g, g)  # (1, d, g, g)

@@ -1,4 +1,4 @@
-"""Checks of the exercises of lesson 21: what is hidden, the patches' loss, the blocks, SIGReg's statistic, KoLeo, Gram."""
+"""Checks of lesson 21's exercises: what is hidden, the patches' loss, the blocks, SIGReg's statistic, KoLeo, Gram."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ how_sure_of_a_share = Check(
 
 
 def fold_of(groups: Tensor, order: Tensor, folds: int) -> Tensor:
-    """groups int64 (N,) of the pictures, order int64 (G,) in which groups are dealt out -> the fold of each picture (N,)."""
+    """groups int64 (N,) of the pictures, order int64 (G,) in which groups are dealt out -> each picture's fold (N,)."""
     place = (groups[:, None] == order).long().argmax(dim=1)  # (N,), of the picture's group in the order
     return place % folds
 
@@ -161,7 +161,10 @@ def _probabilities(generator: torch.Generator) -> list[tuple[Tensor, Tensor, int
     for n, classes, bins in [(9, 3, 4), (14, 5, 6), (20, 4, 10)]:
         probabilities = (1.5 * cases.normal(generator, n, classes)).softmax(dim=1)
         drawn.append((probabilities, torch.randint(classes, (len(probabilities),), generator=generator), bins))
-    return drawn
+    top = torch.tensor([0.5, 0.45, 0.4, 0.75, 0.7, 0.65, 1.0, 0.9, 0.8])[:, None]  # at both ends of bins, and between
+    at_ends = torch.cat([top, (1 - top) * 0.625, (1 - top) * 0.375], dim=1)
+    labels = torch.tensor([0, 1, 0, 2, 0, 1, 1, 0, 0])
+    return [*drawn, (at_ends, labels, 4), (at_ends.clone(), cases.whole(generator, 3, 9), 2)]
 
 
 def _error_bin_by_bin(probabilities, labels, bins):
@@ -182,19 +185,20 @@ def _error_by_table(probabilities, labels, bins):
     return (member.T @ (confidence - (named == labels).float())).abs().sum() / len(labels)
 
 
-def _mean_over_bins(probabilities, labels, bins):
-    confidence, named = probabilities.max(dim=1)
-    place = (confidence * bins).long().clamp(max=bins - 1)
-    gaps = [(confidence - (named == labels).float())[place == b].mean().abs() for b in place.unique()]
-    return torch.stack(gaps).mean()
-
-
 how_far_off_are_probabilities = Check(
     name="22.3 how far off probabilities are", reference=calibration_error, cases=_probabilities,
     forbidden=(yourself("sslcourse.classify.calibration"),), rights=(_error_bin_by_bin, _error_by_table),
     wrongs=(
-        Wrong("a mean over bins", _mean_over_bins, """You give every bin the same weight. A bin with two pictures would
-            count as much as one with two hundred: weigh each by its share of the pictures."""),
+        Wrong("a mean over bins", change=("off.abs().sum() / len(labels)",
+            "(off / place.bincount(minlength=bins).clamp(min=1)).abs().sum() / len(place.unique())"),
+            also=(("off.abs().sum() / len(labels)", "(off / place.bincount(minlength=bins).clamp(min=1)).abs().mean()"),
+            ("off.abs().sum() / len(labels)", "(off / place.bincount(minlength=bins).clamp(min=1)).abs().sum()")),
+            hint="""You give every bin the same weight. A bin with two pictures would count as much as one with two
+            hundred: weigh each by its share of the pictures."""),
+        Wrong("upper ends",
+            change=("(confidence * bins).long().clamp(max=bins - 1)", "(confidence * bins).ceil().long() - 1"),
+            hint="""Your bins hold their upper ends. Here bin b holds b / bins, where it begins: with two bins, a
+            confidence of exactly a half is in the second."""),
         Wrong("no bins", change=("off.abs().sum()", "off.sum().abs()"), hint="""You add up the bins before you take the
             distance, so that too sure in one bin cancels too modest in another. The distance of each bin first."""),
         Wrong("picture by picture", change=("confidence - right)", "(confidence - right).abs())"),

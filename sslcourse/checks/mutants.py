@@ -215,6 +215,11 @@ the first alone         :: a.mean(...) -> a[0]          :: the first alone stand
 the last alone          :: a.mean(...) -> a[-1]         :: the last alone stands where a mean is needed
 median for mean         :: a.mean(...) -> a.median(...).values :: a median stands where a mean is needed
 softmax too much        :: a.cross_entropy(b) -> torch_.nn.functional.cross_entropy(a.softmax(1), b) :: a softmax is taken before the cross-entropy, which takes one itself
+nothing compared with   :: a.cross_entropy(b) -> -a[torch_.arange(len(b)), b].mean() :: the scores of the right ones are averaged as they are, where a cross-entropy compares them with all others
+squared for entropy     :: a.cross_entropy(b) -> (a.softmax(1) - torch_.nn.functional.one_hot(b, a.shape[1])).square().mean() :: squares of differences stand where a cross-entropy is needed
+each class by itself    :: a.cross_entropy(b) -> torch_.nn.functional.binary_cross_entropy_with_logits(a, torch_.nn.functional.one_hot(b, a.shape[1]).float()) :: every score answers yes or no by itself, where a cross-entropy has one softmax over all
+divergence for entropy  :: a * b.log_softmax(...) -> a * b.log_softmax(...) - torch_.special.xlogy(a, a) :: the entropy of {a} is subtracted (a Kullback-Leibler divergence), where a cross-entropy is needed
+distributions exchanged :: a * b.log_softmax(...) -> b.softmax(...) * a.log() :: the logarithm is taken of {a}, where the other distribution's is needed
 mean for a choice       :: a[torch.arange(b), c] -> a.mean(1) :: a mean over dim 1 stands where one of each row is to be chosen
 maximum for a choice    :: a[torch.arange(b), c] -> a.amax(1) :: the largest of each row is taken, where another is to be chosen
 every row, every place  :: a[torch.arange(b), c] -> a[:, c] :: every row is read at the places of all rows, where each has a place of its own
@@ -265,6 +270,7 @@ off by one              :: range(a) -> range(a + 1)     :: a loop goes one round
 counted from 1          :: range(a) -> range(1, a)      :: the count begins at 1 and leaves out 0
 counted from 1          :: range(a) -> range(1, a + 1)  :: the count goes from 1 to the end, where it is to begin at 0
 counted from 1          :: torch.arange(a) -> torch_.arange(1, a + 1) :: the count goes from 1 to the end, where it is to begin at 0
+the first for all       :: torch.arange(a) -> torch_.arange(a) * 0 :: 0 stands for all, where a count from 0 is needed
 off by one              :: range(a, b) -> range(a + 1, b) :: a loop begins one round too late
 off by one              :: range(a, b) -> range(a, b - 1) :: a loop stops one round too early
 off by one              :: range(a, b) -> range(a, b + 1) :: a loop goes one round too far

@@ -28,7 +28,7 @@ from sslcourse.checks.mutants import Mutant, mutants
 from sslcourse.checks.source import Source
 from sslcourse.checks.tree import Place, mutated, watched
 
-SINGLE, WHOLE = 1.0, 1.4  # million calls of functions for single mutants, and for everything: a second on two cores
+SINGLE, WHOLE = 0.8, 1.1  # million calls of functions for single mutants, and for everything: a second on two cores
 MAKING = 500e-6  # what making a mutant takes, in the same unit
 ROUNDS = (
     20,

@@ -73,6 +73,10 @@ how_sure_of_a_share = Check(
             hint="Your half-width is a variance. The root of it is a deviation."),
         Wrong("nothing added under the root", change=(" + z * z / (4 * count * count)", ""),
             hint="You leave out z² / 4n² under the root; with none right the interval then has no width."),
+        Wrong("count under the root not squared", change=("(4 * count * count)", "(4 * count)"),
+            hint="Under the root stands z² / 4n²: the number of pictures is squared there."),
+        Wrong("brackets under the root", change=("z * z / (4 * count * count)", "z * z / 4 * count * count"),
+            hint="Under the root you multiply by n² where it divides: z**2 / 4 * n**2 is read from left to right."),
         Wrong("upper end first", change=("middle - half, middle + half", "middle + half, middle - half"),
             hint="You return the upper end first; the lower one is asked for first."),
     ),
@@ -199,6 +203,17 @@ how_far_off_are_probabilities = Check(
             change=("(confidence * bins).long().clamp(max=bins - 1)", "(confidence * bins).ceil().long() - 1"),
             hint="""Your bins hold their upper ends. Here bin b holds b / bins, where it begins: with two bins, a
             confidence of exactly a half is in the second."""),
+        Wrong("the largest distance", change=("off.abs().sum() / len(labels)",
+            "(off / place.bincount(minlength=bins).clamp(min=1)).abs().max()"), hint="""You return the distance of the
+            worst bin. The expected error adds up all of them, each weighed by its share of the pictures."""),
+        Wrong("empty bins", change=("off.abs().sum() / len(labels)",
+            "(off / (n := place.bincount(minlength=bins))).abs().mul(n / len(labels)).sum()"), hint="""Your result is
+            nan: a bin without pictures has no mean, and 0 / 0 is nan, whatever weighs it. Leave such bins out."""),
+        Wrong("middles of the bins", change=("confidence - right", "(place + 0.5) / bins - right"), hint="""You take the
+            middle of each bin for its confidence. Take the mean confidence of the pictures that lie in it."""),
+        Wrong("the surest left out", change=("confidence - right)", "(confidence - right) * (confidence < 1))"),
+            hint="""A confidence of exactly 1 falls into no bin of yours: 1 * bins is one place beyond the last. The last
+            bin holds 1 as well, for instance by clamp(max=bins - 1)."""),
         Wrong("no bins", change=("off.abs().sum()", "off.sum().abs()"), hint="""You add up the bins before you take the
             distance, so that too sure in one bin cancels too modest in another. The distance of each bin first."""),
         Wrong("picture by picture", change=("confidence - right)", "(confidence - right).abs())"),

@@ -25,6 +25,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 SIZES = ((1024, 768), (1366, 768))
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 SERIOUS = ("serious", "critical")
+# In a container: root has no sandbox, there is no GPU, and /dev/shm may be too small for a page
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 PATIENCE = 240_000  # milliseconds that a lesson may take to run on a machine that does other things as well
 # What the tests need of JupyterLab, beside the settings of the course: every cell in the page, and its commands by name
 LAB = {"LabApp": {"expose_app_in_browser": True}}
@@ -39,7 +41,7 @@ def chromium() -> str | None:
 @contextlib.contextmanager
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"])
+        started = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
         yield started
         started.close()
 

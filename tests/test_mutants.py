@@ -14,7 +14,7 @@ import torch
 from test_checks import CHECKS, failure, flat
 from torch.nn import functional
 
-from sslcourse.checks import Check, cases, mutants, tree
+from sslcourse.checks import Check, cases, mutants, recognize, tree
 from sslcourse.checks.answers import Raised
 from sslcourse.checks.compare import Closeness, equal
 from sslcourse.checks.framework import SECOND
@@ -133,6 +133,12 @@ def test_kinds_of_mistakes_are_recognized(check, answer, words):
     error = failure(check, answer)
     assert error.mistake and re.search(words, flat(error)), error
     assert not re.search(r"\b(scaled|chance|picked|centred|order\[)\b", flat(error)), "names of the reference's own"
+
+
+def test_small_factors_that_differ_from_case_to_case_are_told_apart():
+    numbers = [torch.tensor([1.0, 2.0, 3.0])]
+    ways = [recognize._ways([n * factor for n in numbers], numbers) for factor in (2e-4, 4e-4)]
+    assert all(ways) and ways[0].keys().isdisjoint(ways[1])
 
 
 def table(values):

@@ -201,6 +201,8 @@ another comparison      :: a == b -> a <= b             :: <= stands where == is
 the difference squared  :: a != b -> (a - b) ** 2       :: squares of differences stand where a comparison (!=) is needed
 always                  :: a > b -> a == a              :: what is meant for some is done for all
 always                  :: a >= b -> a == a             :: what is meant for some is done for all
+off by one              :: a < b + c -> a < b + c - 1   :: an end comes one place too early
+exactly there alone     :: a < b -> a == b - 1          :: one place alone counts, where all before an end do
 always                  :: a < b -> a == a              :: what is meant for some is done for all
 never                   :: a > b -> a != a              :: what is meant for some is done for none
 never                   :: a >= b -> a != a             :: what is meant for some is done for none
@@ -253,6 +255,7 @@ not normalized          :: a.cosine_similarity(b, dim=c) -> (a * b).sum(c) :: no
 one side not normalized :: a.cosine_similarity(b, dim=c) -> a.cosine_similarity(b, dim=c) * b.norm(dim=c) :: {b} isn't divided by its length
 one side not normalized :: a.cosine_similarity(b, dim=c) -> a.cosine_similarity(b, dim=c) * a.norm(dim=c) :: {a} isn't divided by its length
 one length for all      :: a.normalize(...) -> a / a.norm() :: one length is divided by for all together, where each has its own
+the diagonal left out   :: a.sum() -> (a - a.diag().diag()).sum() :: the diagonal is left out, where everything is summed
 over one dim            :: a.sum() -> a.sum(1, keepdim=True) :: the sum goes over dim 1, where everything is to be summed
 over one dim            :: a.sum() -> a.sum(0)          :: the sum goes over dim 0, where everything is to be summed
 over one dim            :: a.mean() -> a.mean(1)        :: the mean goes over dim 1, where everything is to be averaged
@@ -265,6 +268,7 @@ divided by the rows     :: a.mean() -> a.sum() / len(a) :: the sum is divided by
 divided by the rows     :: a.sum() -> a.sum() / len(a)  :: the sum is divided by the length
 the opposite            :: a.all() -> a.any()           :: any() stands where all() is needed
 a pair in another order :: (a, b) -> (a - b, a + b)     :: the two ends stand where a middle and a half width are needed
+a middle and a width    :: (a - b, a + b) -> (a, b)     :: a middle and a half width stand where two ends are needed
 off by one              :: range(a) -> range(a - 1)     :: a loop stops one round too early
 off by one              :: range(a) -> range(a + 1)     :: a loop goes one round too far
 counted from 1          :: range(a) -> range(1, a)      :: the count begins at 1 and leaves out 0
@@ -962,6 +966,9 @@ def swapped(node: ast.AST, place: Place) -> Options:
     if is_method(node) and len(node.args) == 1 and place.is_value(node):
         new = replaced(node, func=replaced(node.func, value=node.args[0]), args=[node.func.value])
         yield "arguments swapped", f"the two sides of {method(node)}() are swapped", new
+    if isinstance(node, ast.Tuple) and isinstance(node.ctx, ast.Store) and 1 < len(node.elts) < 6:
+        for elements in _swapped(node.elts):
+            yield "values swapped", "two of several values are taken for each other", replaced(node, elts=elements)
     if isinstance(node, ast.Tuple | ast.List) and isinstance(node.ctx, ast.Load) and 1 < len(node.elts) < 6:
         given = isinstance(place.up(node), ast.Return)
         joined = isinstance(place.up(node), ast.Call) and method(place.up(node)) in ("cat", "stack", "concatenate")

@@ -417,7 +417,7 @@ def _ways(got: list[Tensor] | None, first: list[Tensor] | None) -> dict[Any, str
     ratio = _ratio(got, first)
     if ratio is not None and not math.isclose(ratio, 1, rel_tol=1e-4):
         many = f"and everything is multiplied by {ratio:.4g}"
-        return {round(ratio, 3): "and the sign is the other one" if math.isclose(ratio, -1, rel_tol=1e-3) else many}
+        return {f"{ratio:.3g}": "and the sign is the other one" if math.isclose(ratio, -1, rel_tol=1e-3) else many}
     a, b = torch.cat(got), torch.cat(first)
     near, found = int(b.abs().argmax()), {}
     for words, way in WAYS.items():

@@ -146,6 +146,8 @@ distil_one_pair = Check(
             torch.no_grad() or .detach() holds its side, too. Only the teacher's answer is data."""),
         Wrong("neither centred nor sharpened", change=(("(teacher - center) / teacher_temperature", "teacher"),
             ("(student / temperature)", "student")),
+            also=((("(teacher - center) / teacher_temperature", "teacher"), (".detach()", ""),
+            ("(student / temperature)", "student")),),
             hint="""Neither the centre nor a temperature has an effect on your result. Take the centre off the teacher's
             logits, and divide each side by its own temperature before its softmax."""),
         Wrong("centre taken off the student", change=(("(teacher - center)", "teacher"),
@@ -468,9 +470,9 @@ share_on_the_things = Check(
             hint="""Your patches count wholly or not at all. A patch at an outline lies on the thing in part, and counts
             by that part: the mean of masks != 0 over its pixels."""),
         Wrong("mask made smaller by interpolation",
-            lambda maps, masks: inside(maps, functional.interpolate((masks != 0).float()[:, None], maps.shape[1:],
-            mode="bilinear")[:, 0]),
-            """You make the mask smaller by interpolation, which looks at a few pixels in the middle of each patch and
+            change=("functional.adaptive_avg_pool2d((masks != 0).float(), maps.shape[1])",
+            "functional.interpolate((masks != 0).float()[:, None], maps.shape[1:], mode='bilinear')[:, 0]"),
+            hint="""You make the mask smaller by interpolation, which looks at a few pixels in the middle of each patch and
             leaves out the others. Every pixel counts: adaptive_avg_pool2d takes the mean of all of them."""),
         Wrong("mean over pictures", lambda maps, masks: inside(maps, masks).mean(),
             "You return one number. One for each picture is asked for: sum over dim=(1, 2) alone."),

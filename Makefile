@@ -48,7 +48,7 @@ lab: $(READY)
 test: .venv/ready-bench
 	@$(PY) tools/test.py
 
-test-devices: $(READY)
+test-devices: .venv/ready-bench
 	@$(PY) tools/test.py devices
 
 test-browser: .venv/ready-site

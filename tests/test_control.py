@@ -20,13 +20,13 @@ from gymnasium.utils.env_checker import check_env
 from sslcourse import augment, backbones, train
 from sslcourse.control import curiosity, curves, drawing, environment, extractor, learning, pretraining
 from sslcourse.control.environment import MOVES, Fetch
-from sslcourse.control.play import followers, random_play
+from sslcourse.control.play import companions, followers, random_play
 from sslcourse.errors import CourseError
 
 # --- the environment ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{}, {"rooms": 3, "render_mode": "rgb_array"}, {"things": 1}])
+@pytest.mark.parametrize("options", [{}, {"rooms": 3, "render_mode": "rgb_array"}, {"screen": False}])
 def test_gymnasium_finds_nothing_wrong(options):
     check_env(gymnasium.make("sslcourse/Fetch-v0", **options).unwrapped, skip_render_check="render_mode" not in options)
 
@@ -44,79 +44,95 @@ def test_the_seed_alone_decides_what_is_seen():
     assert not np.array_equal(played(3, []), played(4, []))
 
 
-def walk(env, place):
-    """The actions from where the hand is to a place, columns last."""
-    (row, column), (down, right) = env.hand, place
-    return [1 if down > row else 0] * abs(down - row) + [3 if right > column else 2] * abs(right - column)
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_reward_is_for_the_right_thing_alone(seed):
-    for thing in range(3):
-        env = Fetch()
-        env.reset(seed=seed)
-        place, kind = list(env.lying.items())[thing]
-        *before, last = [env.step(action)[1:4] for action in walk(env, place)]
-        assert all(step == (0.0, False, False) for step in before)
-        assert last == (float(kind == env.wish), True, False)
-
-
-def test_exactly_one_thing_is_asked_for():
+@pytest.mark.parametrize("kind", range(len(drawing.WISHES)))
+def test_reward_is_for_the_thing_asked_for_alone(kind):
     env = Fetch()
-    for seed in range(20):
-        env.reset(seed=seed)
-        assert list(env.lying.values()).count(env.wish) == 1 and len(set(env.lying.values())) == 3
+    for wish in range(len(drawing.WISHES)):
+        env.reset(seed=wish)
+        env.wish = wish
+        row, column = environment.PLACES[kind]
+        beside = next(i for i, (d, r) in enumerate(MOVES) if free(env, row - d, column - r))
+        env.hand = (row - MOVES[beside][0], column - MOVES[beside][1])
+        assert env.step(beside)[1:4] == (float(kind == wish), True, False)
 
 
-def test_the_edge_holds_the_hand_and_time_runs_out():
+def free(env, row, column):
+    """Whether a cell is one of the room's, and nothing stands in it."""
+    return env._is_free(row, column) and (row, column) not in env.lying
+
+
+def test_every_thing_can_be_reached_from_every_start_in_time():
+    env = Fetch()
+    for start in environment.STARTS:
+        reached, edge = {}, {start}
+        for steps in range(1, env.steps + 1):
+            edge = {(r + d, c + k) for r, c in edge for d, k in MOVES if env._is_free(r + d, c + k)}
+            reached |= {env.lying[cell]: steps for cell in edge if cell in env.lying}
+            edge -= set(env.lying)
+        assert set(reached) == set(range(len(drawing.WISHES)))
+
+
+def test_the_edge_and_the_screen_hold_the_hand_and_time_runs_out():
     env = Fetch(steps=5)
     env.reset(seed=0)
-    env.hand = (1, 0)
-    results = [env.step(2) for _ in range(5)]
-    assert env.hand == (1, 0)
+    env.hand = (1, 2)
+    results = [env.step(2) for _ in range(5)]  # the screen is to the left
+    assert env.hand == (1, 2)
     assert [r[2] for r in results] == [False] * 5 and [r[3] for r in results] == [False] * 4 + [True]
+    env.reset(seed=0)
+    env.hand = (1, 3)
+    env.step(3)
+    assert env.hand == (1, 3)
 
 
 def test_walls_let_nobody_pass_beside_the_door():
     env = Fetch(rooms=3)
     env.reset(seed=0)
-    for row in range(environment.ROWS):
+    for row in range(2, environment.ROWS):
         env.hand = (row, environment.COLUMNS - 1)
         env.step(3)
         assert (env.hand[1] == environment.COLUMNS) == (row == env.doors[0])
 
 
-def test_the_wish_is_seen_at_the_upper_left_and_the_hand_where_it_is():
-    env = Fetch(things=1)
-    seen, _ = env.reset(seed=1)
-    other = Fetch(things=1)
-    other.reset(seed=1)
-    other.wish = (env.wish + 1) % len(drawing.WISHES)
-    other._backs.clear()
-    changed = (seen != other._seen()).any(axis=0)
-    assert changed[:8, :8].any() and not changed[:, 8:].any() and not changed[8:].any()
-    moved = env.step(0 if env.hand[0] else 1)[0]
-    rows = np.flatnonzero((seen != moved).any(axis=(0, 2)))
-    assert rows.min() >= 8
-
-
-def test_grass_hides_the_lower_half_and_not_all():
+def test_the_screen_shows_one_kind_in_an_episode_and_another_picture_of_it_at_every_step():
+    seen = played(1, [2, 3, 2, 3], steps=9)[:, :, :16, :16]  # from a start where nothing is reached
+    assert len({frame.tobytes() for frame in seen}) > 2
     env = Fetch()
+    env.reset(seed=1)
+    looks = {drawing.look(env.wish, which).tobytes() for which in range(drawing.LOOKS)}
+    assert {frame.tobytes() for frame in seen} <= looks
+
+
+def test_a_dark_screen_says_nothing():
+    seen = np.concatenate([played(seed, [], screen=False) for seed in range(4)])
+    assert len({frame[:, :16, :16].tobytes() for frame in seen}) == 1
+
+
+def test_the_hand_is_seen_where_it_is_and_never_on_the_screen():
+    env = Fetch(screen=False)
+    env.reset(seed=1)
+    for cell in ((1, 2), (2, 1), (2, 3)):
+        env.hand = cell
+        env.np_random = np.random.default_rng(0)  # the same grass
+        there = env._look().astype(int)
+        env.hand = (2, 2)
+        env.np_random = np.random.default_rng(0)
+        rows, columns = np.nonzero((there != env._look()).any(axis=0))
+        found = {(int(r) // 8, int(c) // 8) for r, c in zip(rows, columns, strict=True)}
+        assert found == {cell, (2, 2)}
+
+
+def test_grass_hides_the_lower_half_and_not_all(monkeypatch):
+    env, cells = Fetch(screen=False), []
     env.reset(seed=2)
-    (row, column), _ = next(iter(env.lying.items()))
-    top, left = 8 * (row + 1), 8 * column
-
-    def cell(hidden):
-        env.hidden = hidden
-        return env._drawn(0)[:, top : top + 8, left : left + 8].astype(int)
-
-    differs = (cell({(row, column)}) != cell(set())).any(axis=0).mean(axis=1)  # share of each line
+    for chance in (0.0, 1.0):
+        monkeypatch.setattr(environment, "HIDDEN", chance)
+        cells.append(env._look()[:, 16:24, :8].astype(int))  # the house
+    differs = (cells[0] != cells[1]).any(axis=0).mean(axis=1)  # share of each line
     assert differs[5:].mean() > 0.7 and differs[:3].mean() < 0.2
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"things": 0}, {"things": 9}, {"rooms": 0}, {"steps": 1.5}, {"render_mode": "human"}]
-)
+@pytest.mark.parametrize("wrong", [{"rooms": 0}, {"steps": 1.5}, {"render_mode": "human"}])
 def test_options_that_make_no_sense_are_refused(wrong):
     with pytest.raises(CourseError, match=next(iter(wrong))):
         Fetch(**wrong)
@@ -139,14 +155,24 @@ def play():
 
 def test_play_is_what_the_environment_shows_and_does(play):
     first, second, action = followers(play)
-    rows, columns = play.factors["row"], play.factors["column"]
+    rows, columns, env = play.factors["row"], play.factors["column"], Fetch()
     for i in range(len(play)):
         down, right = MOVES[action[i]]
         a, b = first[i], second[i]
-        assert rows[b] == min(max(rows[a] + down, 0), environment.ROWS - 1)
-        assert columns[b] == min(max(columns[a] + right, 0), environment.COLUMNS - 1)
+        came = int(rows[a]) + down, int(columns[a]) + right
+        assert (int(rows[b]), int(columns[b])) == (came if env._is_free(*came) else (int(rows[a]), int(columns[a])))
         assert play.factors["wish"][a] == play.factors["wish"][b]
     assert int(play.factors["last"][-1]) == 1
+
+
+def test_companions_are_other_frames_of_the_same_episode(play):
+    last = play.factors["last"]
+    episode = (last.cumsum(0) - last).tolist()
+    found = companions(play)  # (N, 3)
+    for i, others in enumerate(found.tolist()):
+        length = episode.count(episode[i])
+        assert all(episode[j] == episode[i] for j in others)
+        assert (i not in others) == (length > 1) and len(set(others)) == max(1, min(3, length - 1))
 
 
 def test_images_without_an_order_are_refused(play):
@@ -265,43 +291,61 @@ def test_surprise_by_hand():
     torch.testing.assert_close(model.surprise(before, torch.tensor([0, 1]), after), torch.tensor([0.0, 1.5]))
 
 
-def test_surprise_is_about_the_frame_that_came_and_not_the_next_episodes_first(play):
-    inner, again = (learning.environments(5, steps=1) for _ in range(2))  # every step ends an episode
-    found = extractor.BackboneFeatures(inner.observation_space, backbones.build(), play.images)
-    venv = curiosity.Curious(extractor.Frozen(inner, found))
-    venv.seed(2), again.seed(2)
-    actions = np.array([0, 1, 2, 3, 0])
-    again.reset()
-    came = np.stack([info["terminal_observation"] for info in again.step(actions)[3]])
-    before = torch.from_numpy(venv.reset())
-    with torch.no_grad():
-        expected = venv.model.surprise(before, torch.from_numpy(actions), torch.from_numpy(venv.venv.features(came)))
-    rewards = venv.step(actions)[1]
-    np.testing.assert_allclose(rewards, (expected / expected.mean()).numpy(), rtol=1e-3)
+CORRIDOR = {"rooms": 2, "steps": 30, "screen": False}
 
 
-def test_what_is_seen_often_stops_being_rewarded():
-    venv = curiosity.Curious(
-        extractor.Frozen(
-            learning.environments(4, things=1, rooms=2, steps=1000),
-            extractor.BackboneFeatures(Fetch().observation_space, backbones.build(), random_play(Fetch(), 40).images),
-        )
+def curious(play, **options):
+    venv = learning.environments(2, **CORRIDOR)
+    found = extractor.BackboneFeatures(venv.observation_space, backbones.build(), play.images)
+    recipe = curiosity.CURIOUS | {"learning_starts": 8, "batch_size": 8} | options
+    return curiosity.Curious(
+        "MlpPolicy",
+        extractor.Frozen(venv, found),
+        replay_buffer_class=curiosity.Surprising,
+        seed=0,
+        device="cpu",
+        **recipe,
     )
-    venv.seed(0)
-    venv.reset()
-    rewards = np.concatenate([venv.step(np.array([2, 2, 2, 2]))[1] for _ in range(60)])  # against the wall, on and on
-    assert rewards[-40:].mean() < 0.3 * rewards[:40].mean()
 
 
-def test_random_play_fetches_a_third_at_most():
-    assert 0.2 < learning.mean_return(None, lambda venv: venv, episodes=200) < 0.36
+def test_the_replay_rewards_what_isnt_foreseen_now(play):
+    agent = curious(play, gradient_steps=0).learn(40)
+    replay = agent.replay_buffer
+    np.random.seed(0)  # the replay draws environments from it
+    batch = replay._get_samples(np.arange(6))
+    with torch.no_grad():
+        expected = agent.model.surprise(batch.observations, batch.actions[:, 0], batch.next_observations)
+    torch.testing.assert_close(batch.rewards[:, 0], expected / expected.mean())
+    for parameter in agent.model.parameters():
+        torch.nn.init.zeros_(parameter)
+    replay.mean = 1.0
+    np.random.seed(0)
+    again = replay._get_samples(np.arange(6)).rewards[:, 0]
+    change = (batch.next_observations - batch.observations).square().mean(dim=1) / 2
+    torch.testing.assert_close(again, change / replay.mean)
 
 
-def test_cells_that_random_play_comes_to_are_counted_once():
-    visited = curiosity.cells_visited(None, None, episodes=3, rooms=2, steps=30, things=1)
-    assert len(visited) == 3 and all(1 < n <= 24 for n in visited)
-    assert visited == curiosity.cells_visited(None, None, episodes=3, rooms=2, steps=30, things=1)
-    assert curiosity.cells_visited(None, None, episodes=1, rooms=2, steps=1, things=1)[0] <= 2
+def test_the_explorers_model_learns_from_its_replay(play):
+    agent = curious(play, gradient_steps=40)
+    untaught = [p.clone() for p in agent.model.parameters()]
+    agent.learn(60)
+    batch = agent.replay_buffer.sample(30)
+    taught = agent.model.surprise(batch.observations, batch.actions[:, 0], batch.next_observations).mean().item()
+    for parameter, before in zip(agent.model.parameters(), untaught, strict=True):
+        parameter.data.copy_(before)
+    first = agent.model.surprise(batch.observations, batch.actions[:, 0], batch.next_observations).mean().item()
+    assert taught < 0.7 * first
+
+
+def test_random_play_seldom_fetches():
+    assert 0.08 < learning.mean_return(None, lambda venv: venv, episodes=200) < 0.2
+
+
+def test_cells_are_counted_once():
+    counts = curiosity.explore(None, None, 240, **CORRIDOR)
+    assert len(counts) == 30 and counts == sorted(counts) and 4 < counts[-1] <= 24
+    assert counts == curiosity.explore(None, None, 240, **CORRIDOR)
+    assert counts != curiosity.explore(None, None, 240, seed=1, **CORRIDOR)
 
 
 # --- what is measured --------------------------------------------------------------------------------------------
@@ -314,7 +358,7 @@ def measuring(monkeypatch, tmp_path):
     spec = importlib.util.spec_from_file_location("benchmarks_control", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "FRAMES", 80)
+    monkeypatch.setattr(module, "FRAMES", 90)
     monkeypatch.setattr(module, "PLAY", 66)
     monkeypatch.setattr(curves, "STEPS", 1)
     monkeypatch.setattr(learning, "mean_return", lambda *args, **options: 0.25)
@@ -327,7 +371,7 @@ def test_curves_count_random_play_and_go_on_where_they_stopped(measuring, monkey
     sys.argv += ["from scratch", "rotation, frozen", "temporal, frozen"]
     module.main()
     found = curves.stored(path)
-    assert curves.along(found, "from scratch")[0][0] == 0 and curves.along(found, "from scratch")[0][-1] >= 80
+    assert curves.along(found, "from scratch")[0][0] == 0 and curves.along(found, "from scratch")[0][-1] >= 90
     assert curves.along(found, "temporal, frozen")[0][0] == 66
     assert curves.at_the_end(found, "rotation, frozen").values == (0.25,)
     monkeypatch.setattr(module, "fetched", lambda way, seed: pytest.fail(f"{way} was measured again"))

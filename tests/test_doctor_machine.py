@@ -573,7 +573,7 @@ def test_quick_leaves_speed_out(monkeypatch):
     asked = []
     for module, names in (
         (doctor.packages, ("check_packages", "check_torch", "check_torchvision", "check_lock")),
-        (doctor.notebooks, ("check_figures", "check_notebooks", "check_classroom")),
+        (doctor.notebooks, ("check_figures", "check_notebooks", "check_classroom", "check_control")),
     ):
         for name in names:
             monkeypatch.setattr(module, name, lambda: None)

@@ -1,4 +1,4 @@
-"""Curiosity: a reward for what one's own model of the world didn't foresee, where the world gives none."""
+"""Curiosity: a reward for what one's own model of the world doesn't foresee, where the world gives none."""
 
 from __future__ import annotations
 
@@ -6,17 +6,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3 import PPO
+from stable_baselines3 import DQN
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from torch import Tensor, nn
 
 from sslcourse import device as devices
 from sslcourse.backbones import Backbone
-from sslcourse.control.environment import MOVES, Fetch
+from sslcourse.control.environment import MOVES
 from sslcourse.control.extractor import BackboneFeatures, Frozen
-from sslcourse.control.learning import HELD_OUT, environments
+from sslcourse.control.learning import RECIPE, environments
 
-BONUS = 1.0  # times the error over the mean error so far
+# it looks far ahead, explores by what it is curious about rather than by chance, and follows its target closely
+CURIOUS: dict[str, Any] = RECIPE | {
+    "batch_size": 64, "gamma": 0.97, "exploration_fraction": 0.2, "target_update_interval": 200,
+}  # fmt: skip
+MEMORY = 0.99  # of the mean surprise by which rewards are divided, per batch
 
 
 class ForwardModel(nn.Module):
@@ -37,79 +43,80 @@ class ForwardModel(nn.Module):
         return (self(features, action) - following).square().mean(dim=1) / 2
 
 
-class Curious(VecEnvWrapper):
-    """Environments of features whose reward is surprise, and with `world_too` the world's reward beside it.
+class Surprising(ReplayBuffer):
+    """A replay whose rewards are what a model of the world doesn't foresee *now*; the world's own aren't used.
 
-    The model learns at every step from what was seen; so what is seen often stops being rewarded. Surprise is divided by
-    its mean so far, since its scale says nothing.
+    What has been understood since it was seen stops being rewarded. Surprise is divided by its running mean, since its scale
+    says nothing.
     """
 
-    def __init__(self, venv: VecEnv, *, world_too: bool = False, learning_rate: float = 1e-3, seed: int = 0):
+    model: ForwardModel
+    mean: float | None = None
+
+    def _get_samples(self, batch_inds: np.ndarray, env: Any = None) -> ReplayBufferSamples:
+        seen = super()._get_samples(batch_inds, env)
+        with torch.no_grad():
+            surprise = self.model.surprise(seen.observations, seen.actions[:, 0], seen.next_observations)  # (N,)
+        now = surprise.mean().item()
+        self.mean = now if self.mean is None else MEMORY * self.mean + (1 - MEMORY) * now
+        return seen._replace(rewards=(surprise / self.mean)[:, None])
+
+
+class Curious(DQN):
+    """Deep Q-learning for surprise alone, whose model of the world learns from the same replay."""
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        self.model = ForwardModel(self.observation_space.shape[0], seed=self.seed or 0)
+        self.replay_buffer.model = self.model
+        self.model_optimizer = torch.optim.Adam(self.model.parameters(), lr=self.learning_rate)
+
+    def train(self, gradient_steps: int, batch_size: int = 100) -> None:
+        for _ in range(gradient_steps):
+            seen = self.replay_buffer.sample(batch_size)
+            loss = self.model.surprise(seen.observations, seen.actions[:, 0], seen.next_observations).mean()
+            self.model_optimizer.zero_grad()
+            loss.backward()
+            self.model_optimizer.step()
+        super().train(gradient_steps, batch_size)
+
+
+class Counting(VecEnvWrapper):
+    """Environments of which is counted how many different cells the hand has come to, after each step of all of them."""
+
+    def __init__(self, venv: VecEnv):
         super().__init__(venv)
-        self.world_too = world_too
-        self.model = ForwardModel(venv.observation_space.shape[0], seed=seed)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=learning_rate)
-        self.total, self.count = 0.0, 0
+        self.cells: set[tuple[int, int]] = set()
+        self.counts: list[int] = []
 
     def reset(self) -> np.ndarray:
-        self.before = self.venv.reset()
-        return self.before
-
-    def step_async(self, actions: np.ndarray) -> None:
-        self.actions = actions
-        self.venv.step_async(actions)
+        return self.venv.reset()
 
     def step_wait(self) -> tuple:
         seen, rewards, dones, infos = self.venv.step_wait()
-        came = seen.copy()  # where an episode ended, `seen` is of the next one already
-        for i in np.flatnonzero(dones):
-            came[i] = infos[i]["terminal_observation"]
-        before, after = torch.from_numpy(self.before), torch.from_numpy(came)
-        surprise = self.model.surprise(before, torch.from_numpy(self.actions), after)  # (N,)
-        self.optimizer.zero_grad()
-        surprise.mean().backward()
-        self.optimizer.step()
-        self.before = seen
-        errors = surprise.detach().numpy()
-        self.total, self.count = self.total + float(errors.sum()), self.count + len(errors)
-        curious = BONUS * errors * self.count / self.total
-        return seen, (curious + self.world_too * rewards).astype(np.float32), dones, infos
+        self.cells.update(info["cell"] for info in infos)
+        self.counts.append(len(self.cells))
+        return seen, rewards, dones, infos
 
 
-def explorer(
-    backbone: Backbone, play: Tensor, frames: int, *, seed: int = 0, envs: int = 16, **options: Any
-) -> tuple[PPO, BackboneFeatures]:
-    """One who plays for surprise alone, on a frozen backbone, by PPO (Schulman et al., 2017, 1707.06347)."""
-    inner = environments(envs, **options)
-    extractor = BackboneFeatures(inner.observation_space, backbone, play)
-    venv = Curious(Frozen(inner, extractor), seed=seed)
-    found = PPO(
-        "MlpPolicy", venv, n_steps=64, batch_size=256, n_epochs=6, learning_rate=1e-3, gamma=0.95, gae_lambda=0.9,
-        ent_coef=0.01, seed=seed, device="cpu", policy_kwargs={"net_arch": [128]},
+def explore(backbone: Backbone | None, play: Tensor | None, frames: int, *, seed: int = 0, **options: Any) -> list[int]:
+    """How many different cells have been seen, after each step of the environments, in `frames` frames of playing for surprise.
+
+    backbone  stays as it is; None: actions are drawn at random, and `play` isn't needed
+    play      uint8 (M, 3, 32, 32), frames of random play, for `BackboneFeatures`
+    """
+    venv = Counting(environments(**options))
+    venv.seed(seed)
+    if backbone is None:
+        dice = np.random.default_rng(seed)
+        venv.reset()
+        for _ in range(frames // venv.num_envs):
+            venv.step(dice.integers(len(MOVES), size=venv.num_envs))
+        return venv.counts
+    extractor = BackboneFeatures(venv.observation_space, backbone, play)
+    agent = Curious(
+        "MlpPolicy", Frozen(venv, extractor), replay_buffer_class=Surprising, policy_kwargs={"net_arch": [128]},
+        seed=seed, device="cpu", **CURIOUS,
     )  # fmt: skip
-    return found.learn(frames), extractor
-
-
-def cells_visited(
-    found: PPO | None, extractor: BackboneFeatures | None, episodes: int = 20, seed: int = 0, **options: Any
-) -> list[int]:
-    """How many different cells each of `episodes` episodes comes to; with None, of random play."""
-    first = HELD_OUT + seed * episodes
-    visited, dice = [], np.random.default_rng(first)
-    for k in range(first, first + episodes):
-        env = Fetch(**options)
-        seen, info = env.reset(seed=k)
-        cells, over = {info["cell"]}, False
-        if found is not None:
-            found.set_random_seed(k)
-        while not over:
-            action = int(dice.integers(len(MOVES)))
-            if found is not None:
-                with torch.no_grad():
-                    features = extractor(torch.from_numpy(seen)[None].float() / 255)
-                action = int(found.predict(features.numpy()[0], deterministic=False)[0])
-            seen, _, ended, cut, info = env.step(action)
-            cells.add(info["cell"])
-            over = ended or cut
-        visited.append(len(cells))
-    return visited
+    agent.learn(frames)
+    return venv.counts

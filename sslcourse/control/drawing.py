@@ -11,18 +11,20 @@ import numpy as np
 
 from sslcourse.data.world_draw import DAYLIGHT, picture
 from sslcourse.data.world_pen import Inks, Pen, Sheet
-from sslcourse.data.world_plan import BACKDROPS, COLOUR_NAMES, Plan, Thing
+from sslcourse.data.world_plan import BACKDROPS, COLOUR_NAMES, Plan, Thing, label_of, plan
 from sslcourse.data.world_things import ALL_KINDS, CLASSES
 
-SIDE, CELL = 32, 8  # pixels of a picture and of a cell, each way
-PAPER, WALL = (250, 246, 232), (74, 62, 66)  # the strip on which the wish stands; what can't be passed
+SIDE, CELL, SCREEN = 32, 8, 16  # pixels of a picture, of a cell and of the screen with the wish, each way
+WALL = (74, 62, 66)  # of what can't be passed
 WISHES = (
     ("car", "sedan", "red"),
     ("boat", "sailboat", "blue"),
-    ("flower", "daisy", "yellow"),
+    ("house", "cottage", "yellow"),
     ("tree", "broadleaf", "green"),
+    ("mushroom", "toadstool", "red"),
+    ("person", "walker", "purple"),
 )
-GROUNDS = 8  # different ones
+LOOKS = 100  # pictures of each wish that the screen may show
 FADED = 0.5  # how much of a ground's contrast is taken away, so that things stand out
 
 Sprite = tuple[
@@ -39,6 +41,17 @@ def thing(number: int) -> Sprite:
     )  # fmt: skip
     pixels, owners = picture(Plan("objects", (one,), 0, 0, 0, 0.0, detail=0), "photo", SIDE)
     return _smaller(pixels.transpose(2, 0, 1), owners > 0)
+
+
+@cache
+def look(number: int, which: int) -> np.ndarray:
+    """Picture `which` of the wish `number`, one of pocket world's at half its size: uint8 (3, 16, 16)."""
+    label = CLASSES.index(WISHES[number][0])
+    run = range(which * len(CLASSES), (which + 1) * len(CLASSES))  # each run of ten has every class once
+    index = next(i for i in run if label_of("objects", "screen", 0, i) == label)
+    pixels, _ = picture(plan("objects", "screen", 0, index), "photo", SIDE)
+    blocks = (SCREEN, SIDE // SCREEN, SCREEN, SIDE // SCREEN, 3)
+    return pixels.reshape(blocks).mean(axis=(1, 3)).astype(np.uint8).transpose(2, 0, 1)
 
 
 @cache
@@ -77,7 +90,7 @@ def tuft() -> Sprite:
 
 @cache
 def ground(number: int) -> np.ndarray:
-    """A backdrop of pocket world, faded: uint8 (3, 32, 32). The first GROUNDS are for play, others can be asked for."""
+    """A backdrop of pocket world, faded: uint8 (3, 32, 32)."""
     light = number // len(BACKDROPS) % len(DAYLIGHT[False])
     outside = Thing(
         0, 0, number % len(COLOUR_NAMES), -9.0, -9.0, 0.1, 1.0, False, 0, detail=number

@@ -1,4 +1,4 @@
-"""A hand that must fetch the thing that a picture asks for: Gymnasium's interface, drawn as pocket world is."""
+"""A hand that must fetch the thing that a screen asks for: Gymnasium's interface, drawn as pocket world is."""
 
 from __future__ import annotations
 
@@ -9,42 +9,52 @@ import numpy as np
 from gymnasium import spaces
 
 from sslcourse.control import drawing
-from sslcourse.control.drawing import CELL, PAPER, SIDE, WALL, WISHES
+from sslcourse.control.drawing import CELL, LOOKS, SCREEN, SIDE, WALL, WISHES
 from sslcourse.errors import CourseError, whole_number
 
-ROWS, COLUMNS = 3, 4  # cells of a room; above it lies the strip with the wish
+ROWS, COLUMNS = 4, 4  # cells of a room; those of the upper left quarter are the screen
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))  # (rows, columns) of each action
-PLACES = ((0, 0), (0, COLUMNS - 1), (ROWS - 1, 0), (ROWS - 1, COLUMNS - 1))  # where things lie, in the room's corners
 MOVE_NAMES = ("up", "down", "left", "right")
+PLACES = ((0, 2), (0, 3), (2, 0), (3, 0), (3, 2), (3, 3))  # (row, column) in the room, of each of WISHES
+STARTS = ((1, 2), (2, 1), (2, 2), (2, 3))  # of the hand
+DARK = np.full((3, SCREEN, SCREEN), 30, np.uint8)  # a screen that shows nothing
+HIDDEN = 0.5  # chance that grass is before a thing, drawn anew for each picture
 
 
 class Fetch(gymnasium.Env):
-    """Fetch the thing that the picture at the upper left asks for.
+    """Fetch the thing that the screen at the upper left asks for.
 
-    An observation is uint8 (3, 32, 32): a strip with the wish, and below it a room of 3 x 4 cells with the hand and `things`
-    things, one of them the one asked for. Half of them, by chance, are half hidden behind grass. An action moves the hand by a
-    cell: up, down, left, right. Reaching a thing ends the episode, with reward 1 for the right one and 0 for another; every
-    other step gives 0. After `steps` steps the episode is truncated.
+    An observation is uint8 (3, 32, 32): a room of 4 x 4 cells of 8 x 8 pixels, whose upper left quarter is the screen. In the
+    other twelve cells are the hand and six things, each always at its place. The screen asks for a *kind* of thing, the same
+    one for an episode, and shows another picture of it at every step: other colours, another make, another ground. Grass sways
+    before the things, and hides the lower half of each one half of the time. An action moves the hand by a cell: up, down,
+    left, right. Reaching a thing ends the episode, with reward 1 for the right one and 0 for another; every other step gives 0.
+    After `steps` steps the episode is truncated.
 
     rooms   in a row, joined by doors; only the room that the hand is in is seen. The hand starts in the first one, and the
             things lie in the last. The rooms, their doors and grounds are those of `house`, the same in every episode
+    screen  False: it stays dark, and asks for nothing that can be seen
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 4}
 
     def __init__(
-        self, *, things: int = 3, rooms: int = 1, steps: int = 20, house: int = 0, render_mode: str | None = None
+        self, *, rooms: int = 1, steps: int = 6, house: int = 0, screen: bool = True, render_mode: str | None = None
     ):
-        self.things = whole_number("things", things, 1, len(WISHES))
         self.rooms, self.steps = whole_number("rooms", rooms, 1, 1000), whole_number("steps", steps, 1, 10**6)
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise CourseError(f"render_mode must be rgb_array or None, and is {render_mode!r}.")
-        self.render_mode = render_mode
+        self.render_mode, self.screen = render_mode, screen
         self.observation_space = spaces.Box(0, 255, (3, SIDE, SIDE), np.uint8)
         self.action_space = spaces.Discrete(len(MOVES))
         plan = np.random.default_rng(house)
-        self.doors = plan.integers(ROWS, size=self.rooms - 1)  # row of the door to the right of each room
-        self.grounds = plan.integers(drawing.GROUNDS, size=self.rooms)
+        self.doors = plan.integers(
+            SCREEN // CELL, ROWS, size=self.rooms - 1
+        )  # row of the door to the right of each room
+        self.grounds = plan.permutation(self.rooms)
+        last = (self.rooms - 1) * COLUMNS
+        self.lying = {(row, last + column): kind for kind, (row, column) in enumerate(PLACES)}
+        self._backs: dict[int, np.ndarray] = {}
 
     # --- an episode ------------------------------------------------------------------------------------------------
 
@@ -53,28 +63,24 @@ class Fetch(gymnasium.Env):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
         dice = self.np_random
-        if self.rooms == 1:
-            self.grounds = dice.integers(drawing.GROUNDS, size=1)
-        self.hand = (int(dice.integers(ROWS)), int(dice.integers(1, COLUMNS - 1)))
-        kinds = dice.permutation(len(WISHES))[: self.things]
-        self.wish = int(kinds[0])
-        last = (self.rooms - 1) * COLUMNS
-        places = [PLACES[p] for p in dice.permutation(len(PLACES))[: self.things]]
-        self.lying = {(row, last + column): int(k) for (row, column), k in zip(places, kinds, strict=True)}
-        self.hidden = {place for place in self.lying if dice.random() < 0.5}
-        self.taken = 0
-        self._backs: dict[int, np.ndarray] = {}
-        return self._seen(), self._info()
+        self.hand = STARTS[dice.integers(len(STARTS))]
+        self.wish, self.taken = int(dice.integers(len(WISHES))), 0
+        return self._look(), self._info()
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         down, right = MOVES[int(action)]
         row, column = self.hand[0] + down, self.hand[1] + right
-        if 0 <= row < ROWS and 0 <= column < self.rooms * COLUMNS and not self._is_wall(row, self.hand[1], column):
+        if self._is_free(row, column) and not self._is_wall(row, self.hand[1], column):
             self.hand = (row, column)
         self.taken += 1
         found = self.lying.get(self.hand)
         reward = float(found == self.wish)
-        return self._seen(), reward, found is not None, found is None and self.taken >= self.steps, self._info()
+        return self._look(), reward, found is not None, found is None and self.taken >= self.steps, self._info()
+
+    def _is_free(self, row: int, column: int) -> bool:
+        """Whether a cell is one of a room, and not behind the screen."""
+        inside = 0 <= row < ROWS and 0 <= column < self.rooms * COLUMNS
+        return inside and (row * CELL >= SCREEN or column % COLUMNS * CELL >= SCREEN)
 
     def _is_wall(self, row: int, before: int, after: int) -> bool:
         """Whether a step from one column to another goes through the wall between two rooms, beside its door."""
@@ -89,36 +95,33 @@ class Fetch(gymnasium.Env):
 
     def render(self) -> np.ndarray | None:
         """The present picture as uint8 (32, 32, 3); None where `render_mode` is None."""
-        return self._seen().transpose(1, 2, 0) if self.render_mode == "rgb_array" else None
+        return self.seen.transpose(1, 2, 0) if self.render_mode == "rgb_array" else None
 
-    def _seen(self) -> np.ndarray:
+    def _look(self) -> np.ndarray:
+        """Draw what is seen now, with another picture on the screen and other grass than before."""
         room = self.hand[1] // COLUMNS
         if room not in self._backs:
-            self._backs[room] = self._drawn(room)
+            self._backs[room] = self._empty(room)
         picture = self._backs[room].copy()
-        drawing.paste(picture, drawing.hand(), self.hand[0] + 1, self.hand[1] % COLUMNS)
+        shown = drawing.look(self.wish, int(self.np_random.integers(LOOKS))) if self.screen else DARK
+        picture[:, :SCREEN, :SCREEN] = shown
+        swaying = self.np_random.random(len(PLACES)) < HIDDEN
+        if room == self.rooms - 1:
+            for kind, (row, column) in enumerate(PLACES):
+                drawing.paste(picture, drawing.thing(kind), row, column)
+                if swaying[kind]:
+                    drawing.paste(picture, drawing.tuft(), row, column)
+        drawing.paste(picture, drawing.hand(), self.hand[0], self.hand[1] % COLUMNS)
+        self.seen = picture
         return picture
 
-    def _drawn(self, room: int) -> np.ndarray:
-        """A room without the hand: uint8 (3, 32, 32)."""
+    def _empty(self, room: int) -> np.ndarray:
+        """A room with neither hand nor things, and above it what the screen hangs on: uint8 (3, 32, 32)."""
         picture = drawing.ground(int(self.grounds[room])).copy()
-        picture[:, :CELL] = np.array(PAPER, np.uint8)[:, None, None]
-        drawing.paste(picture, drawing.thing(self.wish), 0, 0)
-        for (row, column), kind in self.lying.items():
-            if column // COLUMNS == room:
-                drawing.paste(picture, drawing.thing(kind), row + 1, column % COLUMNS)
-                if (row, column) in self.hidden:
-                    drawing.paste(picture, drawing.tuft(), row + 1, column % COLUMNS)
-        if self.rooms > 1:
-            self._draw_walls(picture, room)
-        return picture
-
-    def _draw_walls(self, picture: np.ndarray, room: int) -> None:
-        """Walls left and right, with the gaps that are doors."""
-        for side, door in ((slice(0, 1), room - 1), (slice(SIDE - 1, SIDE), room)):
+        for side, door in ((slice(0, 1), room - 1), (slice(SIDE - 1, SIDE), room)) if self.rooms > 1 else ():
             wall = np.ones(SIDE, bool)
-            wall[:CELL] = False
             if 0 <= door < self.rooms - 1:
-                top = (int(self.doors[door]) + 1) * CELL
+                top = int(self.doors[door]) * CELL
                 wall[top : top + CELL] = False
             picture[:, wall, side] = np.array(WALL, np.uint8)[:, None, None]
+        return picture

@@ -22,11 +22,12 @@ class BackboneFeatures(BaseFeaturesExtractor):
     frames   uint8 (M, 3, 32, 32), of random play: of these the batch norms take their statistics, and whitening its mean, its
              `dim` directions of most variance and the deviations along these, once. All of it stays: what a policy sees of a
              frame must not depend on what else is in a batch
+    stage    whose map is read; 0 takes the pixels themselves, with no network before them
     dim      None: all features, centred and in units of one deviation for all, for a backbone that learns itself what counts
     """
 
     def __init__(
-        self, observation_space: spaces.Space, backbone: Backbone, frames: Tensor, stage: int = 3, dim: int | None = 64
+        self, observation_space: spaces.Space, backbone: Backbone, frames: Tensor, stage: int = 3, dim: int | None = 24
     ):
         backbone = copy.deepcopy(backbone)  # an agent has several extractors, and each learns by itself
         with torch.no_grad():

@@ -27,8 +27,8 @@ ENVS = 8  # played side by side
 HELD_OUT = 1_000_000  # the first seed of environments that are measured in
 # Mnih et al. (2015), with as few steps between updates of the target as a short training needs
 RECIPE: dict[str, Any] = {
-    "learning_rate": 1e-3, "buffer_size": 20_000, "learning_starts": 500, "batch_size": 32, "train_freq": 4,
-    "gradient_steps": 8, "gamma": 0.9, "target_update_interval": 400, "exploration_fraction": 0.5,
+    "learning_rate": 1e-3, "buffer_size": 20_000, "learning_starts": 200, "batch_size": 32, "train_freq": 4,
+    "gradient_steps": 16, "gamma": 0.8, "target_update_interval": 400, "exploration_fraction": 0.5,
     "exploration_final_eps": 0.1,
 }  # fmt: skip
 TUNED = {"learning_rate": 3e-4}  # where the backbone learns, too
@@ -74,22 +74,30 @@ def environments(count: int = ENVS, **options: Any) -> DummyVecEnv:
 
 
 def agent(
-    backbone: Backbone, frames: Tensor, *, frozen: bool, contrast: bool = False, seed: int = 0, **options: Any
+    backbone: Backbone,
+    frames: Tensor,
+    *,
+    frozen: bool,
+    contrast: bool = False,
+    stage: int = 3,
+    seed: int = 0,
+    **options: Any,
 ) -> tuple[DQN, Callable[[VecEnv], VecEnv]]:
     """Who learns to fetch, on a backbone, and what other environments must pass through before it can play in them.
 
     frames   uint8 (M, 3, 32, 32), of random play, for `BackboneFeatures`
     frozen   the backbone stays as it is, and features are computed once a frame
+    stage    of the backbone whose map is read, see `BackboneFeatures`
     contrast CURL's loss beside the reward; not where frozen
     options  of Fetch
     """
     venv = environments(**options)
     with devices.seeded(seed):
         if frozen:
-            extractor = BackboneFeatures(venv.observation_space, backbone, frames)
+            extractor = BackboneFeatures(venv.observation_space, backbone, frames, stage)
             policy, wrap, learned = {"net_arch": [128]}, lambda other: Frozen(other, extractor), {}
         else:
-            given = {"backbone": backbone, "frames": frames, "dim": None}
+            given = {"backbone": backbone, "frames": frames, "stage": stage, "dim": None}
             policy = {
                 "net_arch": [128],
                 "features_extractor_class": BackboneFeatures,
@@ -106,10 +114,14 @@ def curve(
 ) -> list[tuple[int, float]]:
     """Train for so many frames; (frames, return) at the start and after each of `pieces` equal parts."""
     points = [(0, mean_return(found, wrap, **options))]
-    for k in range(1, pieces + 1):
-        piece = -(-frames // pieces)
-        found.learn(piece, reset_num_timesteps=k == 1)
-        points.append((found.num_timesteps, mean_return(found, wrap, **options)))
+
+    def measure(local: dict, _: dict) -> bool:
+        agent = local["self"]
+        if agent.num_timesteps >= len(points) * frames / pieces:
+            points.append((agent.num_timesteps, mean_return(agent, wrap, **options)))
+        return True
+
+    found.learn(frames, callback=measure)
     return points
 
 

@@ -46,10 +46,28 @@ def followers(play: ImageSet) -> tuple[Tensor, Tensor, Tensor]:
 
     For a frame that ends an episode it is the one before. Raises CourseError where the images are not frames of play.
     """
-    factors = play.factors if isinstance(play, ImageSet) else {}
-    if not {"action", "last"} <= set(factors):
+    _refuse_without_order(play)
+    first = torch.arange(len(play)) - play.factors["last"]
+    return first, first + 1, play.factors["action"]
+
+
+def companions(play: ImageSet, count: int = 3) -> Tensor:
+    """For each frame, `count` others of its episode, evenly spaced from it, past the end on from the beginning; int64 (N, count).
+
+    An episode of fewer frames gives some of them twice, or the frame itself. Raises CourseError where the images are not frames of play.
+    """
+    _refuse_without_order(play)
+    ends = play.factors["last"].nonzero().flatten()  # (E,)
+    begins = torch.cat([ends.new_zeros(1), ends[:-1] + 1])
+    episode = play.factors["last"].cumsum(0) - play.factors["last"]  # (N,), which one a frame belongs to
+    begin, length = begins[episode], (ends - begins + 1)[episode]
+    away = (length[:, None] * torch.arange(1, count + 1) // (count + 1)).clamp(min=1)  # (N, count)
+    within = torch.arange(len(play)) - begin  # (N,)
+    return begin[:, None] + (within[:, None] + away) % length[:, None]
+
+
+def _refuse_without_order(play: ImageSet) -> None:
+    if not (isinstance(play, ImageSet) and {"action", "last"} <= set(play.factors)):
         raise CourseError(
             "this task learns from frames in order, and these images have none; give it control.random_play(...)."
         )
-    first = torch.arange(len(play)) - factors["last"]
-    return first, first + 1, factors["action"]

@@ -68,6 +68,7 @@ def findings(quick: bool = True) -> Iterator[Finding]:
     yield from look("figures", notebooks.check_figures)
     yield from look("notebooks", notebooks.check_notebooks)
     yield from look("classroom", notebooks.check_classroom)
+    yield from look("control", notebooks.check_control)
     yield from look("cache", machine.check_cache)
     yield from look("lock", packages.check_lock)
     if not quick:

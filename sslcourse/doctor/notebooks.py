@@ -53,3 +53,14 @@ def check_classroom() -> Finding:
     return Finding(
         "classroom", "ok", f"nbgrader {version}" if version else "nbgrader is not installed (only lecturers need it)"
     )
+
+
+def check_control() -> Finding:
+    """What lesson 18 needs beside the course."""
+    versions = {name: installed(name) for name in ("gymnasium", "stable-baselines3")}
+    if all(versions.values()):
+        return Finding("control", "ok", ", ".join(f"{name} {version}" for name, version in versions.items()))
+    missing = " and ".join(name for name, version in versions.items() if version is None)
+    return Finding(
+        "control", "ok", f'no {missing} (only lesson 18 needs it; `python -m pip install --editable ".[rl]"` brings it)'
+    )

@@ -15,7 +15,7 @@ from sslcourse.summary import Summary
 
 FORMAT = "sslcourse control 1"
 STORED = Path(__file__).parents[2] / "benchmarks" / "control.json"
-FRAMES, PLAY, STEPS = 5_000, 2_000, 250  # in all, of these random play, and the steps of pretraining on it
+FRAMES, PLAY, STEPS = 5_000, 2_000, 200  # in all, of these random play, and the steps of pretraining on it
 CORRIDOR = {"rooms": 12, "steps": 200, "screen": False}  # of `Fetch`: where the reward is far away
 EXPLORED = 10_000  # frames of an explorer's training
 OF_PLAY = {kind.name: kind for kind in (pretraining.TemporalContrast, pretraining.InverseDynamics)}

@@ -27,7 +27,7 @@ class BackboneFeatures(BaseFeaturesExtractor):
     """
 
     def __init__(
-        self, observation_space: spaces.Space, backbone: Backbone, frames: Tensor, stage: int = 3, dim: int | None = 24
+        self, observation_space: spaces.Space, backbone: Backbone, frames: Tensor, stage: int = 3, dim: int | None = 32
     ):
         backbone = copy.deepcopy(backbone)  # an agent has several extractors, and each learns by itself
         with torch.no_grad():

@@ -51,17 +51,17 @@ def followers(play: ImageSet) -> tuple[Tensor, Tensor, Tensor]:
     return first, first + 1, play.factors["action"]
 
 
-def companions(play: ImageSet, count: int = 3) -> Tensor:
-    """For each frame, `count` others of its episode, evenly spaced from it, past the end on from the beginning; int64 (N, count).
+def companions(play: ImageSet, count: int = 2) -> Tensor:
+    """For each frame, the next `count` of its episode, past the end on from the beginning; int64 (N, count).
 
-    An episode of fewer frames gives some of them twice, or the frame itself. Raises CourseError where the images are not frames of play.
+    An episode of as few frames gives the frame itself, too. Raises CourseError where the images are not frames of play.
     """
     _refuse_without_order(play)
     ends = play.factors["last"].nonzero().flatten()  # (E,)
     begins = torch.cat([ends.new_zeros(1), ends[:-1] + 1])
     episode = play.factors["last"].cumsum(0) - play.factors["last"]  # (N,), which one a frame belongs to
     begin, length = begins[episode], (ends - begins + 1)[episode]
-    away = (length[:, None] * torch.arange(1, count + 1) // (count + 1)).clamp(min=1)  # (N, count)
+    away = torch.arange(1, count + 1)  # (count,)
     within = torch.arange(len(play)) - begin  # (N,)
     return begin[:, None] + (within[:, None] + away) % length[:, None]
 

@@ -33,7 +33,7 @@ class OfPlay(PretextTask):
 
 
 class TemporalContrast(OfPlay):
-    """Find another frame of the episode among those of the batch: near in time is alike, as in van den Oord et al. (2018,
+    """Find one of the next two frames among those of the batch: near in time is alike, as in van den Oord et al. (2018,
     1807.03748) and, for play, in Anand et al. (2019, 1906.08226). The negatives are the batch's other frames, most of other episodes.
     """
 

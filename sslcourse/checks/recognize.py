@@ -30,10 +30,8 @@ from sslcourse.checks.tree import Place, mutated, watched
 
 SINGLE, WHOLE = 0.8, 1.1  # million calls of functions for single mutants, and for everything: a second on two cores
 MAKING = 500e-6  # what making a mutant takes, in the same unit
-ROUNDS = (
-    20,
-    200,
-)  # of a mutant's loops, for each that the right answer goes through, and beside: a change can make it endless
+# rounds of a mutant's loops, for each that the right answer goes through, and beside: a change can make a loop endless
+ROUNDS = 10, 200
 GUARD = 20.0  # seconds, however little was done by then
 ALONE = ("nothing done", "works on a copy")  # kinds that say enough, whatever else comes to the same
 FAR = ("one for the other", "order of steps", "a factor of 255", "a factor of 90", "rounded down", "an argument for it",

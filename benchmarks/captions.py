@@ -1,6 +1,6 @@
 """The long run of lesson 16: CLIP with hard negatives on the lesson's captions, for more steps than a lesson can wait.
 
-    python benchmarks/captions.py --steps 6000 --runs RUNS
+    python benchmarks/captions.py --steps 5000 --runs RUNS
 
 Goes on where it was stopped (RUNS holds its checkpoints), measures what the lesson measures, and writes both towers with 16 bits
 a number into the package, with a record beside them: command, commit, device, seconds, what was measured, SHA-256.
@@ -38,7 +38,7 @@ def measured(task: pretext.PretextTask) -> dict[str, float]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--runs", type=Path, required=True, help="a folder for checkpoints")
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()

@@ -428,6 +428,13 @@ def test_the_command_takes_the_captioned_split(call, monkeypatch, tmp_path):
     assert code == 2 and "siglip learns from captions" in err
 
 
+def test_the_network_in_the_package_is_what_its_record_says():
+    task, record = language_file.bundled()
+    found = language.zero_shot(task, world.split("test", 400))
+    assert found == pytest.approx(record["measured"]["zero-shot"], abs=0.03)  # 2,000 pictures there
+    assert record["steps"] == 5000 and record["command"].startswith("python benchmarks/captions.py")
+
+
 def test_what_comes_with_the_package_is_what_its_record_says(tmp_path, monkeypatch):
     monkeypatch.setattr(language_file, "FOLDER", tmp_path)
     path = language_file.put(build(dim=8, width=16, depth=1), {"steps": 3})

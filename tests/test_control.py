@@ -225,6 +225,23 @@ def test_the_extractor_is_the_backbone_whitened(play):
     torch.testing.assert_close(found(frames[:3]), features[:3], atol=1e-3, rtol=1e-3)  # alone or in a batch
 
 
+def test_of_stage_0_the_pixels_are_whitened(play):
+    space, frames = Fetch().observation_space, augment.to_float(play.images)
+    found = [extractor.BackboneFeatures(space, backbones.build(seed=s), play.images, 0, 8)(frames) for s in (0, 1)]
+    torch.testing.assert_close(found[0], found[1])  # no network takes part
+    centred = frames.flatten(1) - frames.flatten(1).mean(dim=0)
+    kept = torch.linalg.lstsq(found[0], centred).solution
+    best = torch.linalg.svdvals(centred).square()
+    torch.testing.assert_close((centred - found[0] @ kept).square().sum(), best[8:].sum(), rtol=1e-2, atol=1e-2)
+
+
+def test_a_curve_is_one_training(play):
+    found, wrap = learning.agent(backbones.build(), play.images, frozen=True)
+    points = learning.curve(found, wrap, 160, pieces=2)
+    assert [n for n, _ in points] == [0, 80, 160]
+    assert found.exploration_rate == pytest.approx(found.exploration_final_eps)  # it fell over all frames, once
+
+
 def test_frozen_environments_give_the_extractors_features(play):
     inner, again = learning.environments(2), learning.environments(2)
     found = extractor.BackboneFeatures(inner.observation_space, backbones.build(), play.images)

@@ -1,6 +1,6 @@
 """Checks of lesson 00's gaps: the loss by hand, and exercise 2.1's turn of a batch.
 
-The loss is exercise 2.3's without its trap: for moderate logits -log(softmax) is right, and that is what a first lesson asks.
+The loss is exercise 2.3's without its trap: for moderate logits -log(softmax) is right, and a first lesson asks no more.
 """
 
 from __future__ import annotations

@@ -154,4 +154,6 @@ def _run(path: Path, scratch: Path, change, answer) -> None:
                 found.append(f"{name}: {''.join(traceback.format_exception(error)[-6:])}")
     answer.send(found)
     answer.close()
+    for child in multiprocessing.active_children():  # a loader's worker, which os._exit would leave behind
+        child.kill()
     os._exit(0)

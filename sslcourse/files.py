@@ -57,11 +57,13 @@ def write_atomically(path: Path, content: bytes, keep: Path | None = None, then:
 
 
 def refuse_foreign(path: Path, ours: Callable[[Path], bool], what: str) -> None:
-    """Raise CourseError where a file lies at `path` that isn't `what`: only what a command wrote is replaced by it.
+    """Raise CourseError where a file lies at `path` that isn't `what`, or can't be read: only what a command wrote is replaced.
 
     ours  whether the file that lies there is one
     """
-    if path.is_file() and path.stat().st_size and not ours(path):
+    with reading(path):
+        foreign = path.is_file() and path.stat().st_size > 0 and not ours(path)
+    if foreign:
         raise CourseError(f"{path} is there already and isn't {what}; choose another name, or move it away.")
 
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from sslcourse import backbones, classify, evaluate, locking, record, train, weights
+from sslcourse import backbones, classify, evaluate, files, locking, record, train, weights
 from sslcourse.classify import calibration, featurefile, fitting, folds, heap, pages
 from sslcourse.classify.measures import Measures, wilson_interval
 from sslcourse.data.imageset import ImageSet
@@ -589,6 +589,17 @@ def test_what_somebody_else_wrote_is_never_replaced(tmp_path, folder, model, net
         (tmp_path / name).write_bytes(b"")  # an empty file is nobody's
         write()
         write()  # what was written here is
+
+
+def test_what_cannot_be_read_is_not_replaced_either(tmp_path, monkeypatch):
+    (tmp_path / "page.html").write_bytes(pages.START.encode())
+
+    def closed(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(files, "begins_with", closed)
+    with pytest.raises(CourseError, match="page.html can't be read"):
+        pages.write(tmp_path / "page.html", "", "", [])
 
 
 def test_features_have_one_of_two_endings(tmp_path, folder, network):

@@ -402,3 +402,10 @@ def test_a_file_of_another_kind_holds_no_curves(tmp_path):
             curves.stored(path)
     with pytest.raises(CourseError, match="task 'jigsaw' is unknown"):
         curves.pretrained("jigsaw", None)
+
+
+def test_ways_are_compared_over_the_seeds_that_both_have():
+    runs = {"a": {"0": {"returns": [0.1, 0.6]}, "1": {"returns": [0.9]}}, "b": {"0": {"returns": [0.3]}}, "c": {}}
+    assert curves.ratio({"runs": runs}, "a", "b") == pytest.approx(2)
+    with pytest.raises(CourseError, match="a and c share no seed"):
+        curves.ratio({"runs": runs}, "a", "c")

@@ -51,6 +51,19 @@ def at_the_end(found: dict[str, Any], way: str) -> Summary:
     return Summary(tuple(run["returns"][-1] for run in found["runs"][way].values()))
 
 
+def ratio(found: dict[str, Any], one: str, other: str) -> float:
+    """One way's mean return at the end over another's, of the seeds that both have: the same rooms, weights and play.
+
+    Raises CourseError where they share none.
+    """
+    sides = [{seed: run["returns"][-1] for seed, run in found["runs"][way].items()} for way in (one, other)]
+    shared = sides[0].keys() & sides[1].keys()
+    if not shared:
+        raise CourseError(f"{one} and {other} share no seed; measure them with the same ones.")
+    above, below = (sum(side[seed] for seed in shared) for side in sides)
+    return above / below
+
+
 def along(found: dict[str, Any], way: str) -> tuple[list[int], list[Summary]]:
     """Frames, and the returns over seeds at each of them."""
     runs = list(found["runs"][way].values())

@@ -6,7 +6,7 @@
     belief_less_truth = gaps.filled(check.logits_gradient, belief_less_truth)
 
 The check is that of an exercise, and names the mistake. Whatever it says, the lesson goes on: Restart and Run All works
-with every gap open.
+with every gap open. What passed is counted in the notebook as it was saved (`notebook.gaps`); nothing is written here.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ WORDLESS = "a figure"  # where nobody wrote an alternative text
 AGAIN = "Run this cell to have its controls back."
 TAG = re.compile(r'<img alt="(?P<alt>[^"]*)" src="data:image/png;base64,(?P<png>[^"]+)"')
 PASSED = re.compile(r": passed\b")  # what a check prints
+GAP = re.compile(r"^[^#\n]*\bgaps\.filled\(\s*(?:\w+\.)*(\w+)", re.MULTILINE)  # and the check of a gap in a lesson
 
 Notebook = dict[str, Any]  # as the JSON of nbformat 4
 
@@ -120,6 +121,15 @@ def checks(notebook: Notebook) -> dict[str, bool]:
         for cell in notebook["cells"]
         if cell.get("metadata", {}).get("nbgrader", {}).get("grade")
     }
+
+
+def gaps(notebook: Notebook) -> dict[str, bool]:
+    """{check of a gap in a lesson: whether it passed when it was last run}; tried in two cells, a gap is still one."""
+    found: dict[str, bool] = {}
+    for cell in notebook["cells"]:
+        for check in GAP.findall(_joined(cell.get("source", ""))) if cell.get("cell_type") == "code" else ():
+            found[check] = found.get(check, False) or _passed(cell)
+    return found
 
 
 def _passed(cell: dict[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""How far a person is: which exercises passed, what was predicted, and where to go on.
+"""How far a person is: which exercises and gaps in lessons passed, what was predicted, and where to go on.
 
 All of it is read from their notebooks as they were saved last, and from the predictions that they entered (progress.py).
 """
@@ -29,6 +29,7 @@ class Lesson:
     exercise: str | None
     minutes: int | None  # to read
     checks: dict[str, bool]  # {id of a check in the exercise: whether it passed}
+    gaps: dict[str, bool]  # {check of a gap in the lesson itself: whether it passed}
     predicted: int  # predictions that were entered
     begun: bool  # something was written, run or predicted
 
@@ -38,8 +39,8 @@ class Lesson:
 
     @property
     def finished(self) -> bool:
-        """All of its exercises are solved; a lesson without any is finished once it was begun."""
-        return self.begun and self.solved == len(self.checks)
+        """All of its exercises and gaps are solved; a lesson without any is finished once it was begun."""
+        return self.begun and all(self.checks.values()) and all(self.gaps.values())
 
 
 def of(work: Path, course: Path = copies.COURSE) -> list[Lesson]:
@@ -62,6 +63,7 @@ def _lesson(number: str, name: str, work: Path, begun: set[str], predicted: int)
         exercise=inside,
         minutes=int(found[1]) if found else None,
         checks=notebooks.checks(solved) if solved else {},
+        gaps=notebooks.gaps(lesson) if lesson else {},
         predicted=predicted,
         begun=bool({name, inside} & begun or predicted),
     )
@@ -86,18 +88,22 @@ def next_one(lessons: list[Lesson]) -> int:
 
 
 def table(lessons: list[Lesson]) -> list[list[str]]:
-    """Rows of cells, headings first: lesson, exercises solved, predictions entered."""
-    rows = [[f"{one.number} {one.title}", _solved(one), str(one.predicted or "")] for one in lessons]
-    total = f"{sum(one.solved for one in lessons)} of {sum(len(one.checks) for one in lessons)}"
+    """Rows of cells, headings first: lesson, exercises and gaps solved, predictions entered."""
+    rows = [
+        [f"{one.number} {one.title}", share(one.checks), share(one.gaps), str(one.predicted or "")] for one in lessons
+    ]
+    total = [share(*(one.checks for one in lessons)), share(*(one.gaps for one in lessons))]
     return [
-        ["lesson", "exercises solved", "predictions"],
+        ["lesson", "exercises solved", "gaps", "predictions"],
         *rows,
-        ["in all", total, str(sum(o.predicted for o in lessons))],
+        ["in all", *total, str(sum(one.predicted for one in lessons))],
     ]
 
 
-def _solved(lesson: Lesson) -> str:
-    return f"{lesson.solved} of {len(lesson.checks)}" if lesson.checks else ""
+def share(*found: dict[str, bool]) -> str:
+    """How many passed of all, "1 of 2"; "" where there is none."""
+    passed = [one for part in found for one in part.values()]
+    return f"{sum(passed)} of {len(passed)}" if passed else ""
 
 
 def index(lessons: list[Lesson]) -> str:
@@ -120,16 +126,15 @@ def index(lessons: list[Lesson]) -> str:
         "",
         f"**{'Go on with' if here.begun or place else 'Begin with'}** " + " · ".join(around),
         "",
-        "| | Lesson | To read | Exercises | Solved | Predictions |",
-        "|---|---|---|---|---|---|",
+        "| | Lesson | To read | Exercises | Solved | Gaps | Predictions |",
+        "|---|---|---|---|---|---|---|",
     ]
     for one in lessons:
         exercises = f"[exercises {one.number}]({one.exercise})" if one.exercise else ""
         minutes = f"{one.minutes} minutes" if one.minutes else ""
-        mark = "begun" if one.begun and not one.checks else _solved(one)
-        lines.append(
-            f"| {one.number} | [{one.title}]({one.notebook}) | {minutes} | {exercises} | {mark} | {one.predicted or ''} |"
-        )
+        mark = "begun" if one.begun and not one.checks else share(one.checks)
+        counts = f"{mark} | {share(one.gaps)} | {one.predicted or ''}"
+        lines.append(f"| {one.number} | [{one.title}]({one.notebook}) | {minutes} | {exercises} | {counts} |")
     lines += [
         "",
         "To look something up: [reference](docs/reference.md) · [glossary](docs/glossary.md) · [the course](README.md) · "
@@ -137,5 +142,7 @@ def index(lessons: list[Lesson]) -> str:
         "",
         "These are your own copies: write in them what you like. In a terminal, `sslcourse reset 02` gives you a fresh lesson",
         "02 and its exercises, and keeps yours in the folder `kept`; `sslcourse progress` brings this page up to date.",
+        "A gap is a function in a lesson itself whose line is yours; what is solved is read from your notebooks as they were",
+        "saved last.",
     ]
     return "\n".join(lines) + "\n"

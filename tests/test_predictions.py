@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from course_notebooks import code, notebook_of
+from nbformat.v4 import new_output
 
-from sslcourse import gaps, predictions, progress
+from sslcourse import gaps, notebook, predictions, progress
 from sslcourse.checks import lesson02 as check
 from sslcourse.errors import CourseError
 from sslcourse.losses import cross_entropy
@@ -126,4 +128,9 @@ def right(logits, labels):
 )
 def test_a_gap(mine, goes_on_with, says, capsys):
     assert gaps.filled(check.cross_entropy, mine) is goes_on_with
-    assert says in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert says in printed
+    cell = code("gap", "cross_entropy = gaps.filled(check.cross_entropy, cross_entropy)")
+    cell.outputs = [new_output("stream", name="stdout", text=printed)]
+    assert notebook.gaps(notebook_of(cell)) == {"cross_entropy": mine is right}  # what `sslcourse progress` counts
+    assert not progress.file().exists()

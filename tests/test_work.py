@@ -244,6 +244,38 @@ def test_what_did_not_pass_is_not_counted(course, mine, printed):
     assert overview.of(mine, course)[1].solved == 0
 
 
+def with_gaps(path):
+    """A lesson with two gaps, neither of them filled."""
+    found = read(path)
+    found.cells.append(code("first", "double = gaps.filled(check.doubled, double)\nprint(double(2))"))
+    found.cells.append(code("second", "# gaps.filled(check.former, f)\nhalve = gaps.filled(lesson02.halved, halve)"))
+    write(path, found)
+
+
+def test_gaps_that_are_filled_in_a_lesson_are_counted(course, mine):
+    with_gaps(mine / LESSON)
+    assert overview.of(mine, course)[1].gaps == {"doubled": False, "halved": False}
+    run(mine / LESSON, "2.2 halve: not yet.\nUntil then the lesson goes on with the course's own line.")
+    assert overview.of(mine, course)[1].gaps["halved"] is False
+    run(mine / LESSON, "2.2 halve:\npassed in all 3 cases.")
+    run(mine / EXERCISE, "2.1 double: passed")
+    lessons = overview.of(mine, course)
+    assert lessons[1].gaps == {"doubled": False, "halved": True} and not lessons[1].finished
+    assert overview.table(lessons)[-2:] == [
+        ["02 A lesson", "1 of 1", "1 of 2", ""],
+        ["in all", "1 of 1", "1 of 2", "0"],
+    ]
+    assert "| 1 of 1 | 1 of 2 |  |" in overview.index(lessons)
+    work.reset("02", course, mine)
+    assert overview.of(mine, course)[1].gaps == {}
+
+
+def test_a_lesson_comes_with_its_gaps_open_and_each_of_them_is_seen():
+    for one in overview.of(work.COURSE):
+        calls = sum(text.count("gaps.filled(") for _, text in notebooks.sources(read(work.COURSE / one.notebook)))
+        assert len(one.gaps) == calls and not any(one.gaps.values()), one.number
+
+
 def test_every_link_of_the_index_leads_somewhere():
     folder, _ = work.begin()
     lessons = overview.of(folder)
@@ -302,8 +334,9 @@ def test_the_commands_say_what_is_kept_and_what_is_solved(call, started, tmp_pat
     assert code == 0 and err == "" and str(tmp_path / "work" / "kept" / mine.stem) in out
     run(mine)
     code, out, _ = call("progress")
-    assert code == 0 and "go on: sslcourse lab 02" in out and "0 of 6" in out
+    assert code == 0 and "go on: sslcourse lab 02" in out and "0 of 6" in out and "0 of 2" in out
     found = json.loads(call("progress", "--json")[1])
+    assert found["lessons"]["02"]["gaps"] == {"four_rotations": False, "logits_gradient": False}
     assert found["next"] == "02" and found["lessons"]["02"]["solved"] == 0
     assert "02" in (tmp_path / "work" / "index.md").read_text()
     code, _, err = call("reset", "77")

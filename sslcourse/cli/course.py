@@ -90,14 +90,20 @@ def reset(lesson: Number) -> None:
 
 @command(stopped=texts.listing_stopped, computes=False)
 def progress(as_json: options.Json = False) -> None:
-    """Show which exercises are solved, as your notebooks were saved last, and how far off your predictions were."""
+    """Show which exercises and gaps are solved, as your notebooks were saved last, and how far off your predictions were."""
     work = work_folder()
     lessons = overview.of(work)
     if work.is_dir():
         _write_index(work)
     found = {"folder": str(work), "next": lessons[overview.next_one(lessons)].number} | {
         "lessons": {
-            one.number: {"title": one.title, "begun": one.begun, "checks": one.checks, "solved": one.solved}
+            one.number: {
+                "title": one.title,
+                "begun": one.begun,
+                "checks": one.checks,
+                "solved": one.solved,
+                "gaps": one.gaps,
+            }
             for one in lessons
         },
         "predictions": the_progress.predictions(),

@@ -24,7 +24,6 @@ from sslcourse import device as devices
 from sslcourse.data import world
 from sslcourse.data.imageset import ImageSet
 from sslcourse.data.stream import ImageFiles
-from sslcourse.errors import CourseError
 from sslcourse.pretext.base import PretextTask
 from sslcourse.pretext.simclr import SimCLR
 
@@ -182,12 +181,8 @@ def two_processes(name: str, arch: str, seconds: float, *, batch: int = BATCH) -
 
 def _processes(count: int, name: str, arch: str, seconds: float, batch: int) -> float:
     """Images per second of `train.pretrain` in `count` processes that torchrun starts, two threads together."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-    command = [*launch, "-m", "sslcourse.bench", name, arch, str(seconds), str(batch)]
-    threads = {"OMP_NUM_THREADS": str(2 // count)}
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | threads)
-    if done.returncode:
-        raise CourseError(f"the processes that were timed have failed: {done.stderr.strip().splitlines()[-1]}")
+    command = "-m", "sslcourse.bench", name, arch, str(seconds), str(batch)
+    done = distributed.torchrun(*command, processes=count, threads=2 // count)
     return float(done.stdout.split()[-1])
 
 

@@ -387,6 +387,22 @@ def bars(
     return axis
 
 
+def heat(
+    values: Tensor, rows: Sequence[str], columns: Sequence[str], *, axis: Axes | None = None, fontsize: float = 9
+) -> Axes:
+    """A table (R, C) of numbers in [0, 1], each written on its colour; `rows` are named at the left, `columns` below."""
+    axis = axis or _axes()
+    axis.imshow(values, cmap="cividis", vmin=0, vmax=1)
+    for i, row in enumerate(values.tolist()):
+        for j, value in enumerate(row):
+            color = "black" if value > 0.55 else "white"
+            axis.text(j, i, f"{value:.2f}", ha="center", va="center", color=color, fontsize=fontsize)
+    axis.set_xticks(range(len(columns)), [as_text(name) for name in columns])
+    axis.set_yticks(range(len(rows)), [as_text(name) for name in rows])
+    axis.grid(False)
+    return axis
+
+
 def interval_or_mean(summary: Summary) -> tuple[float, float]:
     """The 95% interval, or the mean twice where a single value has none."""
     return (summary.mean, summary.mean) if len(summary.values) < 2 else summary.interval

@@ -1,8 +1,5 @@
 """Two processes with different images are one process with all of them: gradients, buffers, and a run that was killed."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import distributed_worker as worker
@@ -16,13 +13,8 @@ from sslcourse.errors import CourseError
 
 def torchrun(job, folder, *options, processes=2):
     """Run the worker under torchrun; returns what it said on standard error."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", *options]
-    done = subprocess.run(
-        [*command, str(Path(worker.__file__)), job, str(folder)], capture_output=True, text=True, timeout=300,
-        env=os.environ | {distributed.OWN_STORE: "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stderr
+    worker_file = str(Path(worker.__file__))
+    return distributed.torchrun(worker_file, job, str(folder), processes=processes, options=options).stderr
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +75,12 @@ def test_a_worker_dies_and_the_job_ends_with_the_same_weights(whole, tmp_path):
     states = [torch.load(file.with_name("checkpoint.pt"), weights_only=True) for file in files]
     for name, tensor in states[0]["model"].items():
         assert torch.equal(tensor, states[1]["model"][name]), name
+
+
+def test_a_program_that_fails_says_why(tmp_path):
+    (tmp_path / "fails.py").write_text("raise SystemExit('no bread')")
+    with pytest.raises(CourseError, match=r"the 1 processes failed: [\s\S]*no bread"):
+        distributed.torchrun(str(tmp_path / "fails.py"), processes=1)
 
 
 def test_without_torchrun_nothing_is_done():

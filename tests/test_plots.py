@@ -51,6 +51,7 @@ FIGURES = {
     "history": lambda name: plots.history({name: History([{"step": 1, name: 0.5}])}, name, unit=name).figure,
     "curves": lambda name: plots.label_efficiency({name: CURVE}).figure,
     "bars": lambda name: plots.bars({name: CURVE[10]}).figure,
+    "heat": lambda name: plots.heat(torch.eye(2), [name, "other"], [name, "other"]).figure,
     "episode": episode,
     "ranking": ranking,
 }
@@ -103,6 +104,13 @@ def test_bars_and_bands_end_where_the_interval_ends():
     ends = [tuple(bar.get_segments()[0][:, 0]) for bar in axis.collections]
     assert ends == [pytest.approx(sure.interval), pytest.approx(vague.interval), pytest.approx((0.7, 0.7))]
     assert vague.interval[1] == 1.0
+    plt.close(axis.figure)
+
+
+def test_numbers_of_a_heat_map_stand_in_their_cells_and_are_legible():
+    axis = plots.heat(torch.tensor([[0.0, 1.0, 0.25]]), ["row"], ["a", "b", "c"])
+    found = {text.get_position(): (text.get_text(), text.get_color()) for text in axis.texts}
+    assert found == {(0, 0): ("0.00", "white"), (1, 0): ("1.00", "black"), (2, 0): ("0.25", "white")}
     plt.close(axis.figure)
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sslcourse import backbones, busy, distributed, pretext, train
+from sslcourse import backbones, busy, distributed, launch, pretext, train
 from sslcourse import device as devices
 from sslcourse.data import world
 from sslcourse.data.imageset import ImageSet
@@ -182,7 +182,7 @@ def two_processes(name: str, arch: str, seconds: float, *, batch: int = BATCH) -
 def _processes(count: int, name: str, arch: str, seconds: float, batch: int) -> float:
     """Images per second of `train.pretrain` in `count` processes that torchrun starts, two threads together."""
     command = "-m", "sslcourse.bench", name, arch, str(seconds), str(batch)
-    done = distributed.torchrun(*command, processes=count, threads=2 // count)
+    done = launch.torchrun(*command, processes=count, threads=2 // count)
     return float(done.stdout.split()[-1])
 
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from sslcourse import distributed
+from sslcourse import distributed, launch
 from sslcourse.errors import CourseError
 
 
 def torchrun(job, folder, *options, processes=2):
     """Run the worker under torchrun; returns what it said on standard error."""
     worker_file = str(Path(worker.__file__))
-    return distributed.torchrun(worker_file, job, str(folder), processes=processes, options=options).stderr
+    return launch.torchrun(worker_file, job, str(folder), processes=processes, options=options).stderr
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_a_worker_dies_and_the_job_ends_with_the_same_weights(whole, tmp_path):
 def test_a_program_that_fails_says_why(tmp_path):
     (tmp_path / "fails.py").write_text("raise SystemExit('no bread')")
     with pytest.raises(CourseError, match=r"the 1 processes failed: [\s\S]*no bread"):
-        distributed.torchrun(str(tmp_path / "fails.py"), processes=1)
+        launch.torchrun(str(tmp_path / "fails.py"), processes=1)
 
 
 def test_without_torchrun_nothing_is_done():

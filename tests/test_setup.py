@@ -253,7 +253,7 @@ def test_version_and_licence_are_said_alike_everywhere():
 # Arrows point one way: a module imports its own level and those below it.
 LEVELS = (
     {"errors", "files", "locking", "console", "paths", "progress", "claims", "busy", "notebook", "work", "overview"},
-    {"device", "data", "distributed"},
+    {"device", "data", "distributed", "launch"},
     {"backbones", "vit", "heads", "losses", "augment", "color", "patches", "schedules", "teacher", "text", "record"},
     {"pretext", "supervised", "features", "summary"},
     {

@@ -336,13 +336,17 @@ def more_training(
 
 
 def _at_the_end(axis: Axes, ends: Sequence[tuple[float, str, str]], least: float = 0.055) -> None:
-    """Names at the right of an axis, each at its height, pushed up where two would touch (`least`: shares of the height)."""
+    """Names at the right of an axis, each at its height, pushed apart where two would touch (`least`: shares of the height)."""
     low, high = axis.get_ylim()
-    above = -np.inf
-    for height, name, color in sorted(ends):
-        place = max((height - low) / (high - low), above + least)
+    ends = sorted(ends)
+    places = [(height - low) / (high - low) for height, _, _ in ends]
+    for i in range(1, len(places)):
+        places[i] = max(places[i], places[i - 1] + least)
+    above = 1 + least
+    for i in reversed(range(len(places))):  # none above the axis, as long as it has room for all
+        places[i] = above = min(places[i], above - least)
+    for place, (_, name, color) in zip(places, ends, strict=True):
         axis.text(1.02, place, as_text(name), color=_legible(color), fontsize=8, va="center", transform=axis.transAxes)
-        above = place
 
 
 def _legible(color: str, least: float = 3.0) -> tuple[float, float, float]:

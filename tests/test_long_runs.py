@@ -309,6 +309,14 @@ def test_names_at_the_end_do_not_touch():
     plt.close(axis.figure)
 
 
+def test_names_at_the_end_stay_beside_the_axis():
+    axis = plots.training_budget({f"row {i}": {1: Summary((0.9 - 0.4**i,))} for i in range(16)})
+    heights = [text.get_position()[1] for text in sorted(axis.texts, key=lambda text: int(text.get_text()[4:]))]
+    assert min(heights) > 0 and max(heights) <= 1 and heights == sorted(heights)
+    assert min(b - a for a, b in itertools.pairwise(heights)) > 0.05
+    plt.close(axis.figure)
+
+
 def test_curves_in_words(file):
     found = long_runs.read(file)
     told = long_runs.words({row: long_runs.curve(found, row) for row in ("raw pixels", "simclr")})

@@ -21,7 +21,8 @@ def filled(check: Check, mine: Callable) -> Callable:
     try:
         check(mine)
     except NotSolvedYet:
-        print("Still open: the lesson goes on with the course's own line.")
+        where = f"\nWhere to begin: {check.called()}.hint(1)" if check.hints else ""
+        print(f"Still open: the lesson goes on with the course's own line.{where}")
     except CheckFailed as failure:
         print(f"{failure}\nUntil then the lesson goes on with the course's own line.")
     else:

@@ -482,14 +482,31 @@ def _factor(flat, cases, names, subject: str, close: Closeness) -> Diagnosis | N
         return found
     if not (len(flat) > 1 and alike or all(b.numel() > 1 for _, b in flat)):
         return None
-    large = f"{number(first)} times what is needed"
-    amount = large if abs(first) >= 1 else f"what is needed divided by {number(1 / first)}"
+    if not alike:
+        return _factor_that_varies(ratios, cases, subject)
     same = "in every case" if len(ratios) > 1 else "everywhere"
-    same = same if alike else "in this case (another factor in others)"
     known = (words for factor, words in KNOWN.items() if math.isclose(first, factor, rel_tol=1e-3))
     why = next(known, "a constant factor is missing or too much")
-    name = f"a factor of {number(first)}" if alike else "a factor that varies"
-    return Diagnosis(f"{subject} is {amount}, {same}: {why}.", name)
+    return Diagnosis(f"{subject} is {_times(first)}, {same}: {why}.", f"a factor of {number(first)}")
+
+
+def _times(factor: float) -> str:
+    return (
+        f"{number(factor)} times what is needed"
+        if abs(factor) >= 1
+        else f"what is needed divided by {number(1 / factor)}"
+    )
+
+
+def _factor_that_varies(ratios: dict[int, float], cases, subject: str) -> Diagnosis:
+    """Another factor in each case, that of the case which is shown; in some it may be 1."""
+    wrong = [index for index, ratio in ratios.items() if not math.isclose(ratio, 1, rel_tol=1e-6)]
+    shown = min(wrong, key=lambda index: size(cases[index]))
+    why = "does a fixed number, or the size of another dimension, stand where a size is needed?"
+    return Diagnosis(
+        f"{subject} is {_times(ratios[shown])} in this case, and off by another factor in others: {why}",
+        "a factor that varies",
+    )
 
 
 def _ratios(flat, close: Closeness) -> dict[int, float]:

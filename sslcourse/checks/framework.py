@@ -160,7 +160,7 @@ class Check:
         elif step not in (1, 2, 3):
             print(f"There are three hints: .hint(1), .hint(2) and .hint(3); not {step!r}.")
         else:
-            more = f" (There is more: {self._called()}.hint({step + 1}))" if step < 3 else ""
+            more = f" (There is more: {self.called()}.hint({step + 1}))" if step < 3 else ""
             print(wrapped(f"Hint {step} of 3: {self.hints[step - 1]}{more}"))
 
     def __repr__(self) -> str:
@@ -447,7 +447,7 @@ class Check:
                 names = []
         return (names + [None] * count)[:count]
 
-    def _called(self) -> str:
+    def called(self) -> str:
         """How a notebook calls this check: "check.rotate_batch" after `from sslcourse.checks import lesson02 as check`."""
         for module in [m for n, m in list(sys.modules.items()) if n.startswith("sslcourse.checks.")]:
             for name, value in vars(module).items():
@@ -456,11 +456,11 @@ class Check:
         return "check"
 
     def _failed(self, found: Diagnosis) -> CheckFailed:
-        more = f"\nMore help: {self._called()}.hint(1)" if self.hints else ""
+        more = f"\nMore help: {self.called()}.hint(1)" if self.hints else ""
         return CheckFailed(f"{self.name}: not yet.\n{found.sentence}{more}", found.name)
 
     def _unsolved(self) -> NotSolvedYet:
-        more = f" Where to begin: {self._called()}.hint(1)" if self.hints else ""
+        more = f" Where to begin: {self.called()}.hint(1)" if self.hints else ""
         return NotSolvedYet(
             f"{self.name}: not solved yet. Write your answer in place of the line `raise NotImplementedError(...)`, run that cell, then run this check again.{more}"
         )

@@ -174,6 +174,10 @@ four_rotations = Check(
             hint="Your labels are one-hot rows; what is needed are the numbers of the classes, int64 of shape (4N,)."),
         Wrong("not turned", change=("torch.rot90(images, t, dims=(-2, -1))", "images"), hint="""All four blocks hold the
             pictures as they were: torch.rot90 returns a new tensor, and block t needs the one with k=t."""),
+        Wrong("turned once, all of them", change=("images, t", "images, 1"),
+            hint="All four blocks are turned once, whatever their label says: block t is turned t times."),
+        Wrong("pictures alone", change=("return rotated, torch.arange(4).repeat_interleave(len(images))",
+            "return rotated"), hint="""You return the pictures alone; the labels go with them: return rotated, turns."""),
         Wrong("all labels zero", change=("torch.arange(4)", "torch.zeros(4, dtype=torch.int64)"),
             hint="All labels are 0: block t has the label t."),
         Wrong("one drawn", lambda images: (augment.rotate90(images, turns := torch.randint(4, (len(images),))), turns),
@@ -434,8 +438,16 @@ logits_gradient = Check(
             hint="You take log_softmax, and so log p: it is the probabilities themselves (softmax) minus one-hot."),
         Wrong("every label in every row", change=("return (logits.softmax(dim=1) - F.one_hot(turns, logits.shape[1]))",
             "share = logits.softmax(dim=1); share[:, turns] = share[:, turns] - 1; return share"),
-            hint="""share[:, turns] reaches every row at every picture's label: pair row i with turns[i], by
-            share[torch.arange(N), turns]."""),
+            hint="""An index [:, turns] reaches every row at every picture's label: pair row i with turns[i], by
+            [torch.arange(N), turns]."""),
+        Wrong("whole rows", change=("return (logits.softmax(dim=1) - F.one_hot(turns, logits.shape[1]))",
+            "share = logits.softmax(dim=1); share[turns] = share[turns] - 1; return share"),
+            hint="""An index [turns] alone takes whole rows, and the rows of other pictures: in row i the place turns[i]
+            is meant, [torch.arange(N), turns]."""),
+        Wrong("softmax over everything",
+            change=("logits.softmax(dim=1)", "logits.flatten().softmax(dim=0).view_as(logits)"),
+            also=(("logits.softmax(dim=1)", "logits.exp() / logits.exp().sum()"),), hint="""All your probabilities
+            together add up to 1; those of each picture must: softmax(dim=1), or sum(dim=1, keepdim=True)."""),
         Wrong("squared error", _gradient_squared_error,
             """That is the gradient of the squared error between p and one-hot, through the softmax's Jacobian; the loss
             is -log p, and with it the Jacobian cancels: only p minus one-hot remains."""),

@@ -292,6 +292,25 @@ contrastive_loss = Check(
         Wrong("softmax twice", change=("cross_entropy(scores,", "cross_entropy(scores.softmax(dim=1),"),
             hint="""You give probabilities to the cross-entropy, which takes the softmax itself: give it the cosines
             divided by T."""),
+        Wrong("exponential before the cross-entropy", change=("cross_entropy(scores,", "cross_entropy(scores.exp(),"),
+            also=(lambda a, b, t: functional.cross_entropy(_no_self(_logits(a, b, t).exp()), partners(len(a))),),
+            hint="""You take the exponential first, and the cross-entropy takes it again: give it the cosines divided by
+            T."""),
+        Wrong("itself as the answer", change=("partners(len(first))", "torch.arange(len(scores))"),
+            hint="""You name each view as its own answer, which the diagonal's minus infinity has taken out, and so the
+            loss is infinite. The answer is the partner: (i + N) modulo 2N."""),
+        Wrong("one-hot answers", change=("partners(len(first)))", "functional.one_hot(partners(len(first))).float())"),
+            hint="""A table of zeros and ones for answers multiplies the diagonal's minus infinity by 0, which is NaN.
+            Give the cross-entropy the partners' places, int64 (2N,)."""),
+        Wrong("every row at every partner",
+            change=("functional.cross_entropy(scores,", "-scores.softmax(dim=1).log()[:,"),
+            also=(("functional.cross_entropy(scores,", "-scores.log_softmax(dim=1)[:,"),
+            lambda a, b, t: -_no_self(_logits(a, b, t)).softmax(dim=1)[:, partners(len(a))].log().mean()),
+            hint="""An index [:, partner] reaches every row at every view's partner, the diagonal as well: pair row i
+            with partner[i], by [torch.arange(2 * N), partner]."""),
+        Wrong("distances", lambda a, b, t: functional.cross_entropy(
+            _no_self(torch.cdist(z := functional.normalize(torch.cat([a, b]), dim=1), z) / t), partners(len(a))),
+            """Your scores are distances, largest for the views that are least alike: the score is the cosine."""),
         Wrong("sum", change=("partners(len(first))", "partners(len(first)), reduction='sum'"),
             hint="You add up over the 2N views; the loss is their mean, so that it doesn't grow with the batch."),
         Wrong("twice", change=("return functional", "return 2 * functional"), hint="""Your loss is twice the right one:

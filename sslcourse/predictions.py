@@ -10,6 +10,7 @@ They are kept in the learner's progress (`progress`), and never needed: without 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ import ipywidgets as widgets
 
 from sslcourse import progress
 from sslcourse.errors import CourseError
+
+LOGARITHM = re.compile(r"(log|ln) ?\(?([^()]+)\)?")  # natural, as everywhere in the course
 
 
 def ask(name: str, question: str, *, unit: str = "", choices: Sequence[str] = ()) -> widgets.VBox:
@@ -50,15 +53,20 @@ def ask(name: str, question: str, *, unit: str = "", choices: Sequence[str] = ()
 
 
 def number(text: str, unit: str = "") -> float | None:
-    """The number that somebody typed, with a comma or a point, or as a percentage; None for what is none.
+    """The number that somebody typed, with a comma or a point, as a percentage, a fraction "1/4" or a logarithm "log 4".
 
-    "30%" is 30 where the unit counts in hundredths (% or points), and 0.3 anywhere else.
+    Its unit may stand behind it. "30%" is 30 where the unit counts in hundredths (% or points), and 0.3 anywhere else.
+    None for what is no number.
     """
-    digits = str(text).strip().replace(",", ".")
+    words = str(text).strip().lower().replace(",", ".").lstrip("~≈")
+    words = words.removesuffix(unit.partition("(")[0].strip().lower()).strip() if unit != "%" else words
+    logarithm = LOGARITHM.fullmatch(words)
+    digits, _, divisor = (logarithm[2] if logarithm else words).partition("/")
     hundredths = digits.endswith("%") and unit not in ("%", "points")
     try:
-        found = float(digits.removesuffix("%")) / (100 if hundredths else 1)
-    except ValueError:
+        found = float(digits.removesuffix("%")) / float(divisor or 1) / (100 if hundredths else 1)
+        found = math.log(found) if logarithm else found
+    except (ValueError, ZeroDivisionError):
         return None
     return found if math.isfinite(found) else None
 

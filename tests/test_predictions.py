@@ -1,9 +1,12 @@
 """Predictions are kept and compared; gaps go on with the course's own line."""
 
+import importlib
+import inspect
 import json
+import re
 
 import pytest
-from course_notebooks import code, notebook_of
+from course_notebooks import LESSONS, code, notebook_of, read
 from nbformat.v4 import new_output
 
 from sslcourse import gaps, notebook, predictions, progress
@@ -33,12 +36,24 @@ def test_a_number_is_kept_and_compared(capsys):
 
 
 @pytest.mark.parametrize(
-    ("typed", "unit", "kept"), [("30%", "(0 to 1)", 0.3), ("30 %", "%", 30.0), ("7%", "points", 7.0)]
+    ("typed", "unit", "kept"),
+    [
+        ("30%", "(0 to 1)", 0.3),
+        ("30 %", "%", 30.0),
+        ("7%", "points", 7.0),
+        ("7 points", "points", 7.0),
+        ("log 4", "nats", 1.3863),
+        ("ln(4)", "nats (0 to 4.16)", 1.3863),
+        ("~1,4 Nats", "nats", 1.4),
+        ("1/4", "(0 to 1)", 0.25),
+        ("log 1/2", "", -0.6931),
+        ("1e-3", "", 0.001),
+    ],
 )
-def test_a_percentage_is_a_number(typed, unit, kept):
+def test_a_number_is_understood_as_people_write_it(typed, unit, kept):
     box = predictions.ask("00/share", "Which share?", unit=unit)
     field_of(box).value = typed
-    assert progress.predictions()["00/share"]["predicted"] == pytest.approx(kept)
+    assert progress.predictions()["00/share"]["predicted"] == pytest.approx(kept, abs=1e-4)
 
 
 def test_a_range_beside_the_field_is_left_out_of_the_sentence(capsys):
@@ -52,7 +67,9 @@ def test_a_range_beside_the_field_is_left_out_of_the_sentence(capsys):
     )
 
 
-@pytest.mark.parametrize("typed", ["much", "nan", "", "1.2.3", "%"])
+@pytest.mark.parametrize(
+    "typed", ["much", "nan", "", "1.2.3", "%", "log", "log 0", "log -1", "1/0", "/2", "1/2/3", "catalog 4"]
+)
 def test_what_is_no_number_is_not_kept(typed):
     box = predictions.ask("02/blossom", "How much?")
     field_of(box).value = "x"
@@ -122,7 +139,7 @@ def right(logits, labels):
     ("mine", "goes_on_with", "says"),
     [
         (right, right, "passed"),
-        (open_gap, check.cross_entropy.reference, "Still open"),
+        (open_gap, check.cross_entropy.reference, "Where to begin: check.cross_entropy.hint(1)"),
         (wrong, check.cross_entropy.reference, "Until then"),
     ],
 )
@@ -134,3 +151,18 @@ def test_a_gap(mine, goes_on_with, says, capsys):
     cell.outputs = [new_output("stream", name="stdout", text=printed)]
     assert notebook.gaps(notebook_of(cell)) == {"cross_entropy": mine is right}  # what `sslcourse progress` counts
     assert not progress.file().exists()
+
+
+def test_a_gap_names_its_arguments_as_its_check_does():
+    """A message says "turns[i]": that must be a name which the learner has before them."""
+    seen = 0
+    for path in LESSONS:
+        text = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "code")
+        module = re.search(r"from sslcourse.checks import (lesson\d\d) as check", text)
+        for name, mine in re.findall(r"gaps\.filled\(check\.(\w+), (\w+)\)", text):
+            its = getattr(importlib.import_module(f"sslcourse.checks.{module[1]}"), name)
+            wanted = its.arguments or tuple(inspect.signature(its.reference).parameters)
+            written = re.search(rf"def {mine}\((.*?)\):", text, re.DOTALL)[1]
+            assert tuple(re.findall(r"\w+(?=,|$)", written)) == tuple(wanted), (path.name, mine)
+            seen += 1
+    assert seen > 10

@@ -319,7 +319,10 @@ def test_the_lab_opens_the_index_of_a_copy_and_with_teach_the_course(call, start
     assert folder == tmp_path / "work" and (folder / "index.md").is_file()
     settings = Path(next(word for word in words if "app_settings_dir" in word).partition("=")[2])
     assert json.loads((settings / "page_config.json").read_text())["disabledExtensions"] == {"@jupyter/nbgrader": True}
-    assert json.loads((settings / "overrides.json").read_text())
+    overrides = json.loads(
+        (settings / "overrides.json").read_text()
+    )  # no code is hidden beyond the edge of a small screen
+    assert overrides["@jupyterlab/notebook-extension:tracker"]["codeCellConfig"]["lineWrap"] is True
     assert call("lab", "--teach")[0] == 0
     words, folder = started[-1]
     assert folder == work.COURSE and not any("app_settings_dir" in word for word in words)

@@ -61,7 +61,9 @@ __all__ = ["Check", "CheckFailed", "Forbidden", "Mistake", "NotSolvedYet", "Valu
 
 STOPPED = "\n(This machine is slow just now, and a search for the slip behind it was stopped: run the check again when it is idle.)"
 MISTAKEN = ("a tensor for a number", "no gradient")  # an author's Mistake says more about these
-WIDTH = 80  # columns of a message
+WIDTH = (
+    72  # columns of a message: JupyterLab shows as many beside its list of files at 1024 pixels, and cuts in mid-word
+)
 SECOND = 1000  # what passes the cases of one seed is tried on those of another
 OWN = 0x5E1F0000  # below 2**32: torch takes no more of a seed; with it, an answer's own manual_seed(0) doesn't draw what a case holds
 
@@ -90,7 +92,7 @@ class NotSolvedYet(_Quiet, NotImplementedError):
 
 
 def wrapped(text: str) -> str:
-    """The text in lines of at most 80 columns, broken between words; a line break in it stays one."""
+    """The text in lines of at most WIDTH columns, broken between words; a line break in it stays one."""
     lines = [
         textwrap.wrap(line, WIDTH, break_long_words=False, break_on_hyphens=False, subsequent_indent="")
         for line in text.splitlines()

@@ -91,7 +91,14 @@ def course(tmp_path, notebook):
 
 
 def good():
-    return lesson(code("imports", "import torch"), code("train", "pretrain(task)"), code("draws", DRAW))
+    wide, answer = f"plots.grid({'pictures, ' * 9})", markdown("answer", "<details>no</details>\n\nSo")
+    return lesson(
+        code("imports", "import torch"),
+        code("train", "pretrain(task)"),
+        code("draws", DRAW),
+        code("wide", wide),
+        answer,
+    )
 
 
 def test_bringing_into_the_form_leaves_no_flaw(tmp_path):
@@ -117,6 +124,8 @@ def test_bringing_into_the_form_leaves_no_flaw(tmp_path):
         (lambda cells: cells[0].update(source=TITLE + "\n\n2002.05709"), "is no link"),
         (lambda cells: cells[2].update(source="pretrain(task)\n" + "x = 1\n" * 30), "visible cells"),
         (lambda cells: cells[3].update(source=DRAW + "\nprint(1)"), "compute and draw"),
+        (lambda cells: cells[3].update(source=f"plots.grid({'pictures, ' * 9})"), "first line has more than"),
+        (lambda cells: cells[0].update(source=TITLE + "\n\n<details>no</details>\n\nSo"), "below a folded answer"),
     ],
 )
 def test_flaws_are_found(tmp_path, plant, says):

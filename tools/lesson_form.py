@@ -33,6 +33,7 @@ ALLOWED = Path(__file__).with_suffix(".json")
 LONGEST_CELL = 25  # lines of a cell in plain sight, blank ones apart
 WIDEST_LINE = 88  # characters of such a line
 LONGEST_LESSON = 300  # such lines in a lesson
+WIDEST_BAR = 62  # characters of a folded cell's first line: a longer one widens the page at 1024 pixels
 FIRST_TRAINING = 7  # the cell, text counted too, by which something is trained
 LIMITS = {
     "cells that compute and draw": 0,
@@ -344,6 +345,17 @@ def linked_papers(text: str) -> str:
 # -- check and write ----------------------------------------------------------------------------------------------------
 
 
+def set_apart(text: str) -> str:
+    """Room below a folded answer: JupyterLab puts none there, and a closed one with text at once below it looks open."""
+    return re.sub(r"</details>\n+(?=[^\s<#])", "</details>\n\n<p></p>\n\n", text)
+
+
+def named(source: str, kind: str) -> str:
+    """The source of a folded cell, of which the first line alone is seen: its kind, where that line is a long one."""
+    long = len(source.partition("\n")[0]) > WIDEST_BAR and kind in ("drawing", "prediction")
+    return f"# {kind}\n{source}" if long else source
+
+
 def flaws(path: Path, notebook: NotebookNode, allowed: dict[str, int], root: Path = ROOT) -> Iterator[str]:
     """A sentence for everything in which a lesson isn't in the form."""
     kind = kinds(notebook)
@@ -351,6 +363,8 @@ def flaws(path: Path, notebook: NotebookNode, allowed: dict[str, int], root: Pat
         folded, its = is_folded(cell), kind[cell.id]
         if folded != (its in FOLDED):
             yield f"cell {cell.id!r} is a cell of {its}, and {'folded' if folded else 'not folded'}"
+        if named(cell.source, its) != cell.source:
+            yield f"cell {cell.id!r} is folded, and its first line has more than {WIDEST_BAR} characters"
     for what, number in numbers(notebook).items():
         most = allowed.get(what, LIMITS[what])
         if number > most:
@@ -367,6 +381,8 @@ def flaws(path: Path, notebook: NotebookNode, allowed: dict[str, int], root: Pat
     for cell in notebook.cells:
         if cell.cell_type == "markdown" and linked_papers(cell.source) != cell.source:
             yield f"cell {cell.id!r} has an arXiv id that is no link"
+        if cell.cell_type == "markdown" and set_apart(cell.source) != cell.source:
+            yield f"cell {cell.id!r} has text at once below a folded answer"
 
 
 def is_folded(cell: NotebookNode) -> bool:
@@ -381,8 +397,9 @@ def bring_into_form(path: Path, notebook: NotebookNode, root: Path = ROOT) -> No
     kind = kinds(notebook)
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = linked_papers(cell.source)
+            cell.source = set_apart(linked_papers(cell.source))
         elif kind[cell.id] in FOLDED:
+            cell.source = named(cell.source, kind[cell.id])
             cell.metadata["jupyter"] = {"source_hidden": True}
         else:
             cell.metadata.pop("jupyter", None)

@@ -390,6 +390,7 @@ class None_capsys:
         (lambda right, x: right * len(x), "exactly 2 times too large: is a sum taken where a mean is meant"),
         (lambda right, x: right / len(x), "exactly 2 times too small: is a mean taken where a sum is meant"),
         (lambda right, x: right * 3.5, "is 3.5 times what is needed, in every case"),
+        (lambda right, x: right * len(x) / 3.5, "in this case, and off by another factor in others"),
         (lambda right, x: right / 7.5, "divided by 7.5, in every case"),
         (lambda right, x: right + 0.25, "0.25 too large everywhere"),
         (lambda right, x: right - 1, "is 1 too small everywhere"),

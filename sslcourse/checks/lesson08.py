@@ -303,8 +303,10 @@ contrastive_loss = Check(
             hint="""A table of zeros and ones for answers multiplies the diagonal's minus infinity by 0, which is NaN.
             Give the cross-entropy the partners' places, int64 (2N,)."""),
         Wrong("every row at every partner",
-            change=("functional.cross_entropy(scores,", "-scores.softmax(dim=1).log()[:,"),
-            also=(("functional.cross_entropy(scores,", "-scores.log_softmax(dim=1)[:,"),
+            change=("functional.cross_entropy(scores, partners(len(first)))",
+            "-scores.softmax(dim=1)[:, partners(len(first))].log().mean()"),
+            also=(("functional.cross_entropy(scores, partners(len(first)))",
+            "-scores.log_softmax(dim=1)[:, partners(len(first))].mean()"),
             lambda a, b, t: -_no_self(_logits(a, b, t)).softmax(dim=1)[:, partners(len(a))].log().mean()),
             hint="""An index [:, partner] reaches every row at every view's partner, the diagonal as well: pair row i
             with partner[i], by [torch.arange(2 * N), partner]."""),

@@ -33,6 +33,8 @@ WITH_WIDGETS = (
     "widgets.view_strength_slider(pictures)",
 )
 OUTPUT = f"{NOTEBOOK} .jp-OutputArea-output"
+TEXT = f"{NOTEBOOK} .jp-MarkdownOutput"
+PAGE = f"{NOTEBOOK} .jp-InputArea-editor .cm-scroller, {NOTEBOOK} .jp-WindowedPanel-outer"  # code, and what holds all cells
 OURS = (f"{NOTEBOOK} .jp-RenderedHTMLCommon", f"{NOTEBOOK} .sslcourse-explorer")  # text, figures, widgets
 NOT_OURS = re.compile(  # JupyterLab's own noise
     r"jupyterlab_news|/lab/api/news|/api/me|favicon|Content Security Policy|report-only|languagePack|lsp/status|"
@@ -119,7 +121,7 @@ def test_every_picture_has_words_and_keeps_its_size(lesson):
 def test_no_output_scrolls_sideways_and_nobody_is_kept_out(lesson, size, theme):
     lesson.page.set_viewport_size({"width": size[0], "height": size[1]})
     choose_theme(lesson.page, theme)
-    assert scrolling(lesson.page, OUTPUT) == []
+    assert scrolling(lesson.page, OUTPUT) == [] and scrolling(lesson.page, PAGE) == []
     assert serious(lesson.page, *OURS) == []
 
 
@@ -206,6 +208,7 @@ def test_a_lesson_that_was_never_run_shows_its_pictures_with_words(lab, chromium
         seen.page.locator(f"{OUTPUT} img").first.wait_for()
         found = pictures(seen.page, OUTPUT)
         assert len(found) >= 5 and all(len(alt) >= 10 and own > 50 for alt, own, _ in found)
+        assert scrolling(seen.page, PAGE) == [] and scrolling(seen.page, TEXT) == []  # formulas and tables fit
         assert scrolling(seen.page, OUTPUT) == [] and serious(seen.page, OURS[0]) == [] and faults(seen) == []
         seen.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
 

@@ -104,9 +104,10 @@ class Measurement(NamedTuple):
 def colour_histogram(images: Tensor, bins: int = 4) -> Tensor:
     """How often each of bins^3 colours occurs in an image, and nothing of where: uint8 (N, 3, H, W) -> (N, bins^3)."""
     level = images.long() * bins // 256  # (N, 3, H, W), in [0, bins)
-    cell = (level[:, 0] * bins + level[:, 1]) * bins + level[:, 2]  # (N, H, W)
-    counts = torch.nn.functional.one_hot(cell.flatten(1), bins**3).sum(dim=1)  # (N, bins^3)
-    return counts.float() / cell[0].numel()
+    cell = ((level[:, 0] * bins + level[:, 1]) * bins + level[:, 2]).flatten(1)  # (N, H * W)
+    ones = torch.ones(cell.shape, device=cell.device)
+    counts = torch.zeros(len(images), bins**3, device=cell.device).scatter_add_(1, cell, ones)  # (N, bins^3)
+    return counts / cell.shape[1]
 
 
 def raw_pixels(images: Tensor) -> Tensor:

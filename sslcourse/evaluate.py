@@ -152,6 +152,13 @@ class Features:
     def of(cls, backbone: Backbone, splits: Splits, **options: Any) -> Features:
         return cls(*(extract(backbone, part, **options) for part in (splits.train, splits.val, splits.test)))
 
+    def stage(self, stage: int, channels: Sequence[int]) -> Features:
+        """The columns of one stage, from 1 on, of all the stages side by side; `channels` are the backbone's."""
+        stage = whole_number("a stage", stage, 1, len(channels))
+        last = sum(channels[:stage])
+        columns = slice(last - channels[stage - 1], last)
+        return Features(*(part[:, columns] for part in (self.train, self.val, self.test)))
+
 
 def probe_accuracy(
     features: Features, splits: Splits, labels_per_class: int, seed: int, protocol: str = "linear"
@@ -176,6 +183,19 @@ def probe_accuracy(
         k = max(NEIGHBOURS, key=lambda k: (val[k] == splits.val.labels.cpu()).float().mean().item())
         predicted = knn_scores(bank, labels, features.test, classes=classes, k=k).argmax(1)
     return (predicted == splits.test.labels.cpu()).float().mean().item()
+
+
+def probe_accuracies(
+    features: Features | Sequence[Features],
+    splits: Splits,
+    labels_per_class: int = 10,
+    protocol: str = "linear",
+    seeds: int = 5,
+) -> Summary:
+    """`probe_accuracy` for each of the first seeds: of the same features, or of those in a sequence, a seed for each."""
+    sets = [features] * len(seeds_of(seeds)) if isinstance(features, Features) else features
+    values = (probe_accuracy(each, splits, labels_per_class, seed, protocol) for seed, each in enumerate(sets))
+    return Summary(tuple(values))
 
 
 def finetune_accuracy(

@@ -146,6 +146,24 @@ def test_the_test_split_decides_nothing(splits, monkeypatch):
     assert len(seen[0]) == 15 and torch.equal(seen[2], features.val) and torch.equal(seen[3], splits.val.labels)
 
 
+def test_one_stage_of_features_that_stand_side_by_side(splits):
+    backbone = backbones.build()
+    together, third = (evaluate.Features.of(backbone, splits, stage=stage) for stage in ("all", 3))
+    found = together.stage(3, backbone.channels)
+    assert all(torch.equal(getattr(found, part), getattr(third, part)) for part in ("train", "val", "test"))
+    for none in (0, 5):
+        with pytest.raises(CourseError, match="from 1 to 4"):
+            together.stage(none, backbone.channels)
+
+
+def test_probes_of_several_seeds_are_those_of_each(splits):
+    sets = [evaluate.Features.of(backbones.build(seed=seed), splits) for seed in range(2)]
+    single = [evaluate.probe_accuracy(each, splits, 5, seed, "knn") for seed, each in enumerate(sets)]
+    assert evaluate.probe_accuracies(sets, splits, 5, "knn").values == tuple(single)
+    same = evaluate.probe_accuracies(sets[0], splits, 5, "knn", seeds=3).values
+    assert len(same) == 3 and same[0] == single[0]
+
+
 def test_larger_budgets_contain_smaller_ones():
     labelled = toy(60, 0)
     for seed in range(3):

@@ -37,7 +37,7 @@ from sslcourse.checks import (
 )
 from sslcourse.checks.answers import Raised
 from sslcourse.checks.compare import Closeness, equal
-from sslcourse.checks.framework import SECOND, Forbidden, changed, is_change
+from sslcourse.checks.framework import SECOND, WIDTH, Forbidden, changed, is_change
 from sslcourse.checks.source import ChangeError, source_once
 
 ROOT = Path(__file__).parents[1]
@@ -195,7 +195,7 @@ def assert_kind(error: Exception) -> None:
     assert error.__cause__ is None and error.__suppress_context__
     assert error._render_traceback_() == text.splitlines()
     assert len(text) < 1500
-    assert all(len(line) <= 80 or " " not in line for line in text.splitlines()), text
+    assert all(len(line) <= WIDTH or " " not in line for line in text.splitlines()), text
 
 
 # -- every check of every lesson ------------------------------------------------------------------------------------------

@@ -372,3 +372,15 @@ def test_thresholds_are_tried_at_equality(check):
 def test_all_mutants_are_refused_where_they_differ(check):
     """Lists what survives, for better cases."""
     assert survivors(check) == []
+
+
+def test_a_recall_that_lies_on_a_level_reaches_it():
+    """Of four true boxes, one or two found are a recall of 0.25 or 0.5, exactly."""
+
+    def beyond(hits, scores, count):
+        ranked = hits[scores.argsort(descending=True)].double()
+        precision, recall = ranked.cumsum(0) / torch.arange(1, len(ranked) + 1), ranked.cumsum(0) / count
+        return sum(precision[recall > i / 100].max().item() for i in range(101) if (recall > i / 100).any()) / 101
+
+    error = failure(CHECKS["lesson14.average_precision_of_a_class"], beyond)
+    assert "every case" not in flat(error), "the others are reached by rounding alone"

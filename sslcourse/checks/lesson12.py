@@ -202,14 +202,14 @@ layerwise_rates = Check(
             hint="Everything is multiplied once too often: the head is 0 steps away from itself, and gets `base`."),
         Wrong("linear in the depth", change=("decay ** (5 - depth)", "max(0.0, 1 - (1 - decay) * (5 - depth))"),
             also=(("decay ** (5 - depth)", "(decay * (5 - depth) if depth < 5 else 1)"),),
-            hint="""Your rates fall by the same amount at each step, and reach zero. They should fall by the same
-            *factor*: base * decay ** steps."""),
+            hint="""You multiply by the number of steps, or take the same amount off at each. Each step multiplies by
+            `decay` once more: base * decay ** steps."""),
         Wrong("one factor for the backbone", change=("decay ** (5 - depth)", "(decay if depth < 5 else 1)"),
             hint="""The whole backbone has one rate. Each stage should have its own: the power of decay is the number of
             steps from the head."""),
         Wrong("conv1 taken for stage 1", change=(r"layer(\d+)\.", r"(\d+)"),
-            hint="""You take the first digit in the name for the stage. In backbone.trunk.conv1.weight it belongs to
-            conv1, which is the stem, depth 0. Look for `layer` followed by a digit."""),
+            hint="""Your stem gets the rate of stage 1, and is one step farther from the head: five. If you look for the
+            first digit in a name: that of backbone.trunk.conv1.weight is no stage's. Look for `layer` and a digit."""),
         Wrong("stem at the full rate", change=("decay ** (5 - depth)", "(decay ** (5 - depth) if depth else 1)"),
             hint="The stem gets the full rate. It is the farthest from the head, five steps, and should move least."),
     ),

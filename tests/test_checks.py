@@ -684,6 +684,20 @@ def test_changes_that_never_end_are_left():
     assert failure(check, lambda values, limit: len(values) ** 2).mistake is None
 
 
+def renamed(name: str) -> str:
+    for number in range(1, 4):
+        name = name.replace(str(number), f"stage{number - 1}")
+    return name
+
+
+def test_changes_that_fill_the_memory_are_left():
+    """Three rounds that each make a text 255 times as long come to 850 million letters."""
+    check = Check(name="-", reference=renamed, cases=lambda g: [("1.2",), ("3.1",), ("2.2",)])
+    assert failure(check, lambda name: name.replace("1", "one")).mistake is None
+    (written,) = check._search()._written
+    assert max(len(result) for result in written.results.values() if isinstance(result, str)) < 2 * 10**8
+
+
 def refill(queue: Tensor, keys: Tensor) -> None:
     queue[: len(keys)] = keys
 

@@ -32,6 +32,8 @@ SINGLE, WHOLE = 0.8, 1.1  # million calls of functions for single mutants, and f
 MAKING = 500e-6  # what making a mutant takes, in the same unit
 # rounds of a mutant's loops, for each that the right answer goes through, and beside: a change can make a loop endless
 ROUNDS = 10, 200
+# elements or bits, and letters or items: what a loop makes 255 times as long in each round fills the memory in a few
+HUGE, LONG = 10**6, 10**4
 GUARD = 20.0  # seconds, however little was done by then
 ALONE = ("nothing done", "works on a copy")  # kinds that say enough, whatever else comes to the same
 FAR = ("one for the other", "order of steps", "a factor of 255", "a factor of 90", "rounded down", "an argument for it",
@@ -257,7 +259,8 @@ class Search:
         def tick() -> None:
             nonlocal left
             left -= 1
-            if left < 0 or time.perf_counter() > self._end:
+            around = sys._getframe(1).f_locals.values()
+            if left < 0 or time.perf_counter() > self._end or any(map(_huge, around)):
                 raise Endless
 
         return self._played(written, changes, draw, index, tick)
@@ -336,6 +339,14 @@ def _no_garbage_collection() -> Iterator[None]:
     finally:
         if was:
             gc.enable()
+
+
+def _huge(value: Any) -> bool:
+    if isinstance(value, int):
+        return value.bit_length() > HUGE
+    if isinstance(value, Tensor):
+        return value.numel() > HUGE
+    return isinstance(value, str | list | tuple | dict) and len(value) > LONG
 
 
 class _Stopped:

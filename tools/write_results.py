@@ -1,4 +1,4 @@
-"""Write the tables of results.json, dense.json and long.json, in benchmarks/, into README.md and benchmarks/README.md.
+"""Write the tables of results.json, dense.json, long.json and control.json, in benchmarks/, into README.md and benchmarks/README.md.
 
     python tools/write_results.py            write them
     python tools/write_results.py --check    say which file differs from the results, and fail
@@ -7,6 +7,7 @@ A table stands between <!-- results: NAME --> and <!-- end -->; nothing else of 
 can't drift apart: `python -m sslcourse compare --out benchmarks/results.json` measures, this writes, a test checks.
 """
 
+import json
 import re
 import runpy
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from sslcourse import comparison, long_runs, tables
 from sslcourse.comparison import Results
+from sslcourse.summary import Summary
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ("README.md", "benchmarks/README.md")
@@ -54,6 +56,17 @@ def longer(results: Results, protocol: str, labels: int) -> str:
     return tables.markdown(long_runs.table(both, protocol, labels))
 
 
+def control(measure: str, digits: int) -> str:
+    """The last `measure` of every way of benchmarks/control.json that has it, over its seeds, the highest first."""
+    runs = json.loads((ROOT / "benchmarks" / "control.json").read_text(encoding="utf-8"))["runs"]
+    ends = {way: [run[measure][-1] for run in of.values() if measure in run] for way, of in runs.items()}
+    found = {way: Summary(tuple(values)) for way, values in ends.items() if values}
+    lines = [["", "mean", "deviation", "seeds"]]
+    for way, its in sorted(found.items(), key=lambda pair: -pair[1].mean):
+        lines.append([way, *(f"{x:.{digits}f}" for x in (its.mean, its.std)), ", ".join(map(str, its.values))])
+    return tables.markdown(lines)
+
+
 TABLES = {
     "short": short,
     "table": lambda results: tables.markdown(tables.table(results)),
@@ -67,6 +80,8 @@ TABLES = {
     "long finetuning of a hundred": lambda results: longer(results, "finetune", 100),
     "long rank": lambda results: longer(results, "effective rank", 0),
     "long alignment": lambda results: longer(results, "alignment", 0),
+    "control": lambda results: control("returns", 2),
+    "explorers": lambda results: control("cells", 0),
     "long uniformity": lambda results: longer(results, "uniformity", 0),
 }
 

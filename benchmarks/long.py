@@ -19,7 +19,8 @@ many steps as rotation, the learning rate chosen on validation, as the ceiling.
 
 A measurement is written at once, and what stands in the file isn't measured again; a run goes on from its last
 checkpoint. So any kill costs 100 steps at most (a supervised run: all of it). Several processes, started by --jobs or by
-hand, share the work: each takes what none has begun.
+hand, share the work: each takes what none has begun. A run that stands in the file, whose folder is gone and whose weights
+come with the package isn't trained again: what is still lacking is measured of those weights, with 16 bits a number.
 """
 
 from __future__ import annotations
@@ -183,6 +184,8 @@ def trained(job: Job, splits: Splits, given: argparse.Namespace) -> backbones.Ba
     side, folder = splits.size[0], folder_of(job, given)
     if (folder / "run.json").exists():
         return backbones.load(folder)
+    if stored := in_the_package(job, given):
+        return stored.load()
     if not job.row.task:
         return supervised(job, splits, given, folder) if job.row.name == SUPERVISED else untrained(job, side)
     asked = job.row.recipe(job.budget, job.seed).fitted(len(splits.unlabeled))
@@ -193,6 +196,14 @@ def trained(job: Job, splits: Splits, given: argparse.Namespace) -> backbones.Ba
     )
     note(job, folder, given, task.backbone, asked.config, clock, history, task.options())
     return task.backbone
+
+
+def in_the_package(job: Job, given: argparse.Namespace) -> bundled.Bundled | None:
+    """The weights of this very run, if it stands in the file and they come with the package."""
+    run = {"data": given.record, "row": job.row.name, "budget": job.budget, "seed": job.seed}
+    runs = long_runs.read(given.out)["runs"] if given.out.exists() else []
+    known = any(run.items() <= one.items() for one in runs)
+    return next((one for one in bundled.listed() if known and run.items() <= one.record.items()), None)
 
 
 def untrained(job: Job, side: int) -> backbones.Backbone:

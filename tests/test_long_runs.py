@@ -2,6 +2,7 @@
 
 import itertools
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from sslcourse import comparison, long_runs, plots, pretext, store, train
+from sslcourse import backbones, bundled, comparison, long_runs, plots, pretext, store, train
 from sslcourse.errors import CourseError
 from sslcourse.locking import claimed
 from sslcourse.summary import Summary
@@ -187,6 +188,27 @@ def test_what_another_process_is_at_is_left_to_it(measure, tmp_path):
     with claimed(tmp_path / "runs" / "two_colours_rotation_budget1_seed0.job", file=True):
         found = measure("rotation", "raw pixels", "--budget", "1", "--no-finetune")
     assert {one["row"] for one in found["records"]} == {"raw pixels"}
+
+
+def test_what_is_lacking_of_a_run_that_is_gone_is_measured_of_the_weights_in_the_package(
+    measure, monkeypatch, tmp_path
+):
+    found = measure("rotation", "--budget", "1", "--no-finetune")
+    folder = tmp_path / "package"
+    folder.mkdir()
+    monkeypatch.setattr(bundled, "FOLDER", folder)
+    monkeypatch.setattr(bundled, "recognition", lambda backbone: {})
+    (run,) = tmp_path.glob("runs/*/run.json")
+    bundled.put(backbones.load(run.parent), dict(found["runs"][0]))
+    shutil.rmtree(run.parent)
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "pretrain", lambda *a, **k: pytest.fail("it was trained again"))
+        tuned = measure("rotation", "--budget", "1")
+    assert list(long_runs.curve(tuned, "rotation", "finetune", data="two colours")) == [1]
+    assert tuned["runs"] == found["runs"], "what made them is still said"
+    (tmp_path / "long.json").unlink()
+    assert measure("rotation", "--budget", "1", "--no-finetune")["runs"], "a new file has runs of its own"
+    assert run.exists()
 
 
 def test_a_stopped_run_goes_on(measure, monkeypatch, tmp_path):

@@ -132,11 +132,27 @@ def curve(
     found: Found, row: str, protocol: str = "linear", labels: int = 10, data: str = "world"
 ) -> dict[int, Summary]:
     """{budget: values over seeds} of a row, in increasing order of the budget."""
-    images = found["data"].get(data, {}).get("test_images")
     known = sorted({one["budget"] for one in found["records"] if (one["data"], one["row"]) == (data, row)})
-    measured = {budget: list(values(found, row, budget, protocol, labels, data).values()) for budget in known}
-    summary = (lambda some: of_accuracies(some, images)) if protocol in SCORES else (lambda some: Summary(tuple(some)))
-    return {budget: summary(some) for budget, some in measured.items() if some}
+    measured = {budget: values(found, row, budget, protocol, labels, data).values() for budget in known}
+    return {budget: _summary(found, some, protocol, data) for budget, some in measured.items() if some}
+
+
+def paired(
+    found: Found, rows: Iterable[str], protocol: str = "linear", labels: int = 10, data: str = "world"
+) -> dict[str, dict[int, Summary]]:
+    """{row: {budget: values}} over the seeds that all the rows have, at the budgets where they share one.
+
+    A variant and its task, trained from the same seed, have the same weights at the start, the same order of pictures and
+    the same labels for the probe: what lies between them is the variant, and chance in what it changes.
+    """
+    rows, result = list(rows), {row: {} for row in rows}
+    for budget in budgets(found, data):
+        of_rows = [values(found, row, budget, protocol, labels, data) for row in rows]
+        seeds = sorted(set.intersection(*map(set, of_rows)))
+        for row, measured in zip(rows, of_rows, strict=True):
+            if seeds:
+                result[row][budget] = _summary(found, [measured[seed] for seed in seeds], protocol, data)
+    return result
 
 
 def floor(
@@ -238,6 +254,12 @@ def words(curves: Mapping[str, Mapping[int, Summary]]) -> str:
         for name, known in trained.items()
         if known
     )
+
+
+def _summary(found: Found, some: Iterable[float], protocol: str, data: str) -> Summary:
+    """Values over seeds; of accuracies, with what the number of test images leaves open."""
+    images = found["data"].get(data, {}).get("test_images")
+    return of_accuracies(list(some), images) if protocol in SCORES else Summary(tuple(some))
 
 
 def _cell(summary: Summary | None) -> str:

@@ -335,6 +335,28 @@ def more_training(
     return figure
 
 
+def variants(found: Found, panels: Mapping[str, Mapping[str, str]], *, labels: int = 10) -> Figure:
+    """Variants of a task in long runs against the training budget, by the linear probe: a panel for each question.
+
+    panels  {title: {name: row of the long runs}}; what stands in a panel is compared over the seeds that all of it has
+
+    Raw pixels are dotted. All panels have the same height.
+    """
+    from sslcourse import long_runs  # reads with SciPy, which other figures don't need
+
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            1, len(panels), figsize=(5.2 * min(len(panels), 2), 3.4), sharey=True, squeeze=False
+        )
+        floors = {"raw pixels": long_runs.floor(found, labels=labels)}
+        for axis, (title, names) in zip(axes[0], panels.items(), strict=True):
+            curves = long_runs.paired(found, names.values(), labels=labels)
+            training_budget({name: curves[row] for name, row in names.items()}, floors=floors, axis=axis)
+            axis.set_title(title)
+            axis.label_outer()
+    return figure
+
+
 def _at_the_end(axis: Axes, ends: Sequence[tuple[float, str, str]], least: float = 0.055) -> None:
     """Names at the right of an axis, each at its height, pushed apart where two would touch (`least`: shares of the height)."""
     low, high = axis.get_ylim()

@@ -312,6 +312,30 @@ def test_the_figure_shows_curves_floors_and_the_readers_own_point(file):
     plt.close(figure)
 
 
+def test_variants_are_compared_over_the_seeds_that_all_have(file):
+    about = {"classes": 10, "test_images": 2000}
+    new = [
+        entry("simclr, crop 0.2", 4, 1, 0.6),
+        entry("simclr, crop 0.2", 64, 1, 0.9),
+        entry("simclr, blurred", 4, 5, 0.1),
+    ]
+    long_runs.add(file, "world", about, records=new)
+    found = long_runs.read(file)
+    both = long_runs.paired(found, ["simclr", "simclr, crop 0.2"])
+    assert {row: {b: some.values for b, some in of.items()} for row, of in both.items()} == {
+        "simclr": {4: (0.8,)}, "simclr, crop 0.2": {4: (0.6,)}
+    }, "seed 0 of budget 4, and budgets 16 and 64, are of one row alone"  # fmt: skip
+    assert long_runs.paired(found, ["simclr", "simclr, blurred"]) == {"simclr": {}, "simclr, blurred": {}}
+    panels = {"Crops": {"0.7": "simclr", "0.2": "simclr, crop 0.2"}, "Alone": {"as it is": "simclr"}}
+    figure = plots.variants(found, panels)
+    crops, alone = figure.axes
+    assert [lines(crops)[color] for color in plots.PALETTE[:2]] == [[[4, 0.8]], [[4, 0.6]]]
+    assert lines(alone)[plots.PALETTE[0]] == [[4, pytest.approx(0.75)], [16, 0.9]]
+    assert [axis.get_title() for axis in figure.axes] == ["Crops", "Alone"] and crops.get_ylim() == alone.get_ylim()
+    assert {text.get_text() for text in crops.texts} == {"0.7", "0.2", "raw pixels"}
+    plt.close(figure)
+
+
 def test_no_two_of_many_curves_look_alike():
     axis = plots.training_budget({f"row {i}": {1: Summary((i / 20,))} for i in range(16)})
     looks = [(line.get_color(), line.get_marker()) for line in axis.lines if line.get_marker() != "."]

@@ -1,5 +1,8 @@
 """Two processes with different images are one process with all of them: gradients, buffers, and a run that was killed."""
 
+import os
+import subprocess
+import time
 from pathlib import Path
 
 import distributed_worker as worker
@@ -81,6 +84,46 @@ def test_a_program_that_fails_says_why(tmp_path):
     (tmp_path / "fails.py").write_text("raise SystemExit('no bread')")
     with pytest.raises(CourseError, match=r"the 1 processes failed: [\s\S]*no bread"):
         launch.torchrun(str(tmp_path / "fails.py"), processes=1)
+
+
+@pytest.mark.commands
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_processes_that_are_not_done_in_time_are_all_stopped(tmp_path, monkeypatch, interrupted):
+    program = tmp_path / "stays.py"
+    program.write_text(
+        "import os, sys, time\n"
+        "open(f'{sys.argv[1]}/{os.environ[\"RANK\"]}.pid', 'w').write(f'{os.getpid()}.')\n"
+        "time.sleep(600)\n"
+    )
+    wait = subprocess.Popen.communicate
+
+    def there():
+        return [text for file in tmp_path.glob("*.pid") if (text := file.read_text()).endswith(".")]
+
+    def communicate(launcher, timeout):
+        if not there():  # the first time, of which only the end is of interest
+            while len(there()) < 2 and launcher.poll() is None:
+                time.sleep(0.05)
+            if interrupted:
+                raise KeyboardInterrupt
+        return wait(launcher, timeout=timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", communicate)
+    with pytest.raises(KeyboardInterrupt if interrupted else CourseError) as stop:
+        launch.torchrun(str(program), str(tmp_path), timeout=0.1)
+    if not interrupted:
+        assert str(stop.value).startswith("the 2 processes weren't done after 0.1 seconds, and were stopped; ")
+        assert "\n" not in str(stop.value)
+    assert len(there()) == 2
+    for number in there():
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(number[:-1]), 0)
+
+
+@pytest.mark.parametrize("timeout", [-1, "soon", float("nan")])
+def test_a_time_limit_is_a_number_of_seconds(timeout):
+    with pytest.raises(CourseError, match="the timeout in seconds must be a finite number"):
+        launch.torchrun("never.py", timeout=timeout)
 
 
 def test_without_torchrun_nothing_is_done():

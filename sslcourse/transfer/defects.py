@@ -196,6 +196,26 @@ class Mahalanobis:
         return torch.linalg.solve_triangular(self.factor, x.T, upper=False).norm(dim=0)
 
 
+class StrangestPatch:
+    """A picture is as strange as its strangest patch, by the Mahalanobis distance between patches of all places.
+
+    pictures   how many normal maps it learns from, the first ones
+    """
+
+    def __init__(self, pictures: int = 200):
+        self.pictures = whole_number("pictures", pictures)
+
+    def fit(self, normal: Tensor) -> StrangestPatch:
+        """Learn from maps of normal pictures alone: (N, d, h, w)."""
+        self.scorer = Mahalanobis().fit(rows(normal[: self.pictures]))
+        return self
+
+    def score(self, maps: Tensor) -> Tensor:
+        """maps (M, d, h, w) -> float (M,), at least 0; larger is stranger."""
+        _refuse_unfitted(self, "scorer")
+        return worst_patch(heat_maps(self.scorer, maps))
+
+
 Scorer = NearestNormal | Mahalanobis
 
 

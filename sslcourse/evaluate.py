@@ -24,7 +24,7 @@ from sslcourse import device as devices
 from sslcourse.backbones import Backbone
 from sslcourse.data.imageset import ImageSet
 from sslcourse.data.splits import Splits
-from sslcourse.errors import CourseError, suggest, whole_number
+from sslcourse.errors import CourseError, one_of, suggest, whole_number
 from sslcourse.features import checked_features, checked_labels, in_batches
 from sslcourse.summary import Summary, of_accuracies, paired_difference  # noqa: F401 (lessons take them from here)
 
@@ -364,14 +364,15 @@ def evaluate(
 # --- what was kept, not only how well ----------------------------------------------------------------------------
 
 
-def factor_probe(features: Features, splits: Splits) -> dict[str, dict[str, float]]:
-    """How much of each known factor of the images a linear model reads from frozen features.
+def factor_probe(features: Features, splits: Splits, names: Sequence[str] = ()) -> dict[str, dict[str, float]]:
+    """How much of each known factor of the images, or of those named, a linear model reads from frozen features.
 
     Returns {factor: {"score", "chance"}}. A category's score is its test accuracy and its chance the share of the most
     frequent value; a quantity's score is R² on test, and its chance 0. Penalties are chosen on validation.
+    Raises CourseError for a name that isn't among `known_factors`.
     """
-    result = {}
-    for name in known_factors(splits):
+    result, known = {}, known_factors(splits)
+    for name in [one_of("factor", name, known) for name in names] or known:
         values = splits.train.factors[name]
         if values.is_floating_point():
             result[name] = {"score": _ridge_score(features, splits, name), "chance": 0.0}

@@ -197,6 +197,9 @@ def test_factor_probe_reads_what_is_there_and_not_what_is_not(splits):
     noise = evaluate.Features(*(torch.randn(n, 4, generator=generator(n)) for n in (60, 30, 45)))
     lost = evaluate.factor_probe(noise, splits)
     assert lost["class"]["score"] < 0.6 and lost["warmth"]["score"] < 0.2
+    assert evaluate.factor_probe(noise, splits, ["warmth"]) == {"warmth": lost["warmth"]}
+    with pytest.raises(CourseError, match="factor 'warmht' is unknown.*did you mean 'warmth'"):
+        evaluate.factor_probe(noise, splits, ["warmht"])
 
 
 @pytest.mark.parametrize(

@@ -235,14 +235,49 @@ def table(found: Found, protocol: str = "linear", labels: int = 10, data: str = 
     """Cells: a row for each method, a column for each budget; mean ± standard deviation, and how many seeds, if not one.
 
     Rows that no training changes come first, then those with a run longer than budget 1, from the best at the end down.
+    Variants of a task (`variants_of`) have a table of their own.
     """
     columns = [0, *budgets(found, data)]
-    rows = list(dict.fromkeys(one["row"] for one in found["records"] if one["data"] == data))
+    variants = set(itertools.chain.from_iterable(variants_of(found, data).values()))
+    rows = list(
+        dict.fromkeys(one["row"] for one in found["records"] if one["data"] == data and one["row"] not in variants)
+    )
     known = {row: made for row in rows if (made := curve(found, row, protocol, labels, data))}
     known = {row: made for row, made in known.items() if max(made) != 1}  # the comparison has a table of its own
     order = sorted(known, key=lambda row: (max(known[row]) > 0, -known[row][max(known[row])].mean))
     heads = ["not trained", *(f"budget {budget}" for budget in columns[1:])]
     return [["", *heads]] + [[row, *(_cell(known[row].get(budget)) for budget in columns)] for row in order]
+
+
+def variants_of(found: Found, data: str = "world") -> dict[str, list[str]]:
+    """{task: rows that learned it with the same network and another option}, by name."""
+    runs = [run for run in found["runs"] if run["data"] == data]
+    own = {run["row"]: run["backbone"] for run in runs}
+    result: dict[str, list[str]] = {}
+    for task, row in sorted({(run.get("task") or run["row"], run["row"]) for run in runs}):
+        if row != task and own.get(task) == own[row]:
+            result.setdefault(task, []).append(row)
+    return result
+
+
+def variants_table(found: Found, asked: Sequence[tuple[str, str, int]], data: str = "world") -> list[list[str]]:
+    """Cells: each task with its variants; a column for each measurement and budget.
+
+    asked  (head, protocol, labels per class) of each measurement
+
+    A column is over the seeds that the task has together with every variant that was measured there at all.
+    """
+    columns = [(head, protocol, labels, b) for head, protocol, labels in asked for b in budgets(found, data)]
+    lines = [["", *(f"{head}, budget {b}" for head, _, _, b in columns)]]
+    for task, variants in variants_of(found, data).items():
+        cells: dict[str, list[str]] = {row: [] for row in (task, *variants)}
+        for _, protocol, labels, b in columns:
+            there = [row for row in variants if values(found, row, b, protocol, labels, data)]
+            shared = paired(found, [task, *there], protocol, labels, data) if there else {}
+            for row, of_row in cells.items():
+                of_row.append(_cell(shared.get(row, {}).get(b)))
+        lines += [[row, *of_row] for row, of_row in cells.items()]
+    return lines
 
 
 def words(curves: Mapping[str, Mapping[int, Summary]]) -> str:

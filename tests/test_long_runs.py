@@ -336,6 +336,30 @@ def test_variants_are_compared_over_the_seeds_that_all_have(file):
     plt.close(figure)
 
 
+def test_a_variant_stands_beside_its_task_and_nowhere_else(file):
+    about = {"classes": 10, "test_images": 2000}
+
+    def run(row, task, backbone="resnet-tiny"):
+        return {"data": "world", "row": row, "budget": 4, "seed": 1, "task": task, "backbone": backbone}
+
+    runs = [run("simclr", "simclr"), run("simclr, vit-tiny", "simclr", "vit-tiny")]
+    runs += [run(row, "simclr") for row in ("simclr, crop 0.2", "simclr, crop 1")]
+    new = [entry("simclr, crop 0.2", 4, 1, 0.6), entry("simclr, crop 0.2", 4, 1, 0.3, "knn")]
+    new += [entry("simclr, crop 1", 16, 0, 0.7), entry("simclr, vit-tiny", 4, 1, 0.5)]
+    long_runs.add(file, "world", about, runs=runs, records=new)
+    found = long_runs.read(file)
+    assert long_runs.variants_of(found) == {"simclr": ["simclr, crop 0.2", "simclr, crop 1"]}, (
+        "another network is another row"
+    )
+    assert [line[0] for line in long_runs.table(found)] == ["", "raw pixels", "simclr", "simclr, vit-tiny"]
+    assert long_runs.variants_table(found, [("probe", "linear", 10), ("kNN", "knn", 10)]) == [
+        ["", "probe, budget 4", "probe, budget 16", "kNN, budget 4", "kNN, budget 16"],
+        ["simclr", "0.800", "0.900", "", ""],
+        ["simclr, crop 0.2", "0.600", "", "", ""],
+        ["simclr, crop 1", "", "0.700", "", ""],
+    ], "each column is of what was measured there; kNN was of one alone"  # fmt: skip
+
+
 def test_no_two_of_many_curves_look_alike():
     axis = plots.training_budget({f"row {i}": {1: Summary((i / 20,))} for i in range(16)})
     looks = [(line.get_color(), line.get_marker()) for line in axis.lines if line.get_marker() != "."]

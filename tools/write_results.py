@@ -56,6 +56,12 @@ def longer(results: Results, protocol: str, labels: int) -> str:
     return tables.markdown(long_runs.table(both, protocol, labels))
 
 
+def variants(results: Results) -> str:
+    """Every variant in benchmarks/long.json beside its task, of the same seeds."""
+    both = long_runs.joined(long_runs.read(ROOT / "benchmarks" / "long.json"), results)
+    return tables.markdown(long_runs.variants_table(both, [("probe", "linear", 10), ("kNN", "knn", 10)]))
+
+
 def control(measure: str, digits: int) -> str:
     """The last `measure` of every way of benchmarks/control.json that has it, over its seeds, the highest first."""
     runs = json.loads((ROOT / "benchmarks" / "control.json").read_text(encoding="utf-8"))["runs"]
@@ -78,6 +84,7 @@ TABLES = {
     "long nearest neighbours": lambda results: longer(results, "knn", 10),
     "long finetuning": lambda results: longer(results, "finetune", 10),
     "long finetuning of a hundred": lambda results: longer(results, "finetune", 100),
+    "long variants": variants,
     "long rank": lambda results: longer(results, "effective rank", 0),
     "long alignment": lambda results: longer(results, "alignment", 0),
     "control": lambda results: control("returns", 2),

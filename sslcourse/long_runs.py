@@ -137,6 +137,15 @@ def curve(
     return {budget: _summary(found, some, protocol, data) for budget, some in measured.items() if some}
 
 
+def curves(
+    found: Found, rows: Iterable[str], protocol: str = "linear", labels: int = 10, data: str = "world"
+) -> dict[str, dict[int, Summary]]:
+    """{name in a figure: {budget: values}} of the rows that were trained; random weights, fine-tuned, are from scratch."""
+    known = {row: curve(found, row, protocol, labels, data) for row in rows}
+    names = {row: row.replace("random weights", "from scratch") for row in known} | {"supervised": "all labels"}
+    return {names[row]: made for row, made in known.items() if max(made, default=0) > 0}
+
+
 def paired(
     found: Found, rows: Iterable[str], protocol: str = "linear", labels: int = 10, data: str = "world"
 ) -> dict[str, dict[int, Summary]]:
@@ -288,6 +297,18 @@ def words(curves: Mapping[str, Mapping[int, Summary]]) -> str:
         f"{name}: " + ", ".join(f"{curves[name][budget].mean:.2f} at budget {budget}" for budget in known)
         for name, known in trained.items()
         if known
+    )
+
+
+def described(
+    found: Found, rows: Sequence[str], *, labels: int = 10, scratch: Sequence[str] = ("random weights",)
+) -> str:
+    """The figure of `plots.more_training` in words, for its alternative text."""
+    probed, tuned = curves(found, rows, labels=labels), curves(found, (*rows, *scratch), "finetune", labels)
+    return (
+        f"Test accuracy against the training budget, {labels} labels per class, by the linear probe on the left and "
+        f"fine-tuned on the right. The probe: {words(probed)}; raw pixels {floor(found, labels=labels):.2f}. "
+        f"Fine-tuned: {words(tuned)}."
     )
 
 

@@ -308,24 +308,23 @@ def more_training(
     *,
     live: tuple[str, float, float] | None = None,
     labels: int = 10,
-    scratch: str = "random weights",
+    scratch: Sequence[str] = ("random weights",),
 ) -> Figure:
     """What `rows` of long runs (`long_runs.of_course`) are worth against the training budget: the probe, and fine-tuned.
 
     live     (name, budget, probe's accuracy) of the reader's own run: a star on the left
-    scratch  the row whose fine-tuning is training from scratch, drawn on the right
+    scratch  the rows whose fine-tuning is training from scratch, drawn on the right
 
     Raw pixels are dotted on the left; a network trained with all labels is drawn on both sides, where it was measured.
+    `long_runs.described` says the same in words.
     """
     from sslcourse import long_runs  # reads with SciPy, which other figures don't need
 
     with plt.rc_context(STYLE):
         figure, (left, right) = plt.subplots(1, 2, figsize=(10.4, 3.6))
-        for axis, protocol, others in ((left, "linear", ()), (right, "finetune", (scratch,))):
-            known = {row: long_runs.curve(found, row, protocol, labels) for row in (*rows, *others, "supervised")}
-            names = {scratch: "from scratch", "supervised": "all labels"}
+        for axis, protocol, others in ((left, "linear", ()), (right, "finetune", scratch)):
             training_budget(
-                {names.get(row, row): curve for row, curve in known.items() if max(curve, default=0) > 0},
+                long_runs.curves(found, (*rows, *others, "supervised"), protocol, labels),
                 floors={"raw pixels": long_runs.floor(found, labels=labels)} if axis is left else None,
                 live=live if axis is left else None,
                 axis=axis,

@@ -312,6 +312,23 @@ def test_the_figure_shows_curves_floors_and_the_readers_own_point(file):
     plt.close(figure)
 
 
+def test_the_figure_in_words_and_each_kind_of_network_from_scratch(file):
+    about = {"classes": 10, "test_images": 2000}
+    scratch = ("random weights", "random weights, vit-tiny")
+    tuned = [entry(row, 4, 0, 0.3 + len(row) / 100, "finetune") for row in ("mae", *scratch)]
+    long_runs.add(file, "world", about, records=[*tuned, entry("mae", 4, 0, 0.6), entry("supervised", 4, 0, 0.99)])
+    found = long_runs.read(file)
+    assert long_runs.described(found, ["mae"], scratch=scratch) == (
+        "Test accuracy against the training budget, 10 labels per class, by the linear probe on the left and fine-tuned on "
+        "the right. The probe: mae: 0.60 at budget 4; raw pixels 0.40. Fine-tuned: mae: 0.33 at budget 4; from scratch: "
+        "0.44 at budget 4; from scratch, vit-tiny: 0.54 at budget 4."
+    )
+    figure = plots.more_training(found, ["mae"], scratch=scratch)
+    named = [{text.get_text() for text in axis.texts} for axis in figure.axes]
+    assert named == [{"mae", "all labels", "raw pixels"}, {"mae", "from scratch", "from scratch, vit-tiny"}]
+    plt.close(figure)
+
+
 def test_variants_are_compared_over_the_seeds_that_all_have(file):
     about = {"classes": 10, "test_images": 2000}
     new = [

@@ -5,13 +5,14 @@ Two sides take turns in short rounds, so that a machine that slows down slows bo
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,23 +93,22 @@ def loop_against_bare_step(
 
 def _seconds_of_steps(task: PretextTask, steps: int, where: torch.device, run: Callable[[int], None]) -> float:
     """Seconds that `steps` steps of a run take, after its first: a round has few of them, and a run begins once."""
-    usual, done, begin = task.after_step, 0, 0.0
+    usual, done, marks = task.after_step, 0, []
 
     def after_step(progress: float) -> None:
-        nonlocal done, begin
+        nonlocal done
         usual(progress)
         done += 1
-        if done == 1:
+        if done in (1, steps + 1):  # beginning and end of a run stay outside
             devices.synchronize(where)
-            begin = time.perf_counter()
+            marks.append(time.perf_counter())
 
     task.after_step = after_step
     try:
         run(steps + 1)
     finally:
         del task.after_step
-    devices.synchronize(where)
-    return time.perf_counter() - begin
+    return marks[1] - marks[0]
 
 
 def _bare_step(task: PretextTask, images: ImageSet, where: torch.device) -> Callable[[], None]:
@@ -152,7 +152,7 @@ def streaming(where: torch.device, seconds: float, *, workers: int, batch: int =
         )
 
     with tempfile.TemporaryDirectory() as folder:
-        files, task = ImageFiles(_photographs(Path(folder), 512), 64, workers=workers), make()
+        files, task = ImageFiles(photographs(Path(folder), 512), 64, workers=workers), make()
         pairs = []
         for _ in range(3):
             theirs = _rate(_repeated(_bare_step(make(), files.sample(batch), where)), where, seconds, batch)
@@ -161,16 +161,58 @@ def streaming(where: torch.device, seconds: float, *, workers: int, batch: int =
     return _ratio(pairs)
 
 
-def _photographs(folder: Path, count: int) -> list[Path]:
-    """Pictures of pocket world as JPEG files of 256 x 192 pixels, with the noise of a camera, so that they are as long."""
+def loader_and_network(
+    paths: Sequence[Path], side: int, where: torch.device, *, steps: int = 20, batch: int = 32
+) -> dict[str, float]:
+    """Images per second of decoding and of learning, each alone, and of both, in turn and with a worker ahead.
+
+    paths   image files, which are decoded to `side` pixels; what learns is SimCLR with the course's smallest ResNet
+    steps   batches of each measurement; one before them isn't counted
+    """
+    alone, helped = (ImageFiles(paths, side, workers=workers) for workers in (0, 1))
+
+    def numbers(step: int) -> Tensor:
+        return torch.arange(step * batch, (step + 1) * batch) % len(paths)  # (batch,)
+
+    def decoding(files: ImageFiles) -> float:
+        with contextlib.closing(files.batches(numbers, 0, steps + 1)) as batches:
+            next(batches)
+            begin = time.perf_counter()
+            for _ in range(steps):
+                next(batches)
+            return batch * steps / (time.perf_counter() - begin)
+
+    def learning(images: Tensor | ImageFiles) -> float:
+        task = pretext.build("simclr", backbones.build(seed=0)).to(where)
+        seconds = _seconds_of_steps(task, steps, where, lambda more: _pretrain(task, images, where, more, batch))
+        return batch * steps / seconds
+
+    return {
+        "decoding, all threads": decoding(alone),
+        "decoding, one worker": decoding(helped),
+        "network alone": learning(alone.take(range(len(alone))).images),
+        "in turn": learning(alone),
+        "decoded ahead": learning(helped),
+    }
+
+
+def photographs(
+    folder: Path, count: int, kind: str = "jpg", size: tuple[int, int] = (192, 256), noise: float = 6.0
+) -> list[Path]:
+    """Pictures of pocket world as large as photographs, written into a folder; returns their paths.
+
+    size    (height, width) in pixels
+    noise   standard deviation in gray levels, as of a camera: with 6, JPEG files are as long as those of photographs
+    """
     from PIL import Image
 
+    folder.mkdir(parents=True, exist_ok=True)
     dice = devices.generator(0)
-    paths = [folder / f"{i:04}.jpg" for i in range(count)]
+    paths = [folder / f"{i:04}.{kind}" for i in range(count)]
     for path, image in zip(paths, world.draw("unlabeled", count, size=64).images, strict=True):
-        large = torch.nn.functional.interpolate(image[None].float(), (192, 256), mode="bilinear")[0]  # (3, 192, 256)
-        noisy = (large + 6 * torch.randn(large.shape, generator=dice)).clamp(0, 255).to(torch.uint8)
-        Image.fromarray(noisy.permute(1, 2, 0).numpy()).save(path, quality=90)
+        large = torch.nn.functional.interpolate(image[None].float(), size, mode="bilinear")[0]  # (3, height, width)
+        noisy = (large + noise * torch.randn(large.shape, generator=dice)).clamp(0, 255).to(torch.uint8)
+        Image.fromarray(noisy.permute(1, 2, 0).numpy()).save(path, quality=90, compress_level=1)
     return paths
 
 
@@ -182,7 +224,8 @@ def two_processes(name: str, arch: str, seconds: float, *, batch: int = BATCH) -
 def _processes(count: int, name: str, arch: str, seconds: float, batch: int) -> float:
     """Images per second of `train.pretrain` in `count` processes that torchrun starts, two threads together."""
     command = "-m", "sslcourse.bench", name, arch, str(seconds), str(batch)
-    done = launch.torchrun(*command, processes=count, threads=2 // count)
+    limit = launch.TIMEOUT + 10 * seconds
+    done = launch.torchrun(*command, processes=count, threads=2 // count, timeout=limit)
     return float(done.stdout.split()[-1])
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sslcourse import backbones, checkpoint, pretext, train
+from sslcourse import backbones, bench, checkpoint, pretext, train
 from sslcourse import device as devices
 from sslcourse.data import ImageFiles, decode, find_leaks
 from sslcourse.data import load as load_data
@@ -364,3 +364,32 @@ def test_another_seed_draws_other_labelled_images(tmp_path, monkeypatch):
     read = [held(splits.train) | held(splits.val) | held(splits.test) for splits in (first, second)]
     assert len(read[0]) == len(read[1]) == 30
     assert read[0] != read[1]
+
+
+# --- how fast ----------------------------------------------------------------------------------------------------
+
+
+def test_decoding_and_learning_are_measured_apart_in_turn_and_ahead(tmp_path, monkeypatch):
+    paths = bench.photographs(tmp_path / "photos", 6, "png", size=(24, 32), noise=0)
+    asked, batches = [], ImageFiles.batches
+
+    def told(files, numbers, start, stop):
+        asked.append((files.workers, len(numbers(start)), stop - start))
+        return batches(files, numbers, start, stop)
+
+    monkeypatch.setattr(ImageFiles, "batches", told)
+    rates = bench.loader_and_network(paths, 16, CPU, steps=1, batch=4)
+    alone = ["decoding, all threads", "decoding, one worker", "network alone"]
+    assert list(rates) == [*alone, "in turn", "decoded ahead"] and min(rates.values()) > 0
+    assert asked == [(0, 4, 2), (1, 4, 2), (0, 4, 2), (1, 4, 2)]  # with a first batch that isn't counted
+
+
+def test_photographs_are_of_the_size_and_kind_asked_for_and_as_noisy(tmp_path):
+    still, noisy = (bench.photographs(tmp_path / str(n), 2, "png", size=(30, 40), noise=n) for n in (0, 6))
+    assert [path.name for path in still] == ["0000.png", "0001.png"]
+    pairs = [[np.asarray(Image.open(path)).astype(float) for path in pair] for pair in zip(still, noisy, strict=True)]
+    assert all(image.shape == (30, 40, 3) for pair in pairs for image in pair)
+    spread = np.std([noisy - still for still, noisy in pairs])
+    assert 4 < spread < 7  # less than 6 by what is clipped
+    (photograph,) = bench.photographs(tmp_path / "usual", 1)
+    assert photograph.suffix == ".jpg" and Image.open(photograph).size == (256, 192)

@@ -698,6 +698,59 @@ def test_changes_that_fill_the_memory_are_left():
     assert max(len(result) for result in written.results.values() if isinstance(result, str)) < 2 * 10**8
 
 
+# -- what is one small change away from right, in a way of writing that no right answer takes ----------------------------
+
+
+def warmed(step: int, warm: int) -> float:
+    return min(1.0, step / warm)
+
+
+def warmed_in_two(step, warm):
+    if step > warm:
+        return 1.0
+    share = (step - 1) / warm
+    return share
+
+
+def warmed_by_a_loop(step, warm):
+    done = 0.0
+    while done * warm < step - 0.5 and done <= 1.0:
+        done += 1 / warm
+    return done
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        (warmed_in_two, "off by one", "share = (step - 1) / warm Is something one too many there"),
+        (warmed_by_a_loop, "at equality", "while done * warm < step - 0.5 and done <= 1.0: What is to happen at equality?"),
+    ],
+)  # fmt: skip
+def test_the_line_of_a_slip_is_shown_but_not_what_should_stand_there(answer, kind, words, monkeypatch):
+    """Where no change of the right answers comes to the same: none is tried here."""
+    monkeypatch.setattr(recognize, "SINGLE", 0.0)
+    check = Check(name="-", reference=warmed, cases=lambda g: [(s, w) for w in (4, 8, 2) for s in (1, 2, 4, 7, 9)])
+    error = failure(check, answer)
+    assert error.mistake == kind and f"look at this line: {words}" in flat(error), error
+
+
+def warmed_and_written(step, warm):
+    with open("/dev/null") as file:
+        return (step - 1) / warm if step <= warm else 1.0 + len(file.read())
+
+
+def test_no_change_is_tried_of_an_answer_that_reaches_out(monkeypatch):
+    """Nobody knows what a change of the path of a file would do."""
+    monkeypatch.setattr(recognize, "SINGLE", 0.0)
+    check = Check(name="-", reference=warmed, cases=lambda g: [(s, w) for w in (4, 8, 2) for s in (1, 2, 4, 7, 9)])
+    assert "right but for" not in flat(failure(check, warmed_and_written))
+
+
+def test_an_answer_that_no_small_change_makes_right_has_no_slip():
+    check = Check(name="-", reference=warmed, cases=lambda g: [(s, w) for w in (4, 8, 2) for s in (1, 2, 4, 7, 9)])
+    assert "right but for" not in flat(failure(check, lambda step, warm: abs(step - warm) ** 3 / 7))
+
+
 def refill(queue: Tensor, keys: Tensor) -> None:
     queue[: len(keys)] = keys
 
@@ -725,6 +778,36 @@ def test_numbers_that_no_tensor_holds_are_only_wrong(value):
     check = Check(name="-", reference=scaled, cases=cases)
     assert isinstance(failure(check, lambda values, limit: value * len(values)), CheckFailed)
     assert isinstance(failure(check, lambda values, limit: 0.3 * len(values) ** 2), CheckFailed)
+
+
+def best_places(scores: Tensor, boxes: Tensor) -> Tensor:
+    return scores.argsort(descending=True)[::2]
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        (lambda scores, boxes: boxes[best_places(scores, boxes)], "not the numbers", "is what stands in `boxes` there"),
+        (lambda scores, boxes: torch.arange(0, len(scores), 2), "places among the sorted", "is places in `scores`, sorted"),
+    ],
+)  # fmt: skip
+def test_things_in_place_of_their_numbers_are_named(answer, kind, words, monkeypatch):
+    monkeypatch.setattr(recognize, "SINGLE", 0.0)  # halves of `scores`, rounded down, would come to the same
+    cases = lambda g: [(torch.rand(n, generator=g), torch.rand(n, 4, generator=g)) for n in (7, 8, 9)]  # noqa: E731
+    error = failure(Check(name="-", reference=best_places, cases=cases), answer)
+    assert error.mistake == kind and words in flat(error), error
+
+
+def channel_means(images: Tensor) -> Tensor:
+    return images.mean(dim=(2, 3))
+
+
+def test_a_mean_that_stands_for_all_is_named():
+    check = Check(
+        name="-", reference=channel_means, cases=lambda g: [(torch.rand(n, 3, 4, 5, generator=g),) for n in (2, 4)]
+    )
+    error = failure(check, lambda images: images.mean(dim=(1, 2, 3))[:, None].expand(-1, 3) + 0)
+    assert error.mistake == "a mean for all" and "along dimension 1" in flat(error), error
 
 
 def keyed(state: dict, prefix: str) -> dict:

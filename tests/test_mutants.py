@@ -95,6 +95,13 @@ spreading = Check(name="0.5 a spread", reference=spread, cases=lambda g: [(torch
 taking = Check(name="0.6 rows", reference=rows, cases=lambda g: [(torch.rand(n, d, generator=g), k) for n, d, k in ((5, 6, 3), (4, 7, 2), (3, 9, 4))])  # fmt: skip
 placing = Check(name="0.7 a place", reference=at, cases=lambda g: [(s, b, n) for s, b, n in ((3, 5, 11), (7, 4, 9), (11, 6, 17), (5, 7, 13))])  # fmt: skip
 averaging = Check(name="0.8 lengths", reference=lengths, cases=lambda g: [(torch.rand(n, d, generator=g),) for n, d in ((5, 3), (4, 6), (3, 4))])  # fmt: skip
+
+
+def pooled(maps):
+    return maps.var(dim=(0, 2, 3), keepdim=True)
+
+
+pooling = Check(name="0.9 variances", reference=pooled, cases=lambda g: [(torch.rand(n, 3, h, 4, generator=g),) for n, h in ((5, 3), (4, 6))])  # fmt: skip
 pick = lambda x, y: x[torch.arange(len(y)), y]  # noqa: E731
 
 
@@ -126,6 +133,7 @@ pick = lambda x, y: x[torch.arange(len(y)), y]  # noqa: E731
         (averaging, lambda t: torch.maximum(t.std(0), t.amin(0)), "larger of two"),
         (averaging, lambda t: t.std(0), "stands where a mean of two"),
         (averaging, lambda t: (t.std(0) * t.amin(0)).sqrt(), "root of a product"),
+        (pooling, lambda m: m.var(dim=(2, 3), keepdim=True).mean(0, keepdim=True), "each place of dim 0 by itself"),
         (averaging, lambda t: 1 - (t.std(0) + t.amin(0)) / 2, "one minus"),
     ],
 )  # fmt: skip

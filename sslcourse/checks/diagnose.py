@@ -102,7 +102,8 @@ def coarse(results: Results) -> Diagnosis | None:
     for index in wrong:
         path, a, b = first_difference(results.got[index], results.want[index], results.close)
         subject = results.subject(path)
-        found = of_type(a, b, subject, results.noun, results.close) or of_shape(a, b, subject, results.close)
+        found = of_type(a, b, subject, results.noun, results.close) or _looked_up(results, subject)
+        found = found or of_shape(a, b, subject, results.close)
         found = found or of_dtype(a, b, subject, results.close)
         if found is not None:
             return found + where(results.cases[index], results.names, len(wrong), len(results.want))
@@ -115,7 +116,7 @@ def fine(results: Results) -> Diagnosis:
     path, a, b = first_difference(results.got[wrong[0]], results.want[wrong[0]], results.close)
     subject = results.subject(path)
     together = [pair for got, want in zip(results.got, results.want, strict=True) for pair in at_path(got, want, path)]
-    found = _swapped_parts(results) or of_nan(a, b, subject)
+    found = _swapped_parts(results) or of_nan(a, b, subject) or _looked_up(results, subject)
     found = found or of_relation(together, results.cases, results.names, subject, results.close)
     found = found or of_values(a, b, subject, results.close)
     return found + where(results.cases[wrong[0]], results.names, len(wrong), len(results.want))
@@ -134,6 +135,38 @@ def _swapped_parts(results: Results) -> Diagnosis | None:
                 "The parts of your result are right, and come in another order than is needed.", "another order"
             )
     return None
+
+
+# what stands in place of numbers of rows: what it is of an argument, in words, and as a function of that
+LOOKED_UP: tuple[tuple[str, str, Callable[[Tensor], Tensor]], ...] = (
+    ("not the numbers", "what stands in {} there; the numbers of these places are needed", lambda rows: rows),
+    ("places among the sorted", "places in {}, sorted; the places before sorting are needed", lambda rows: rows.argsort(0, descending=True).argsort(0)),
+    ("places among the sorted", "places in {}, sorted; the places before sorting are needed", lambda rows: rows.argsort(0).argsort(0)),
+)  # fmt: skip
+
+
+def _looked_up(results: Results, subject: str) -> Diagnosis | None:
+    """What stands at the numbers that are needed, or the places of these numbers among an argument's sorted values."""
+    every = list(zip(results.got, results.want, results.cases, strict=True))
+    for position in range(len(results.cases[0])):
+        if not all(_numbers_into(case, position, want) for _, want, case in every):
+            continue
+        # who counts 0, 1, 2, ... may not have sorted at all
+        if not all(equal(got, torch.arange(len(want)), results.close) for got, want, _ in every):
+            name = results.names[position] if position < len(results.names) else None
+            told = f"`{name}`" if name else f"the {ordinal(position)} argument"
+            for kind, words, way in LOOKED_UP:
+                if all(equal(got, way(case[position])[want], results.close) for got, want, case in every):
+                    return Diagnosis(f"{subject} is {words.format(told)}.", kind)
+    return None
+
+
+def _numbers_into(case: Case, position: int, numbers: Any) -> bool:
+    """Are these numbers of rows of an argument?"""
+    rows = case[position] if position < len(case) else None
+    if not isinstance(rows, Tensor) or not rows.dim() or not isinstance(numbers, Tensor) or numbers.dim() != 1:
+        return False
+    return numbers.dtype == torch.int64 and bool(((numbers >= 0) & (numbers < len(rows))).all())
 
 
 def at_path(got: Any, want: Any, path: Path) -> list[tuple[Any, Any]]:
@@ -445,6 +478,7 @@ def of_relation(
             None,
         )
         or _shifted(flat, subject, loose)
+        or _spread_mean(flat, subject, loose)
         or _order(flat, subject, loose)
         or _unfinished(flat, subject, loose)
         or _an_argument(flat, cases, names, subject, loose)
@@ -621,6 +655,18 @@ def _an_argument(flat, cases, names, subject: str, close: Closeness) -> Diagnosi
                 name = names[position] if position < len(names) else None
                 called = f"`{name}`" if name else f"the {ordinal(position)} argument"
                 return Diagnosis(f"{subject} is {called} as it came: nothing is done to it.", "nothing done")
+    return None
+
+
+def _spread_mean(flat, subject: str, close: Closeness) -> Diagnosis | None:
+    """A mean over a dimension of the result, in all places along it."""
+    for dim in range(min(a.dim() for a, _ in flat)):
+        varies = any(b.shape[dim] > 1 and not b.isclose(b.mean(dim, keepdim=True)).all() for _, b in flat)
+        if varies and all(_matches(a, lambda t, d=dim: t.mean(d, True).expand_as(t), b, close) for a, b in flat):
+            return Diagnosis(
+                f"{subject} is the same everywhere along dimension {dim}: the mean over it of what is needed. Each place along it has a value of its own.",
+                "a mean for all",
+            )
     return None
 
 

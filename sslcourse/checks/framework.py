@@ -55,7 +55,7 @@ from sslcourse.checks.compare import Closeness, equal, first_difference, pairs, 
 from sslcourse.checks.diagnose import Diagnosis, Results, coarse, describe, described, fine
 from sslcourse.checks.mistakes import Answer, Case, Forbidden, Mistake, Wrong, changed, is_change, prose, yourself
 from sslcourse.checks.recognize import Draw, Search
-from sslcourse.checks.source import source_once
+from sslcourse.checks.source import Source, source_of, source_once
 
 __all__ = ["Check", "CheckFailed", "Forbidden", "Mistake", "NotSolvedYet", "ValueCheck", "Wrong", "changed", "is_change", "value_and_gradients", "yourself"]  # fmt: skip
 
@@ -321,7 +321,7 @@ class Check:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return search.find(draw(seed), lambda: draw(seed + SECOND + 1), relation)
+            return search.find(draw(seed), lambda: draw(seed + SECOND + 1), relation, _own_source(answer))
 
     def _typed(self, got: Any, want: Any) -> bool:
         """Is every part of the type that is needed? A gradient may be missing where a value before it is wrong."""
@@ -478,6 +478,13 @@ class ValueCheck(Check):
 
     kind: Literal["function", "class", "value"] = "value"
     run: Callable[[Answer, Case], Any] | None = lambda answer, case: answer() if inspect.isfunction(answer) else answer
+
+
+def _own_source(answer: Answer) -> Source | None:
+    """What the learner wrote; None where it can't be read."""
+    with contextlib.suppress(Exception):  # a cell may hold anything
+        return source_of(answer)
+    return None
 
 
 def value_and_gradients(answer: Answer, case: Case) -> dict[str, Any]:

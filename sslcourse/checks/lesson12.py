@@ -11,6 +11,7 @@ from scipy import stats
 from sklearn.metrics import recall_score
 from torch import Tensor
 
+from sslcourse.checks import lesson03
 from sslcourse.checks.cases import normal, uniform, whole
 from sslcourse.checks.compare import Closeness
 from sslcourse.checks.framework import Check, Wrong, yourself
@@ -289,44 +290,7 @@ macro_average = Check(
 )  # fmt: skip
 
 
-def knn_shares(bank: Tensor, labels: Tensor, queries: Tensor, classes: int, k: int, temperature: float) -> Tensor:
-    """bank (N, d), labels (N,), queries (M, d) -> each class's share of the votes, (M, classes); rows sum to 1."""
-    unit, asked = torch.nn.functional.normalize(bank, dim=1), torch.nn.functional.normalize(queries, dim=1)
-    nearest, index = (asked @ unit.T).topk(k, dim=1)  # (M, k)
-    weight = (nearest / temperature).exp()
-    votes = torch.zeros(len(queries), classes).scatter_add_(1, labels[index], weight)
-    return votes / votes.sum(dim=1, keepdim=True)
-
-
-def _banks(generator: torch.Generator) -> list[tuple[Tensor, Tensor, Tensor, int, int, float]]:
-    cases = []
-    for n, m, d, classes, k, temperature in ((12, 4, 5, 3, 5, 0.3), (20, 6, 8, 4, 7, 0.5), (15, 3, 6, 5, 4, 0.2)):
-        bank = normal(generator, n, d) * uniform(generator, n, 1, low=0.3, high=3.3) + 0.3
-        queries = normal(generator, m, d) + 0.3
-        queries[0] = 1.5 * bank[2]  # a question in the direction of a picture in the bank
-        cases.append((bank, whole(generator, classes, n), queries, classes, k, temperature))
-    return cases
-
-
-def _knn_in_loop(bank, labels, queries, classes, k, temperature):
-    rows = []
-    for query in queries:
-        cosine = torch.cosine_similarity(bank, query[None], dim=1)
-        votes = torch.zeros(classes)
-        for i in cosine.argsort(descending=True)[:k].tolist():
-            votes[labels[i]] += math.exp(cosine[i].item() / temperature)
-        rows.append(votes / votes.sum())
-    return torch.stack(rows)
-
-
-def _knn_by_softmax(bank, labels, queries, classes, k, temperature):
-    cosine = torch.cosine_similarity(queries[:, None], bank[None], dim=2)
-    nearest, index = cosine.topk(k, dim=1)
-    weight = (nearest / temperature).softmax(dim=1)
-    return (weight[:, :, None] * torch.nn.functional.one_hot(labels[index], classes)).sum(dim=1)
-
-
-def _knn_last_vote_counts(bank, labels, queries, classes, k, temperature):
+def _last_vote_counts(bank, labels, queries, classes, k, temperature):
     nearest, index = torch.cosine_similarity(queries[:, None], bank[None], dim=2).topk(k, dim=1)
     votes = torch.zeros(len(queries), classes)
     for q in range(len(queries)):
@@ -334,17 +298,18 @@ def _knn_last_vote_counts(bank, labels, queries, classes, k, temperature):
     return votes / votes.sum(dim=1, keepdim=True)
 
 
+# lesson 03 asks for the same
 weighted_knn = Check(
-    name="12.5 weighted kNN", reference=knn_shares, cases=_banks, close=NUMBER,
-    forbidden=(yourself("sslcourse.evaluate"),), rights=(_knn_in_loop, _knn_by_softmax),
+    name="12.5 weighted kNN", reference=lesson03.weighted_vote, cases=lesson03.knn_vote.cases,
+    close=lesson03.knn_vote.close, forbidden=(yourself("sslcourse.evaluate"),), rights=lesson03.knn_vote.rights,
     wrongs=(
-        Wrong("features not normalized", change=(("asked @ unit.T", "queries @ bank.T"), (".exp()", ".softmax(dim=1)")),
-            also=((("unit.T", "bank.T"), (".exp()", ".softmax(dim=1)")),),
+        Wrong("features not normalized", change=(("functional.normalize(queries, dim=1)", "queries"),
+            ("functional.normalize(bank, dim=1)", "bank")), also=(("functional.normalize(bank, dim=1)", "bank"),),
             hint="""You take scalar products of features as they are: long vectors win, whatever their direction. Bring
             both, bank and queries, to length 1 first."""),
-        Wrong("votes unweighted", change=("(nearest / temperature).exp()", "torch.ones_like(nearest)"),
+        Wrong("votes unweighted", change=("(nearest / temperature).softmax(dim=1)", "torch.full_like(nearest, 1 / k)"),
             hint="All k neighbours have the same vote. The near ones should count more: exp(cosine / temperature)."),
-        Wrong("no temperature", change=("(nearest / temperature)", "nearest"),
+        Wrong("no temperature", change=(" / temperature", ""),
             hint="""Your weights are exp(cosine), without the temperature: between -1 and 1 that hardly tells near from
             far. Divide the cosine by it before the exponential."""),
         Wrong("multiplied by the temperature", change=("/ temperature", "* temperature"),
@@ -352,18 +317,18 @@ weighted_knn = Check(
             one lets the nearest decide."""),
         Wrong("everybody votes", change=("topk(k", "topk(len(bank)"), hint="""All pictures of the bank vote, and k plays
             no part. Take the k largest cosines of each row: topk(k, dim=1)."""),
-        Wrong("the nearest left out",
-            change=("(asked @ unit.T).topk(k, dim=1)", "(x[:, 1:] for x in (asked @ unit.T).topk(k + 1, dim=1))"),
+        Wrong("the nearest left out", change=("index = similarity.topk(k, dim=1)",
+            "index = (found[:, 1:] for found in similarity.topk(k + 1, dim=1))"),
             hint="""You leave the nearest out, as if each question were in the bank. These aren't: the bank holds
             labelled training pictures, and the questions are others. (Where they are the same pictures, leaving out is
             right.)"""),
         Wrong("the farthest vote", change=("topk(k, dim=1", "topk(k, dim=1, largest=False"),
             hint="""The k *farthest* vote: a large cosine means near. With a distance the smallest are the nearest; with
             a cosine the largest."""),
-        Wrong("one vote per class", _knn_last_vote_counts,
+        Wrong("one vote per class", _last_vote_counts,
             """Where two neighbours share a class, one of their votes is lost: votes[labels] += weights writes one value
             per place, even if a place occurs twice. Use scatter_add_, or a loop."""),
-        Wrong("votes, not shares", change=(" / votes.sum(dim=1, keepdim=True)", ""),
+        Wrong("votes, not shares", change=(".softmax(dim=1)", ".exp()"),
             hint="These are sums of votes, and shares are asked for: divide each row by its sum."),
     ),
     hints=(

@@ -91,7 +91,7 @@ RULES = """
 sign                    :: -a -> a                      :: a minus sign is missing
 not missing             :: not a -> a                   :: a 'not' is missing: a condition is turned round
 not missing             :: ~a -> a                      :: a 'not' is missing: a condition is turned round
-complement missing      :: 1 - a -> a                   :: {a} stands where 1 less that is needed
+complement missing      :: n - a -> a                   :: {a} stands where {n} minus that is needed
 sign                    :: a - b -> b - a               :: a difference is taken the wrong way round
 sign                    :: a - b -> a + b               :: {b} is added where it is to be subtracted
 sign                    :: a + b -> a - b               :: {b} is subtracted where it is to be added
@@ -99,6 +99,7 @@ sign                    :: a + b -> b - a               :: {a} is subtracted whe
 sign                    :: -(a + b) -> -a + b           :: brackets are missing: the minus sign belongs before all terms
 off by one              :: a - 1 -> a                   :: 1 isn't subtracted
 off by one              :: a + 1 -> a                   :: 1 isn't added
+a factor of 2           :: a - 1 -> 2 * (a - 1)         :: {a} less 1 is taken twice
 a term missing          :: a + b -> a                   :: {b} isn't added
 a term missing          :: a + b -> b                   :: {a} isn't added
 a term missing          :: a - b -> a                   :: {b} isn't subtracted
@@ -138,6 +139,9 @@ brackets missing        :: a / (b * c) -> a / b * c     :: brackets are missing:
 brackets missing        :: a * (b + c) -> a * b + c     :: brackets are missing: {c} is to be multiplied, too
 brackets missing        :: a * (b - c) -> a * b - c     :: brackets are missing: {c} is to be multiplied, too
 brackets misplaced      :: a * b + c -> a * (b + c)     :: {c} is multiplied by {a}, too
+brackets misplaced      :: a * b + c -> (a + c) * b     :: {c} is added before the multiplication by {b}, where it is to come after it
+brackets misplaced      :: a * b - c -> (a - c) * b     :: {c} is subtracted before the multiplication by {b}, where it is to come after it
+brackets misplaced      :: a / b + c -> (a + c) / b     :: {c} is added before the division by {b}, where it is to come after it
 brackets misplaced      :: a / b + c -> a / (b + c)     :: {c} is added to what it is divided by
 brackets misplaced      :: a / b - c -> (a - c) / b     :: {c} is divided by {b}, too
 brackets misplaced      :: a + b * c -> (a + b) * c     :: {a} is multiplied by {c}, too
@@ -598,6 +602,14 @@ def other_dim(node: ast.AST, place: Place) -> Options:
         args = node.args if where == "keyword" else [a for a in node.args if a is not at][: int(where)]
         says = f"the {what} goes over everything at once, where dim {_dims(value)} is needed"
         yield "another dim", says, replaced(node, args=args, keywords=keywords)
+    if method(node) in ("var", "std") and isinstance(value, tuple) and len(value) > 1:
+        kept = any(k.arg == "keepdim" for k in node.keywords)
+        for dim in value:
+            parts = _with_dim(node, at, tuple(d for d in value if d != dim))
+            named = [k for k in parts.keywords if k.arg != "keepdim"] + [ast.keyword("keepdim", constant(True))]
+            mean = call(replaced(parts, keywords=named), "mean", value, **({"keepdim": True} if kept else {}))
+            says = f"the {what} is taken for each place of dim {dim} by itself and then averaged, where one over all of them is needed"
+            yield "averaged afterwards", says, mean
 
 
 def other_dims_everywhere(node: ast.AST, place: Place) -> Options:

@@ -15,7 +15,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -25,10 +25,11 @@ from sslcourse.checks.answers import Raised
 from sslcourse.checks.compare import Closeness, as_float, equal, is_number, pairs
 from sslcourse.checks.diagnose import Diagnosis
 from sslcourse.checks.mutants import Mutant, mutants
-from sslcourse.checks.source import Source
+from sslcourse.checks.source import Source, reaches_out
 from sslcourse.checks.tree import Place, mutated, watched
 
-SINGLE, WHOLE = 0.8, 1.1  # million calls of functions for single mutants, and for everything: a second on two cores
+# million calls of functions for single mutants, for the learner's own, and for everything: a second on two cores
+SINGLE, OWN, WHOLE = 0.8, 0.3, 1.4
 MAKING = 500e-6  # what making a mutant takes, in the same unit
 # rounds of a mutant's loops, for each that the right answer goes through, and beside: a change can make a loop endless
 ROUNDS = 10, 200
@@ -37,7 +38,8 @@ HUGE, LONG = 10**6, 10**4
 GUARD = 20.0  # seconds, however little was done by then
 ALONE = ("nothing done", "works on a copy")  # kinds that say enough, whatever else comes to the same
 FAR = ("one for the other", "order of steps", "a factor of 255", "a factor of 90", "rounded down", "an argument for it",
-       "another comparison", "1 less an argument", "a constant for it", "zeros for it", "a factor of 2", "squared")  # fmt: skip # said where nothing nearer fits
+       "another comparison", "1 less an argument", "a constant for it", "zeros for it", "a factor of 2", "squared", "amax for mean",
+       "median for mean", "prod for sum", "amax for sum")  # fmt: skip # said where nothing nearer fits
 NAN = "nothing but NaN"
 Case = tuple[Any, ...]
 
@@ -67,10 +69,10 @@ class Effort:
 class Written:
     """A right answer as it is written, its mutants, and what each came to in the cases so far."""
 
-    def __init__(self, source: Source, arguments: Sequence[str]):
+    def __init__(self, source: Source, arguments: Sequence[str], inline: bool = True):
         self.source, self.arguments = source, arguments
-        self.settled = False
-        self.read(inline=True)
+        self.settled = not inline
+        self.read(inline)
 
     def read(self, inline: bool) -> None:
         """inline: values that are used once stand where they are used, unless that changes what comes out."""
@@ -117,18 +119,23 @@ class Search:
             yield self._written[index]
 
     def find(
-        self, draw: Draw, again: Callable[[], Draw], relation: Callable[[], Diagnosis | None] = lambda: None
+        self,
+        draw: Draw,
+        again: Callable[[], Draw],
+        relation: Callable[[], Diagnosis | None] = lambda: None,
+        own: Source | None = None,
     ) -> Diagnosis | None:
-        """The mistake that comes to these results, or None. relation: what they are of the right ones, if it has a name."""
+        """The mistake that comes to these results, or None. relation: what they are of the right ones, if it has a name.
+        own: what the learner wrote, where it can be read."""
         self._work, self.stopped, self._end = 0.0, False, time.perf_counter() + GUARD
         both = enumerate(zip(draw.got, draw.want, strict=True))
         wrong = [i for i, (a, b) in both if not (_unusable(a) or equal(a, b, self.close))]
         if not wrong:
             return None
         with _no_garbage_collection():
-            return self._explained(draw, again, relation, min(wrong, key=lambda i: _size(draw.got[i])))
+            return self._explained(draw, again, relation, own, min(wrong, key=lambda i: _size(draw.got[i])))
 
-    def _explained(self, draw: Draw, again: Callable[[], Draw], relation, index: int) -> Diagnosis | None:
+    def _explained(self, draw: Draw, again: Callable[[], Draw], relation, own, index: int) -> Diagnosis | None:
         tried: list[tuple[Written, list[tuple[Mutant, Any]]]] = []
         for written in self.written():
             self._settle(written, draw, index)
@@ -139,6 +146,8 @@ class Search:
             tried.append((written, firsts))
         if known := relation():
             return known  # nearer than two mistakes at once
+        if own is not None and (slip := self._own_slip(own, draw, again, index)):
+            return slip
         for written, firsts in tried:
             for mutant, words in self._worked_on(written, firsts, draw, index):
                 return self._told(written, [(mutant,)], words)
@@ -146,6 +155,28 @@ class Search:
             together = self._two(written, firsts, draw, index, self._work + (WHOLE - self._work) / left)
             if found := self._confirmed(written, together, draw, again, enough=1):
                 return self._told(written, found)
+        return None
+
+    def _own_slip(self, own: Source, draw: Draw, again: Callable[[], Draw], index: int) -> Diagnosis | None:
+        """The line of the learner's own answer in which one small change makes all of it right, or None.
+
+        It finds slips in ways of writing that no right answer of the check's takes.
+        """
+        try:
+            if reaches_out(own):  # nobody knows what a change would do there
+                return None
+            written = Written(own, (), inline=False)  # a change has to be in the line that the learner wrote
+        except SyntaxError:  # of a cell's magic, say
+            return None
+        aim, end = replace(draw, got=draw.want, key=(draw.key, "own")), self._work + OWN
+        for place in written.order:
+            if self._over(end):
+                break
+            change = (written.mutants[place],)
+            if self._same(aim.got[index], self._result(written, change, aim, index)):
+                other = again()
+                if all(self._fits(written, change, d) for d in (aim, replace(other, got=other.want))):
+                    return _of_own(change[0], own)
         return None
 
     def _settle(self, written: Written, draw: Draw, index: int) -> None:
@@ -327,6 +358,46 @@ class Search:
             if "`" in common and common not in sentence:
                 sentence += f" Other slips come to the same, all of them in {common}."
         return Diagnosis(sentence, name)
+
+
+# what to look for in a line of the learner's, by the kind of change that makes it right: the first part that is in its name
+LOOK = {
+    "another dim": "Over which dim is it to go?", "size": "Which size is needed there?",
+    "off by one": "Is something one too many there, or one too few?", "at equality": "What is to happen at equality?",
+    "sign": "Look at the signs.", "brackets": "Which step comes first?", "order of steps": "Which step comes first?",
+    " swapped": "Something there has changed places with something else.", "constant": "Is the number right?",
+    "a factor of": "A factor is missing there, or is one too many.",
+    "missing": "Something is done there that isn't to be done.", "too much": "Something that is to be done isn't done there.",
+    "twice": "Something is done there less often than it is to be.", " for ": "Something there stands in place of what is needed.",
+    "turned round": "Is it the other way round?", "the other ": "Is it the other way round?",
+}  # fmt: skip
+# parts of the names of kinds that are mistakes of the same kind when they are undone
+BOTH_WAYS = ("another ", "off by one", "at equality", "sign", "order of steps", " swapped", "a factor of ", "misplaced",
+             "turned round", "the other ", "transposes")  # fmt: skip
+
+
+def _of_own(change: Mutant, own: Source) -> Diagnosis:
+    """Where in their answer a learner should look, and what for; not what should stand there."""
+    nodes = [c.node[0] if isinstance(c.node, list) else c.node for c in change.changes]
+    numbers = sorted({getattr(node, "lineno", 1) for node in nodes})
+    lines = [own.text.splitlines()[number - 1].strip() for number in numbers]
+    told = "All of your answer is right but for one small thing"
+    if not any(line.startswith(("def ", "class ")) for line in lines):
+        told += f"; look at {'this line' if len(lines) == 1 else 'these lines'}:\n    " + "\n    ".join(lines) + "\n"
+    else:
+        told += ". "
+    look = next((words for part, words in LOOK.items() if part in change.kind), "")
+    return Diagnosis((told + look).strip(), _undone(change.kind))
+
+
+def _undone(kind: str) -> str:
+    """What sort of mistake it is that a change of this kind makes right."""
+    for one, other in ((" missing", " too much"), (" too much", " missing")):
+        if kind.endswith(one):
+            return kind.removesuffix(one) + other
+    if any(part in kind for part in BOTH_WAYS):
+        return kind
+    return " for ".join(reversed(kind.split(" for "))) if " for " in kind else "a slip in one line"
 
 
 @contextlib.contextmanager

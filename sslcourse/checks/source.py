@@ -20,6 +20,10 @@ from types import CodeType
 from typing import Any
 
 Change = tuple[str, str]
+# packages and built-in functions that change nothing but what they are given
+WITHIN = {"torch", "numpy", "scipy", "sklearn", "math", "statistics", "itertools", "functools", "collections", "operator",
+          "random", "re", "copy", "typing", "dataclasses", "sslcourse"}  # fmt: skip
+OUTWARD = {"open", "input", "exec", "eval", "compile", "__import__", "breakpoint", "save", "savez", "savetxt", "tofile"}
 FLAGS = __future__.annotations.compiler_flag
 
 
@@ -75,6 +79,24 @@ def source_of(reference: Any) -> Source | None:
         helpers = [textwrap.dedent(inspect.getsource(helper)) for helper in _helpers(reference)]
         return Source(name, "\n\n".join([own, *helpers]), namespace) if own else None
     return None
+
+
+def reaches_out(source: Source) -> bool:
+    """May running it change more than what it is given: files, say, or what other cells hold? Raises SyntaxError."""
+    tree = ast.parse(source.text)
+    names, own = set(), {getattr(node, "name", "") for node in tree.body}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Global | ast.Nonlocal):
+            return True
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            packages = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            if not {package.split(".")[0] for package in packages} <= WITHIN:
+                return True
+        names.add(getattr(node, "id", getattr(node, "attr", "")))
+    known = [source.namespace[name] for name in names - own if name in source.namespace]
+    homes = [v.__name__ if inspect.ismodule(v) else getattr(v, "__module__", None) or "torch"  # what C gives has none
+             for v in known if inspect.ismodule(v) or callable(v)]  # fmt: skip
+    return bool(names & OUTWARD) or not {home.split(".")[0] for home in homes} <= WITHIN
 
 
 def _of_lambda(function: Callable, name: str) -> str | None:

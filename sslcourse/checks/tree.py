@@ -308,6 +308,8 @@ class Place:
             for target, value in pairs:
                 parts = getattr(target, "elts", [target])
                 values = value.args if method(value) == "zip" else getattr(value, "elts", [])
+                if method(value) in ("var_mean", "std_mean"):
+                    values = [renamed(value, name) for name in method(value).split("_")]
                 matched = values if len(values) == len(parts) > 1 else [value] * len(parts)
                 for part, its in zip(parts, matched, strict=True):
                     if isinstance(part, ast.Name):

@@ -27,6 +27,9 @@ class Closeness:
     plain: bool = False
 
 
+EXACT = Closeness(dtype="exact")  # where numbers only change places, or are counted: no value and no dtype changes
+
+
 def is_number(value: Any) -> bool:
     """Python and NumPy numbers, and tensors without dimensions; not booleans."""
     if isinstance(value, Tensor):

@@ -77,13 +77,8 @@ class Results:
             place = int(gradient.split()[-1])
             name = self.names[place - 1] if place <= len(self.names) else None
             return f"The gradient with respect to the {ORDINALS[place - 1]} argument" + (f", `{name}`," if name else "")
-        what = (
-            f"the {ordinal(last)} part"
-            if isinstance(last, int)
-            else f"what stands under {last!r}"
-            if last.isidentifier()
-            else f"the {last}"
-        )
+        what = f"the {ordinal(last)} part" if isinstance(last, int) else f"the {last}"
+        what = f"what stands under {last!r}" if isinstance(last, str) and last.isidentifier() else what
         parts = [f"the {ordinal(key)} part" if isinstance(key, int) else f"the {key}" for key in reversed(above)]
         words = " of ".join([what, *parts, *([] if above and isinstance(above[0], str) else ["your result"])])
         return words[0].upper() + words[1:]
@@ -251,9 +246,8 @@ def where(case: Case, names: Sequence[str | None], wrong: int, total: int) -> st
     """The case where it happens, and in how many of the cases it does."""
     if not case:
         return ""
-    count = (
-        "" if total == 1 else f" ({wrong} of {total} cases are wrong)" if wrong < total else " (every case is wrong)"
-    )
+    some = f"{wrong} of {total} cases are" if wrong < total else "every case is"
+    count = f" ({some} wrong)" if total > 1 else ""
     return f"\nA case where it happens{count}: {described(case, names)}."
 
 
@@ -277,11 +271,8 @@ def of_type(got: Any, want: Any, subject: str, noun: str, close: Closeness) -> D
     if isinstance(want, Mapping | list | tuple) and same_type(got, want):
         if isinstance(want, Mapping):
             missing, extra = set(want) - set(got), set(got) - set(want)
-            parts = [
-                f"{label} {', '.join(map(repr, keys))}"
-                for label, keys in (("lacks", missing), ("has too much:", extra))
-                if keys
-            ]
+            both = (("lacks", missing), ("has too much:", extra))
+            parts = [f"{label} {', '.join(map(repr, keys))}" for label, keys in both if keys]
             return Diagnosis(
                 f"{subject} is a dict that {' and '.join(parts)}; the keys needed are {', '.join(map(repr, want))}.",
                 "other keys",
@@ -295,16 +286,10 @@ def of_type(got: Any, want: Any, subject: str, noun: str, close: Closeness) -> D
         tip, name = " The names are right; what belongs to them is missing.", "names alone"
     if isinstance(want, Tensor):
         if isinstance(got, np.ndarray):
-            tip, name = (
-                " Stay in PyTorch all the way: torch.from_numpy would lose the device and the gradient.",
-                "a NumPy array",
-            )
-        elif is_number(got):
-            tip, name = (
-                (" Leave out .item() and float(): they cut the gradient.", "a number for a tensor")
-                if want.dim() == 0
-                else ("", None)
-            )
+            tip = " Stay in PyTorch all the way: torch.from_numpy would lose the device and the gradient."
+            name = "a NumPy array"
+        elif is_number(got) and want.dim() == 0:
+            tip, name = " Leave out .item() and float(): they cut the gradient.", "a number for a tensor"
         elif isinstance(got, list | tuple) and got and all(isinstance(item, Tensor) for item in got):
             tip, name = _of_list(got, want)
     if is_number(want) and isinstance(got, Tensor | np.ndarray) and math.prod(got.shape) == 1:
@@ -331,22 +316,16 @@ def of_shape(got: Any, want: Any, subject: str, close: Closeness) -> Diagnosis |
     tip, name = "", None
     given, needed = as_float(got), as_float(want)
     if sorted(a) == sorted(b) and len(a) > 1 and (order := _permutation(given, needed, close)) is not None:
-        transpose = len(a) == 2
-        tip = (
-            " The values are right, but rows and columns are swapped: it is the transpose."
-            if transpose
-            else f" The values are right, with the dimensions in another order: permute{order} would put them right."
-        )
-        name = "transposed" if transpose else "another order of dimensions"
+        tip = f" The values are right, with the dimensions in another order: permute{order} would put them right."
+        name = "another order of dimensions"
+        if len(a) == 2:
+            tip, name = " The values are right, but rows and columns are swapped: it is the transpose.", "transposed"
     elif tuple(n for n in a if n != 1) == tuple(n for n in b if n != 1):
-        more = len(a) - len(b)
-        tip = (
-            " It has a dimension of 1 too many: see keepdim and squeeze."
-            if more > 0
-            else " It lacks a dimension of 1: see keepdim and unsqueeze."
-            if more < 0
-            else " The dimension of 1 is in another place: see squeeze and unsqueeze."
-        )
+        tip = " The dimension of 1 is in another place: see squeeze and unsqueeze."
+        if len(a) > len(b):
+            tip = " It has a dimension of 1 too many: see keepdim and squeeze."
+        elif len(a) < len(b):
+            tip = " It lacks a dimension of 1: see keepdim and unsqueeze."
         name = "a dimension of 1"
     elif not b and math.prod(a) > 1:
         for which, reduce in (("mean", Tensor.mean), ("sum", Tensor.sum)):
@@ -376,12 +355,8 @@ def _part(given: Tensor, needed: Tensor, close: Closeness) -> str | None:
     if needed.dim() == 2 and needed.shape[0] == needed.shape[1] and alike(given, needed.diagonal()):
         return "its diagonal alone"
     for dim in range(needed.dim()):
-        for name, less in (
-            ("mean", needed.mean),
-            ("sum", needed.sum),
-            ("maximum", needed.amax),
-            ("minimum", needed.amin),
-        ):
+        reductions = {"mean": needed.mean, "sum": needed.sum, "maximum": needed.amax, "minimum": needed.amin}
+        for name, less in reductions.items():
             if alike(given, less(dim)):
                 return f"its {name} over dimension {dim}"
         if given.dim() == needed.dim() and given.shape[dim] != needed.shape[dim]:
@@ -421,12 +396,11 @@ def of_dtype(got: Any, want: Any, subject: str, close: Closeness) -> Diagnosis |
     if same_dtype(got.dtype, want.dtype, close):
         return None
     right = bool(values_close(got, want, close).all())
-    tip = (
-        f" The numbers are right: .to(torch.{needed}) or dtype=torch.{needed} is all that is missing." if right else ""
-    )
-    return Diagnosis(
-        f"{subject} has the dtype {given}, but {needed} is needed.{tip}", "another dtype" if right else None
-    )
+    sentence = f"{subject} has the dtype {given}, but {needed} is needed."
+    if not right:
+        return Diagnosis(sentence)
+    tip = f" The numbers are right: .to(torch.{needed}) or dtype=torch.{needed} is all that is missing."
+    return Diagnosis(sentence + tip, "another dtype")
 
 
 def of_nan(got: Any, want: Any, subject: str) -> Diagnosis | None:
@@ -470,12 +444,7 @@ def of_relation(
         _factor(flat, cases, names, subject, loose)
         or _offset(flat, subject, loose)
         or next(
-            (
-                Diagnosis(f"{subject} is {words} of what is needed.", words)
-                for words, relation in SHAPES
-                if holds(relation)
-            ),
-            None,
+            (Diagnosis(f"{subject} is {words} of what is needed.", words) for words, way in SHAPES if holds(way)), None
         )
         or _shifted(flat, subject, loose)
         or _spread_mean(flat, subject, loose)
@@ -525,11 +494,9 @@ def _factor(flat, cases, names, subject: str, close: Closeness) -> Diagnosis | N
 
 
 def _times(factor: float) -> str:
-    return (
-        f"{number(factor)} times what is needed"
-        if abs(factor) >= 1
-        else f"what is needed divided by {number(1 / factor)}"
-    )
+    if abs(factor) >= 1:
+        return f"{number(factor)} times what is needed"
+    return f"what is needed divided by {number(1 / factor)}"
 
 
 def _factor_that_varies(ratios: dict[int, float], cases, subject: str) -> Diagnosis:
@@ -573,11 +540,8 @@ def _factor_of_size(ratios: dict[int, float], cases, names, subject: str) -> Dia
             return Diagnosis(f"{subject} is too {direction} by the square of {whole}.", name)
         size = number(sizes[next(iter(ratios))])
         one, other = ("sum", "mean") if power > 0 else ("mean", "sum")
-        tip = (
-            f": is a {one} taken where a {other} is meant? ({size} is {index} of {value}.)"
-            if index
-            else f". ({value} is {size}.)"
-        )
+        meant = f": is a {one} taken where a {other} is meant? ({size} is {index} of {value}.)"
+        tip = meant if index else f". ({value} is {size}.)"
         return Diagnosis(f"{subject} is exactly {size} times too {direction}{tip}", name)
     return None
 
@@ -588,11 +552,8 @@ def _sizes(cases: Sequence[Case], names: Sequence[str | None]):
         name = names[position] if position < len(names) else None
         called = f"`{name}`" if name else f"the {ordinal(position)} argument"
         column = [case[position] for case in cases if len(case) > position]
-        if (
-            isinstance(first, Tensor)
-            and first.dim()
-            and all(isinstance(t, Tensor) and t.dim() == first.dim() for t in column)
-        ):
+        shaped = isinstance(first, Tensor) and first.dim()
+        if shaped and all(isinstance(t, Tensor) and t.dim() == first.dim() for t in column):
             for dim in range(first.dim()):
                 yield called, f"the size of dimension {dim}", [t.shape[dim] for t in column]
             if first.dim() > 1:
@@ -632,9 +593,8 @@ def _unfinished(flat, subject: str, close: Closeness) -> Diagnosis | None:
     if low < high and all(_matches(a, lambda t: t.clamp(low, high), b, close) for a, b in flat):
         inside = sum(int(((b > low) & (b < high)).sum()) for _, b in flat)
         if inside > 2:
-            return Diagnosis(
-                f"{subject} is right between {number(low)} and {number(high)}, and limited to that.", "limited"
-            )
+            ends = f"{number(low)} and {number(high)}"
+            return Diagnosis(f"{subject} is right between {ends}, and limited to that.", "limited")
     kept = [(a != 0) for a, _ in flat]
     if all(_matches(a, lambda t, k=k: t * k, b, close) for (a, b), k in zip(flat, kept, strict=True)):
         if sum(int((a != 0).sum()) for a, _ in flat) > 2:

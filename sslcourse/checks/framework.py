@@ -12,7 +12,7 @@ Otherwise it is looked for, from the sure to the general:
     rotate_batch = Check(
         name="2.1 rotate a batch",
         reference=augment.rotate90,
-        cases=lambda generator: [...],              # tuples of arguments, drawn from the generator
+        cases=lambda generator: [...],              # tuples of arguments, drawn from the generator; or what yields them
         rights=(rotate_by_flips, rotate_in_loop),   # at least two other right ways to write it
         wrongs=(Wrong("clockwise", change=("k", "-k"), hint="You rotate clockwise; ..."), ...),    # at least four
         hints=("a nudge", "the way", "nearly the answer"),
@@ -35,7 +35,7 @@ import re
 import sys
 import textwrap
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -119,7 +119,7 @@ class Check:
 
     name: str
     reference: Answer
-    cases: Callable[[torch.Generator], Sequence[Case]] = lambda generator: [()]
+    cases: Callable[[torch.Generator], Iterable[Case]] = lambda generator: [()]
     rights: tuple[Answer, ...] = ()
     wrongs: tuple[Wrong, ...] = ()
     mistakes: tuple[Mistake, ...] = ()

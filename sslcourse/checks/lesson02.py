@@ -10,10 +10,9 @@ from torch.nn import functional as F
 
 from sslcourse import augment, losses
 from sslcourse.checks.cases import normal, pictures, uniform, whole
-from sslcourse.checks.compare import Closeness, equal, snapshot
+from sslcourse.checks.compare import EXACT, Closeness, equal, snapshot
 from sslcourse.checks.framework import Check, Forbidden, Mistake, Wrong, value_and_gradients
 
-EXACT = Closeness(dtype="exact")  # pixels move: no value and no dtype changes
 CLOCKWISE = (
     "You rotate clockwise; the convention is counter-clockwise, as torch.rot90's: after one quarter turn, what was the "
     "right edge is the top."
@@ -386,13 +385,6 @@ def _uses_autograd(answer, cases) -> bool:
     return False
 
 
-def _gradient_squared_error(logits, turns):
-    """That of the squared error between probabilities and one-hot, by way of the softmax's Jacobian."""
-    share = logits.softmax(1)
-    gap = share - F.one_hot(turns, logits.shape[1])
-    return 2 * share * (gap - (share * gap).sum(1, keepdim=True)) / len(logits)
-
-
 def _gradient_overflows(answer, cases) -> bool:
     got = [(_run_without_autograd(answer, case), case) for case in cases]
     moderate = [equal(g, gradient_of_logits(*c), Closeness(dtype="any")) for g, c in got if c[0].abs().max() <= LARGE]
@@ -448,9 +440,10 @@ logits_gradient = Check(
             change=("logits.softmax(dim=1)", "logits.flatten().softmax(dim=0).view_as(logits)"),
             also=(("logits.softmax(dim=1)", "logits.exp() / logits.exp().sum()"),), hint="""All your probabilities
             together add up to 1; those of each picture must: softmax(dim=1), or sum(dim=1, keepdim=True)."""),
-        Wrong("squared error", _gradient_squared_error,
-            """That is the gradient of the squared error between p and one-hot, through the softmax's Jacobian; the loss
-            is -log p, and with it the Jacobian cancels: only p minus one-hot remains."""),
+        Wrong("squared error", change=(("return (", "gap = ("), (" / len(logits)",
+            "; p = logits.softmax(dim=1); return 2 * p * (gap - (p * gap).sum(dim=1, keepdim=True)) / len(logits)")),
+            hint="""That is the gradient of the squared error between p and one-hot, through the softmax's Jacobian; the
+            loss is -log p, and with it the Jacobian cancels: only p minus one-hot remains."""),
         Wrong("added up over the batch", change=(" / len(logits)", ".sum(dim=0) / len(logits)"),
             also=((" / len(logits)", ".sum(dim=0)"),),
             hint="You add up over the batch: the gradient has the shape of the logits, a row for each picture."),

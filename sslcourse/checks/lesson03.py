@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -29,16 +29,14 @@ class _CountingSGD(torch.optim.SGD):
         return super().step(*args, **kwargs)
 
 
-def _step_cases(generator: torch.Generator) -> list[tuple]:
+def _step_cases(generator: torch.Generator) -> Iterator[tuple]:
     """A small network with batch norm, an optimizer with momentum, and three batches: the second shows the most."""
-    cases = []
     for count, width, rate in ((6, 5, 0.1), (9, 4, 0.05)):
         torch.manual_seed(seed(generator))
         model = nn.Sequential(nn.Linear(width, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4))
         optimizer = _CountingSGD(model.parameters(), lr=rate, momentum=0.9)
         batches = [(normal(generator, count, width), whole(generator, 4, count)) for _ in range(3)]
-        cases.append((model, optimizer, batches))
-    return cases
+        yield model, optimizer, batches
 
 
 def _take_steps(answer: Callable, case: tuple) -> dict[str, Any]:
@@ -77,22 +75,6 @@ def _with_autograd_grad(model, optimizer, images, turns):
     return loss.detach().numpy().item()
 
 
-def _step_by_hand(model, optimizer, images, turns):
-    loss = functional.cross_entropy(model(images), turns)
-    model.zero_grad()
-    loss.backward()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter -= optimizer.param_groups[0]["lr"] * parameter.grad
-    return loss.item()
-
-
-def _returns_attached(answer: Callable, cases: list[tuple]) -> bool:
-    model, optimizer, batches = cases[0]
-    loss = answer(model, optimizer, *batches[0])
-    return isinstance(loss, Tensor) and loss.requires_grad
-
-
 train_step = Check(
     name="3.1 one training step", reference=one_training_step, cases=_step_cases, run=_take_steps,
     close=Closeness(plain=True), rights=(_zero_grad_first, _with_autograd_grad),
@@ -128,7 +110,8 @@ train_step = Check(
             statistics, and never updates them. Leave the model in training mode (model.train())."""),
         Wrong("a new optimizer each step", change=("optimizer.step()",
             'torch.optim.SGD(model.parameters(), lr=optimizer.param_groups[0]["lr"], momentum=0.9).step()'),
-            also=(_step_by_hand,),
+            also=(("optimizer.step()",
+            'for p in model.parameters(): p.data -= optimizer.param_groups[0]["lr"] * p.grad'),),
             hint="""The step isn't taken by the optimizer that is passed in, but by a new one or by hand, and the memory
             of the steps before (here the momentum) is lost every time. Call optimizer.step()."""),
         Wrong("two optimizer steps", change=("optimizer.step()", "optimizer.step(); optimizer.step()"),
@@ -164,7 +147,8 @@ train_step = Check(
             changes batch norm's averages."""),
     ),
     mistakes=(
-        Mistake("loss still in the graph", _returns_attached, example=(".item()", ""),
+        Mistake("loss still in the graph", lambda answer, cases: isinstance(loss := answer(*cases[0][:2],
+            *cases[0][2][0]), Tensor) and loss.requires_grad, example=(".item()", ""),
             hint="""You return the loss as a tensor that still holds its graph: a list of such losses keeps every
             batch's activations in memory. Return loss.item()."""),
     ),
@@ -196,12 +180,10 @@ class SmallNet(nn.Module):
         return self.fc(torch.flatten(self.avgpool(x), 1))  # (N, classes)
 
 
-def _model_cases(generator: torch.Generator) -> list[tuple]:
-    cases = []
+def _model_cases(generator: torch.Generator) -> Iterator[tuple]:
     for count, width, fc, side, classes in ((2, 6, 20, 8, 4), (3, 10, 7, 6, 4), (5, 7, 13, 10, 3)):
         torch.manual_seed(seed(generator))
-        cases.append((SmallNet(width, fc), classes, uniform(generator, count, 3, side, side + 2)))
-    return cases
+        yield SmallNet(width, fc), classes, uniform(generator, count, 3, side, side + 2)
 
 
 def _use_model(answer: type, case: tuple) -> dict[str, Any]:
@@ -261,10 +243,6 @@ class _ModelOfCopyAndLazyLayer(RotNetModel):
         nn.Module.__init__(self)
         self.backbone, self.classifier = copy.deepcopy(network), nn.LazyLinear(num_classes)
         self.backbone.fc = nn.Identity()
-
-
-def _ends_in_a_layer(answer: type, cases: list[tuple]) -> bool:
-    return isinstance(getattr(answer(*cases[0][:2]).backbone, "fc", None), nn.Linear)
 
 
 def _classifier_is_more_or_less(answer: type, cases: list[tuple]) -> bool:
@@ -338,7 +316,8 @@ rotnet_model = Check(
             hint="forward computes the logits and returns nothing: is `return` missing?"),
     ),
     mistakes=(
-        Mistake("the backbone ends in a linear layer", _ends_in_a_layer,
+        Mistake("the backbone ends in a linear layer",
+            lambda answer, cases: isinstance(getattr(answer(*cases[0][:2]).backbone, "fc", None), nn.Linear),
             example=("nn.Identity()", "nn.Linear(network.fc.in_features, network.fc.in_features)"),
             hint="""The backbone still ends in a linear layer called fc, an old one or a new one, so backbone(x) gives
             that layer's outputs and not the features. Put nn.Identity() in its place."""),
@@ -451,16 +430,14 @@ schedule = Check(
 )  # fmt: skip
 
 
-def _probe_cases(generator: torch.Generator) -> list[tuple]:
-    cases = []
+def _probe_cases(generator: torch.Generator) -> Iterator[tuple]:
     for count, width, classes, side in ((6, 5, 3, 8), (8, 7, 4, 6)):
         torch.manual_seed(seed(generator))
         backbone = SmallNet(width)
         backbone.fc = nn.Identity()
         backbone(normal(generator, 12, 3, side, side))  # so that its averages aren't the first ones
         images = normal(generator, count, 3, side, side + 1)  # features of both signs
-        cases.append((backbone, width, classes, images, whole(generator, classes, count)))
-    return cases
+        yield backbone, width, classes, images, whole(generator, classes, count)
 
 
 def _train_probe(answer: type, case: tuple) -> dict[str, Any]:
@@ -542,10 +519,6 @@ def _averages_alone_move(answer: type, case: tuple) -> bool:
     return result["weights of the backbone unchanged"] and not result["averages of the backbone unchanged"]
 
 
-def _overrides_train(answer: type, cases: list[tuple]) -> bool:
-    return answer.train is not nn.Module.train and _averages_alone_move(answer, cases[0])
-
-
 def _evaluates_once(answer: type, cases: list[tuple]) -> bool:
     backbone, dim, classes, *_ = cases[0]
     answer(backbone, dim, classes)
@@ -609,7 +582,9 @@ frozen_probe = Check(
             hint="You return probabilities; logits are needed, since cross_entropy applies log-softmax itself."),
     ),
     mistakes=(
-        Mistake("order in train()", _overrides_train, example=(("self.backbone.eval()", "pass"),
+        Mistake("order in train()",
+            lambda answer, cases: answer.train is not nn.Module.train and _averages_alone_move(answer, cases[0]),
+            example=(("self.backbone.eval()", "pass"),
             ("super().train(mode)", "self.backbone.eval(); super().train(mode)")), hint="""You define train(), and after
             it the backbone is in training mode all the same: does super().train(mode) run last, or is the backbone's
             own .eval() missing? It reaches every module inside, so self.backbone.eval() must come after it."""),
@@ -638,16 +613,14 @@ frozen_probe = Check(
 )  # fmt: skip
 
 
-def _paired_cases(generator: torch.Generator) -> list[tuple]:
+def _paired_cases(generator: torch.Generator) -> Iterator[tuple]:
     """Accuracies of two methods over seeds: the seeds differ more than the methods do, which is what pairing is for."""
-    cases = []
     for count, gain in ((3, 0.05), (5, -0.04), (8, 0.03), (2, -0.02)):
         luck = 0.6 + 0.1 * normal(generator, count)
         b = luck + 0.01 * normal(generator, count)
         a = luck + gain + 0.02 * normal(generator, count)
         a[0] = b[0] - 0.7 * gain  # a seed where the other method is better
-        cases.append(([round(x, 3) for x in a.tolist()], [round(x, 3) for x in b.tolist()]))
-    return cases
+        yield [round(x, 3) for x in a.tolist()], [round(x, 3) for x in b.tolist()]
 
 
 def paired_interval(a, b):
@@ -739,14 +712,12 @@ paired_difference = Check(
 )  # fmt: skip
 
 
-def _knn_cases(generator: torch.Generator) -> list[tuple]:
-    cases = []
+def _knn_cases(generator: torch.Generator) -> Iterator[tuple]:
     sizes = [(12, 2, 5, 3, 4, 0.5), (30, 7, 6, 4, 9, 0.2), (20, 4, 3, 6, 8, 1.5), (9, 5, 7, 2, 9, 0.7)]
     for count, queries, dim, classes, k, temperature in sizes:
         bank = normal(generator, count, dim) * uniform(generator, count, 1, low=0.3, high=2.3)
         labels, asked = whole(generator, classes, count), normal(generator, queries, dim)
-        cases.append((bank, labels, asked, classes, k, temperature))
-    return cases
+        yield bank, labels, asked, classes, k, temperature
 
 
 def weighted_vote(bank, labels, queries, classes, k, temperature):

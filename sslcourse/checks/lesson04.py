@@ -5,17 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from sslcourse import augment
 from sslcourse.checks.cases import normal, pictures, uniform
-from sslcourse.checks.compare import Closeness
+from sslcourse.checks.compare import EXACT, Closeness
 from sslcourse.checks.framework import Check, Forbidden, Mistake, Wrong
-
-EXACT = Closeness(dtype="exact")  # pixels move: no value and no dtype changes
 
 
 def flip_some(images: Tensor, left_right: Tensor, up_down: Tensor) -> Tensor:
@@ -56,14 +54,6 @@ def _flip_by_places(images, left_right, up_down):
     rows = torch.where(up_down[:, None], rows.flip(1), rows)  # (N, H)
     each = torch.arange(len(images))[:, None, None]
     return images[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-
-
-def _flip_order_of_pictures(images, left_right, up_down):
-    """flip(0): turns the order of the chosen pictures about."""
-    flipped = images.clone()
-    flipped[left_right] = flipped[left_right].flip(0)
-    flipped[up_down] = flipped[up_down].flip(0)
-    return flipped
 
 
 flip_some_pictures = Check(
@@ -109,8 +99,11 @@ flip_some_pictures = Check(
             up_down has no effect: is the second result the one that you return?"""),
         Wrong("left-right forgotten", change=("images.flip(3)", "images"), hint="""The up-down flips are right, but
             left_right has no effect: does the second flip start from the first one's result?"""),
-        Wrong("order of the pictures reversed", _flip_order_of_pictures,
-            """You reverse the order of the chosen pictures in the batch: dimension 0 is the picture. Within
+        Wrong("order of the pictures reversed",
+            change=(("torch.where(left_right[:, None, None, None], images.flip(3), images)",
+            "images.clone(); mirrored[left_right] = mirrored[left_right].flip(0)"),
+            ("return torch.where(up_down[:, None, None, None], mirrored.flip(2), mirrored)",
+            "mirrored[up_down] = mirrored[up_down].flip(0); return mirrored")), hint="""You reverse the order of the chosen pictures in the batch: dimension 0 is the picture. Within
             images[mask], columns are still dimension 3 (or -1) and rows dimension 2 (or -2)."""),
         Wrong("the chosen pictures alone",
             lambda images, left_right, up_down: torch.cat([images[left_right].flip(-1), images[up_down].flip(-2)]),
@@ -568,9 +561,8 @@ def light_or_dark(images: Tensor) -> Tensor:
     return (images.mean(dim=(1, 2, 3)) > 0.5).long()
 
 
-def _hidden_pictures(generator: torch.Generator) -> list[tuple]:
+def _hidden_pictures(generator: torch.Generator) -> Iterator[tuple]:
     """Predictors that are mostly right, and two that are mostly wrong: what they don't see makes them better."""
-    cases = []
     settings = [
         (brightest_edge, 7, 4, 0.5, 0.3, 0.25), (brightest_channel, 12, 5, 0.25, 0.6, 0.25),
         (light_or_dark, 20, 6, 0.9, 0.5, 0.25), (brightest_edge, 33, 6, 0.7, 0.4, 0.25),
@@ -581,8 +573,7 @@ def _hidden_pictures(generator: torch.Generator) -> list[tuple]:
         answers = predict(images)
         answers = torch.where(uniform(generator, n) < error, (answers + 1) % 2, answers)
         hidden = uniform(generator, n, size, size + 2) < share * uniform(generator, n, 1, 1, high=2.0)
-        cases.append((predict, images, answers, hidden, fill))
-    return cases
+        yield predict, images, answers, hidden, fill
 
 
 def _drop_in_loop(predict, images, answers, hidden, fill):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -88,12 +90,11 @@ def best_answers(share: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
     return share @ centres, centres[share.argmax(dim=1)]
 
 
-def _distributions(generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
-    cases = []
+def _distributions(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     for m, q in [(3, 4), (1, 6), (7, 5), (4, 9)]:
-        cases.append(((1.5 * normal(generator, m, q)).softmax(dim=1), 20 * normal(generator, q, 2)))
+        yield (1.5 * normal(generator, m, q)).softmax(dim=1), 20 * normal(generator, q, 2)
     two = torch.tensor([[70.0, 50.0], [20.0, -60.0]])  # the balloons of the lesson: red and blue
-    return [*cases, (torch.tensor([[0.6, 0.4], [0.3, 0.7], [0.55, 0.45]]), two)]
+    yield torch.tensor([[0.6, 0.4], [0.3, 0.7], [0.55, 0.45]]), two
 
 
 def _best_in_loop(share, centres):
@@ -415,14 +416,12 @@ def soft_labels(ab: Tensor, centres: Tensor, neighbours: int = 5, sigma: float =
     return label / label.sum(dim=1, keepdim=True)
 
 
-def _plane(generator: torch.Generator) -> list[tuple[Tensor, Tensor, int, float]]:
-    cases = []
+def _plane(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, int, float]]:
     for m, side, neighbours, sigma in ((3, 4, 5, 5.0), (6, 3, 4, 5.0), (4, 5, 5, 7.0), (1, 4, 3, 4.0)):
         line = 10.0 * torch.arange(side)
         centres = torch.cartesian_prod(line, line)
         centres = centres[torch.randperm(len(centres), generator=generator)][: len(centres) - 1]  # not a full square
-        cases.append((uniform(generator, m, 2, high=10.0 * (side - 1)), centres, neighbours, sigma))
-    return cases
+        yield uniform(generator, m, 2, high=10.0 * (side - 1)), centres, neighbours, sigma
 
 
 def _soft_in_loop(ab, centres, neighbours, sigma):

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from sslcourse.checks.cases import pictures
-from sslcourse.checks.compare import Closeness
+from sslcourse.checks.compare import EXACT
 from sslcourse.checks.framework import Check, Wrong, yourself
 from sslcourse.pretext.context import OFFSETS
-
-EXACT = Closeness(dtype="exact")
 
 
 def offset_of(position: Tensor) -> Tensor:
@@ -28,11 +27,6 @@ def _offset_by_table(position):
 def _offset_in_loop(position):
     around = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if (row, column) != (0, 0)]
     return torch.tensor([around[p] for p in position.tolist()])
-
-
-def _offset_clockwise(position):
-    circle = [(-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1)]
-    return torch.tensor(circle)[position]
 
 
 offset_of_a_position = Check(
@@ -57,7 +51,8 @@ offset_of_a_position = Check(
             the second lies, seen from the first."""),
         Wrong("counted from the corner", lambda position: offset_of(position) + 1, """Your offsets run from 0 to 2: that
             is the place in the 3 x 3 square, counted from its corner. Count from the centre: take 1 off both."""),
-        Wrong("numbered in a circle", _offset_clockwise, """You number the neighbours in a circle, clockwise. Here they
+        Wrong("numbered in a circle",
+            change=("position + (position >= 4)", "torch.tensor([0, 1, 2, 5, 8, 7, 6, 3])[position]"), hint="""You number the neighbours in a circle, clockwise. Here they
             are numbered as one reads: the row above, then left and right, then the row below."""),
     ),
     hints=(
@@ -98,11 +93,6 @@ def _split_by_chunk(images, grid):
     return torch.stack([tile for row in rows for tile in row.chunk(grid, dim=3)], dim=1)
 
 
-def _split_interleaved(images, grid):
-    cut = [images[:, :, r::grid, c::grid] for r in range(grid) for c in range(grid)]
-    return torch.stack(cut, dim=1)
-
-
 split_into_tiles = Check(
     name="6.2 split pictures into tiles", reference=split, cases=_puzzles, close=EXACT,
     forbidden=(yourself("sslcourse.patches"),), rights=(_split_in_loop, _split_by_unfold, _split_by_chunk),
@@ -115,8 +105,9 @@ split_into_tiles = Check(
             "reshape(n, c, grid * grid, h // grid, w // grid).transpose(1, 2)"),), hint="""The shape is right and the
             tiles are not: reshape keeps the order of the values in memory, and there whole rows of the picture follow
             each other. Cut H and W into two dimensions each, permute, then reshape."""),
-        Wrong("every second pixel", _split_interleaved,
-            """Each of your tiles is the whole picture, small: it takes every grid-th pixel. A tile is a block of
+        Wrong("every second pixel",
+            change=(("(n, c, grid, h // grid, grid, w // grid)", "(n, c, h // grid, grid, w // grid, grid)"),
+            ("0, 2, 4, 1, 3, 5", "0, 3, 5, 1, 2, 4")), hint="""Each of your tiles is the whole picture, small: it takes every grid-th pixel. A tile is a block of
             neighbouring pixels: H becomes (grid, H // grid), with the tile's number first."""),
         Wrong("tiles before pictures", lambda images, grid: split(images, grid).transpose(0, 1),
             """The result begins with the tiles, and should begin with the pictures: (N, grid * grid, C, ...); stack
@@ -141,13 +132,11 @@ def solve(laid: Tensor, order: Tensor) -> Tensor:
     return laid[torch.arange(len(laid))[:, None], back]
 
 
-def _shuffled(generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
-    cases = []
+def _shuffled(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     for m, t, more in [(6, 4, (3, 2, 2)), (5, 9, (2,)), (7, 4, (1, 3, 2))]:
         order = torch.rand(m, t, generator=generator).argsort(dim=1)
         order[0] = torch.tensor([1, 2, 0, *range(3, t)])  # a cycle of three: not its own inverse
-        cases.append((torch.rand(m, t, *more, generator=generator), order))
-    return cases
+        yield torch.rand(m, t, *more, generator=generator), order
 
 
 def _solve_by_assignment(laid, order):
@@ -244,14 +233,12 @@ def second_corner(first: Tensor, offset: Tensor, further: Tensor, size: int, gap
     return first + offset * (size + gap + further)
 
 
-def _pairs(generator: torch.Generator) -> list[tuple[Tensor, Tensor, Tensor, int, int]]:
-    cases = []
+def _pairs(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor, int, int]]:
     for size, gap, loose in [(12, 2, 4), (8, 3, 2), (10, 1, 5)]:
         offset = torch.tensor(OFFSETS)
         first = torch.randint(40, 60, (8, 2), generator=generator)
         further = torch.randint(1, loose + 1, (8, 2), generator=generator)
-        cases.append((first, offset, further, size, gap))
-    return cases
+        yield first, offset, further, size, gap
 
 
 def _second_in_loop(first, offset, further, size, gap):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -10,14 +12,12 @@ from sslcourse.checks.framework import Check, Forbidden, Wrong, yourself
 from sslcourse.pretext.inpainting import inside_error
 
 
-def _holes(generator: torch.Generator) -> list[tuple[Tensor, Tensor, Tensor]]:
-    cases = []
+def _holes(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     for n, c, h, w in [(2, 3, 4, 5), (3, 1, 6, 4), (5, 3, 7, 6), (4, 2, 5, 8)]:
         predicted, truth = (torch.rand(n, c, h, w, generator=generator) for _ in range(2))
         hole = torch.rand(n, 1, h, w, generator=generator) < torch.linspace(0.15, 0.7, n)[:, None, None, None]
         hole[:, :, 0, 0], hole[:, :, -1, -1] = True, False  # every picture has both
-        cases.append((predicted, truth, hole))
-    return cases
+        yield predicted, truth, hole
 
 
 def inside(predicted: Tensor, truth: Tensor, hole: Tensor) -> Tensor:
@@ -188,12 +188,10 @@ def fill_gaps(tokens: Tensor, blank: Tensor, restore: Tensor) -> Tensor:
     return every.gather(1, restore[:, :, None].expand(-1, -1, width))
 
 
-def _gaps(generator: torch.Generator) -> list[tuple[Tensor, Tensor, Tensor]]:
-    cases = []
+def _gaps(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     for n, places, kept, width in [(2, 6, 3, 4), (3, 9, 4, 2), (4, 7, 5, 3)]:
         tokens, blank = torch.randn(n, kept, width, generator=generator), torch.randn(width, generator=generator)
-        cases.append((tokens, blank, torch.rand(n, places, generator=generator).argsort(dim=1)))
-    return cases
+        yield tokens, blank, torch.rand(n, places, generator=generator).argsort(dim=1)
 
 
 def _gaps_in_loop(tokens, blank, restore):
@@ -208,12 +206,6 @@ def _gaps_by_where(tokens, blank, restore):
     last = tokens.shape[1] - 1
     taken = tokens[torch.arange(len(tokens))[:, None], restore.clamp(max=last)]  # (N, L, d), wrong where hidden
     return torch.where((restore <= last)[:, :, None], taken, blank)
-
-
-def _gaps_as_they_come(tokens, blank, restore):
-    filled = blank.expand(*restore.shape, -1).clone()
-    filled[restore < tokens.shape[1]] = tokens.flatten(0, 1)
-    return filled
 
 
 gaps = Check(
@@ -232,7 +224,9 @@ gaps = Check(
             kept ones come first in the shuffled row, so that restore < K means kept."""),
         Wrong("zeros", change=("blank.expand", "torch.zeros_like(blank).expand"),
             hint="Your hidden places hold zeros; they hold the mask token, which is learned."),
-        Wrong("as they come", _gaps_as_they_come, """Your mask tokens are right, but the kept tokens stand in the order
+        Wrong("as they come", change=("return every.gather(1, restore[:, :, None].expand(-1, -1, width))",
+            "every = blank.repeat(*restore.shape, 1); every[restore < kept] = tokens.flatten(0, 1); return every"),
+            hint="""Your mask tokens are right, but the kept tokens stand in the order
             in which they come; restore says which of them belongs to which place."""),
         Wrong("one order for all", change=("restore[:, :, None]", "restore[:1].expand_as(restore)[:, :, None]"),
             hint="You use the first picture's restore for all; each picture was shuffled in its own way."),
@@ -254,12 +248,10 @@ def normalized(pixels: Tensor) -> Tensor:
     return (pixels - mean) / (variance + 1e-6).sqrt()
 
 
-def _flat_patches(generator: torch.Generator) -> list[tuple[Tensor]]:
-    cases = []
+def _flat_patches(generator: torch.Generator) -> Iterator[tuple[Tensor]]:
     for n, places, size in [(2, 4, 6), (3, 9, 12), (4, 5, 48)]:
         contrast = torch.logspace(-3, 0, places)[:, None]  # from nearly flat, where 1e-6 counts, to lively
-        cases.append((contrast * (1 + torch.rand(n, places, size, generator=generator)),))
-    return cases
+        yield (contrast * (1 + torch.rand(n, places, size, generator=generator)),)
 
 
 def _normalized_in_loop(pixels):

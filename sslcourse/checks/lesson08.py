@@ -9,10 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from sslcourse import geometry, losses
-from sslcourse.checks.compare import Closeness
+from sslcourse.checks.compare import EXACT
 from sslcourse.checks.framework import Check, Wrong, value_and_gradients
-
-EXACT = Closeness(dtype="exact")
 
 
 def cosines(first: Tensor, second: Tensor) -> Tensor:
@@ -236,20 +234,6 @@ def _nt_by_parts(first, second, temperature):
     return (weight.sum(dim=1).log() - own).mean()
 
 
-def _nt_across_both(first, second, temperature):
-    logits = _logits(first, second, temperature)[: len(first), len(first) :]
-    own = torch.arange(len(first))
-    return (functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)) / 2
-
-
-def _nt_decoupled(first, second, temperature):
-    logits = _logits(first, second, temperature)
-    n = len(first)
-    own = logits[torch.arange(2 * n), partners(n)]
-    rest = logits.masked_fill(torch.eye(2 * n, dtype=torch.bool).roll(n, dims=1), -math.inf)
-    return (_no_self(rest).logsumexp(dim=1) - own).mean()
-
-
 contrastive_loss = Check(
     name="8.4 NT-Xent", reference=nt_xent, cases=_batches, run=value_and_gradients,
     rights=(_nt_in_loop, losses.nt_xent, _nt_by_parts),
@@ -277,9 +261,13 @@ contrastive_loss = Check(
             over 2N rows."""),
         Wrong("negatives of the other view alone", change=("functional.cross_entropy(scores, partners(len(first)))",
             "functional.cross_entropy(scores[: len(first), len(first) :], torch.arange(len(first)))"),
-            also=(_nt_across_both,), hint="""Your candidates are the second views alone, N of them. In NT-Xent the other
+            also=(("return functional.cross_entropy(scores, partners(len(first)))",
+            "own = torch.arange(len(first)); scores = scores[: len(first), len(first) :]; "
+            "return (functional.cross_entropy(scores, own) + functional.cross_entropy(scores.T, own)) / 2"),), hint="""Your candidates are the second views alone, N of them. In NT-Xent the other
             first views are negatives as well: 2N - 1 candidates for each view."""),
-        Wrong("positive missing below", _nt_decoupled, """The positive stands above the fraction's line and not below
+        Wrong("positive missing below", change=("functional.cross_entropy(scores, partners(len(first)))",
+            "(scores.masked_fill(torch.eye(len(scores), dtype=torch.bool)[partners(len(first))], -math.inf).logsumexp(1)"
+            " - scores[torch.arange(len(scores)), partners(len(first))]).mean()"), hint="""The positive stands above the fraction's line and not below
             it. The sum runs over all 2N - 1 candidates, the partner included: without it, this isn't a probability (Yeh
             et al., 2021, 2110.06848, leave it out on purpose)."""),
         Wrong("log of the mean", change=("functional.cross_entropy(scores, partners(len(first)))",
@@ -363,11 +351,6 @@ def _false_by_counts(labels):
     return ((count * (count - 1)).sum() / (n * (n - 1))).item()
 
 
-def _false_by_class(labels):
-    n = len(labels)
-    return sum(((labels == c).sum().item() - 1) / (n - 1) for c in labels.unique()) / len(labels.unique())
-
-
 false_negatives_counted = Check(
     name="8.5 false negatives", reference=false_negatives,
     cases=lambda g: [(torch.randint(c, (n,), generator=g),) for n, c in [(6, 2), (9, 3), (20, 4)]],
@@ -397,7 +380,8 @@ false_negatives_counted = Check(
             above the line and twice below it. Count both the same way."""),
         Wrong("the true ones", lambda labels: 1 - false_negatives(labels), """This is the share of negatives of
             *another* class. A false negative has the same class, and is pushed away all the same."""),
-        Wrong("each class the same weight", _false_by_class, """You average over classes, so that a rare class counts as
+        Wrong("each class the same weight", change=("(same.sum().item() - n) / (n * (n - 1))",
+            "(1 - 1 / same.sum(dim=1)).sum().item() / (n - 1) / len(labels.unique())"), hint="""You average over classes, so that a rare class counts as
             much as a frequent one. Average over views: a frequent class asks more often."""),
     ),
     hints=(

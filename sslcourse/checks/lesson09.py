@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sslcourse.checks.compare import Closeness
+from sslcourse.checks.compare import EXACT, Closeness
 from sslcourse.checks.framework import Case, Check, Mistake, Wrong, yourself
-
-EXACT = Closeness(dtype="exact")
 
 
 def _cosines(first: Tensor, second: Tensor) -> Tensor:
@@ -28,10 +28,6 @@ def _after_in_loop(start, student, momentum, steps):
     return teacher
 
 
-def _after_off(by):
-    return lambda start, student, momentum, steps: teacher_after(start, student, momentum, steps + by)
-
-
 where_a_teacher_ends = Check(
     name="9.1 where a teacher ends", reference=teacher_after,
     cases=lambda g: [(*torch.randn(2, d, generator=g), momentum, steps)
@@ -40,7 +36,7 @@ where_a_teacher_ends = Check(
     wrongs=(
         Wrong("one step alone", change=("**steps", ""), hint="""That is the teacher after one step. Each step keeps
             `momentum` of what is left of the start, so after n steps momentum ** n of it is left."""),
-        Wrong("exponent off by one", _after_off(-1), also=(_after_off(1),),
+        Wrong("exponent off by one", change=("**steps", "**(steps - 1)"), also=(("**steps", "**(steps + 1)"),),
             hint="""Your exponent is off by one: after one step the start's share is momentum ** 1, after none momentum
             ** 0 = 1. Count the steps, not the gaps between them."""),
         Wrong("momentum times steps", change=("**", "*"), hint="""You multiply momentum by the number of steps; but
@@ -205,12 +201,10 @@ def follow(teacher: list[Tensor], student: list[Tensor], momentum: float) -> lis
         return [momentum * slow + (1 - momentum) * fast for slow, fast in zip(teacher, student, strict=True)]
 
 
-def _networks(generator: torch.Generator) -> list[Case]:
-    cases = []
+def _networks(generator: torch.Generator) -> Iterator[Case]:
     for sizes, momentum in ((((2, 3), (3,)), 0.9), (((4,), (2, 2), (3,)), 0.99), (((3, 2), (2,)), 0.75)):
         slow, fast = ([torch.randn(size, generator=generator) for size in sizes] for _ in range(2))
-        cases.append((slow, [p.requires_grad_() for p in fast], momentum))
-    return cases
+        yield slow, [p.requires_grad_() for p in fast], momentum
 
 
 def _follow_by_lerp(teacher, student, momentum):
@@ -282,12 +276,10 @@ def moco_loss(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) 
     return functional.cross_entropy(logits, torch.zeros(len(q), dtype=torch.long))
 
 
-def _contrasts(generator: torch.Generator) -> list[Case]:
-    cases = []
+def _contrasts(generator: torch.Generator) -> Iterator[Case]:
     for n, k, d, temperature in ((3, 7, 4, 0.2), (5, 11, 6, 0.5), (4, 9, 5, 0.1)):
         queries, keys, queue = (1.5 * torch.randn(m, d, generator=generator) for m in (n, n, k))
-        cases.append((queries.requires_grad_(), (keys + 0.5 * queries.detach()).requires_grad_(), queue, temperature))
-    return cases
+        yield queries.requires_grad_(), (keys + 0.5 * queries.detach()).requires_grad_(), queue, temperature
 
 
 def _loss_in_loop(queries, keys, queue, temperature):
@@ -318,10 +310,6 @@ def _gradients(answer, case):
 
 def _keys_get_gradient(answer, cases) -> bool:
     return any(_gradients(answer, case)[1] is not None for case in cases)
-
-
-def _queries_get_none(answer, cases) -> bool:
-    return not any(answer(*case).requires_grad for case in cases)
 
 
 mocos_loss = Check(
@@ -376,7 +364,7 @@ mocos_loss = Check(
             queue."""),
     ),
     mistakes=(
-        Mistake("no gradient to the queries", _queries_get_none, example=("(queries,", "(queries.detach(),"),
+        Mistake("no gradient to the queries", lambda answer, cases: not any(answer(*case).requires_grad for case in cases), example=("(queries,", "(queries.detach(),"),
             hint="""The numbers are right, but no gradient reaches the queries, and the student would learn nothing.
             Detach keys and queue, and nothing else."""),
         Mistake("gradient into the keys", _keys_get_gradient, example=("keys.detach()", "keys"),
@@ -402,12 +390,10 @@ def moco_step(
     return loss, *enqueue(queue, pointer, keys)
 
 
-def _steps(generator: torch.Generator) -> list[Case]:
-    cases = []
+def _steps(generator: torch.Generator) -> Iterator[Case]:
     for n, k, d, pointer, temperature in ((3, 8, 4, 6, 0.2), (5, 12, 6, 2, 0.5), (4, 9, 5, 7, 0.1)):
         queries, keys, queue = (1.5 * torch.randn(m, d, generator=generator) for m in (n, n, k))
-        cases.append((queries, keys + 0.5 * queries, functional.normalize(queue, dim=1), pointer, temperature))
-    return cases
+        yield queries, keys + 0.5 * queries, functional.normalize(queue, dim=1), pointer, temperature
 
 
 def _step_in_loop(queries, keys, queue, pointer, temperature):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -240,12 +242,11 @@ def variance_hinge(z: Tensor, epsilon: float) -> Tensor:
     return (1 - (z.var(dim=0) + epsilon).sqrt()).clamp(min=0).mean()
 
 
-def _hinge_clouds(generator: torch.Generator) -> list[tuple[Tensor, float]]:
-    cases = []
+def _hinge_clouds(generator: torch.Generator) -> Iterator[tuple[Tensor, float]]:
     for n, d, epsilon in [(6, 5, 0.04), (9, 6, 0.01), (5, 7, 0.02)]:
         scale = torch.linspace(0.1, 1.9, d)  # some dimensions below the goal, some above
-        cases.append((torch.randn(n, d, generator=generator) * scale + 3 * torch.rand(d, generator=generator), epsilon))
-    return [*cases, (torch.full((4, 3), 2.0), 0.01)]  # collapsed
+        yield torch.randn(n, d, generator=generator) * scale + 3 * torch.rand(d, generator=generator), epsilon
+    yield torch.full((4, 3), 2.0), 0.01  # collapsed
 
 
 def _hinge_in_loop(z, epsilon):
@@ -375,13 +376,11 @@ def sinkhorn(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
     return plan
 
 
-def _scores(generator: torch.Generator) -> list[tuple[Tensor, float, int]]:
-    cases = []
+def _scores(generator: torch.Generator) -> Iterator[tuple[Tensor, float, int]]:
     for n, p, epsilon, iterations in [(6, 3, 0.3, 3), (8, 4, 0.5, 2), (5, 5, 0.4, 1), (7, 3, 0.25, 4)]:
         favourite = torch.linspace(0.5, -0.5, p)  # one prototype is everybody's favourite
         scores = (torch.rand(n, p, generator=generator) - 0.5 + favourite).clamp(-1, 1)
-        cases.append((scores, epsilon, iterations))
-    return cases
+        yield scores, epsilon, iterations
 
 
 def _sink_logarithms(scores, epsilon, iterations):
@@ -411,15 +410,6 @@ def _sink_in_loop(scores, epsilon, iterations):
     return plan
 
 
-def _sink_separate(scores, epsilon, iterations):
-    plan = (scores / epsilon).exp()
-    for _ in range(iterations):
-        plan = plan / plan.sum(dim=0, keepdim=True)
-    for _ in range(iterations):
-        plan = plan / plan.sum(dim=1, keepdim=True)
-    return plan
-
-
 assign_with_sinkhorn = Check(
     name="10.6 Sinkhorn", reference=sinkhorn, cases=_scores, forbidden=(yourself("sslcourse.losses"),),
     rights=(_sink_logarithms, _sink_as_published, _sink_in_loop),
@@ -442,7 +432,8 @@ assign_with_sinkhorn = Check(
         Wrong("sign of the exponent", change=("scores /", "-scores /"),
             hint="""There is a minus in your exponent: with it, views go to the prototypes that they are *least* like.
             It belongs there for costs; these are scores."""),
-        Wrong("one pass", change=("range(iterations)", "range(1)"), also=(_sink_separate,),
+        Wrong("one pass", change=("range(iterations)", "range(1)"), also=(("    plan = plan / plan.sum(dim=1",
+            "for _ in range(iterations): plan = plan / plan.sum(dim=1"),),
             hint="""You come to what one scaling of the columns and one of the rows give, whatever `iterations` says.
             Scaling the rows disturbs the columns, so they have to take turns: repeat the pair."""),
         Wrong("one iteration too many", change=("range(iterations)", "range(iterations + 1)"),

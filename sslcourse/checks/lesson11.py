@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,13 +18,9 @@ def say(logits: Tensor, center: Tensor, temperature: float) -> Tensor:
     return ((logits - center) / temperature).softmax(dim=1)
 
 
-def _teachers(generator: torch.Generator) -> list[tuple[Tensor, Tensor, float]]:
-    cases = []
+def _teachers(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, float]]:
     for n, k, temperature in [(3, 4, 0.5), (5, 2, 0.2), (2, 6, 0.8)]:
-        cases.append(
-            (torch.randn(n, k, generator=generator), torch.randn(1, k, generator=generator) + 0.3, temperature)
-        )
-    return cases
+        yield torch.randn(n, k, generator=generator), torch.randn(1, k, generator=generator) + 0.3, temperature
 
 
 def _say_by_exp(logits, center, temperature):
@@ -199,13 +196,11 @@ def multi_crop(student: list[Tensor], teacher: list[Tensor], temperature: float)
     return sum(losses) / len(pairs)
 
 
-def _crops(generator: torch.Generator) -> list[tuple[list[Tensor], list[Tensor], float]]:
-    cases = []
+def _crops(generator: torch.Generator) -> Iterator[tuple[list[Tensor], list[Tensor], float]]:
     for n, k, large, small, temperature in [(3, 4, 2, 3, 0.5), (2, 5, 2, 1, 0.3), (4, 3, 3, 2, 0.7)]:
         student = [torch.randn(n, k, generator=generator) for _ in range(large + small)]
         teacher = [(2 * torch.randn(n, k, generator=generator)).softmax(dim=1) for _ in range(large)]
-        cases.append((student, teacher, temperature))
-    return cases
+        yield student, teacher, temperature
 
 
 def _crop_by_enumerate(student, teacher, temperature):
@@ -411,12 +406,10 @@ def inside(maps: Tensor, masks: Tensor) -> Tensor:
     return (maps * covered).sum(dim=(1, 2)) / maps.sum(dim=(1, 2))
 
 
-def _looks(generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
-    cases = []
+def _looks(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     for n, s, patch in [(3, 2, 3), (4, 4, 2), (2, 3, 4)]:
         masks = torch.randint(-2, 3, (n, s * patch, s * patch), generator=generator).clamp(min=0)
-        cases.append((3 * torch.rand(n, s, s, generator=generator) ** 2 + 0.05, masks.to(torch.int64)))
-    return cases
+        yield 3 * torch.rand(n, s, s, generator=generator) ** 2 + 0.05, masks.to(torch.int64)
 
 
 def _patches(masks, side):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -13,10 +14,9 @@ from torch import Tensor
 
 from sslcourse.checks import lesson03
 from sslcourse.checks.cases import normal, uniform, whole
-from sslcourse.checks.compare import Closeness
+from sslcourse.checks.compare import EXACT, Closeness
 from sslcourse.checks.framework import Check, Wrong, yourself
 
-EXACT = Closeness(dtype="exact")
 NUMBER = Closeness(rtol=1e-4, atol=1e-6, dtype="any")
 
 
@@ -29,14 +29,12 @@ def balanced_draw(labels: Tensor, dice: Tensor, k: int) -> Tensor:
     return torch.cat(chosen)
 
 
-def _labelled(generator: torch.Generator) -> list[tuple[Tensor, Tensor, int]]:
-    cases = []
+def _labelled(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, int]]:
     for counts, k in (((9, 5, 7), 2), ((4, 12, 6, 5), 3), ((6, 3, 8), 1)):
         classes = torch.arange(len(counts)) + (torch.arange(len(counts)) >= k)  # the numbers of classes have a gap
         labels = torch.repeat_interleave(classes, torch.tensor(counts))
         labels = labels[torch.randperm(len(labels), generator=generator)]
-        cases.append((labels, uniform(generator, len(labels)), k))
-    return cases
+        yield labels, uniform(generator, len(labels)), k
 
 
 def _draw_by_sorting(labels, dice, k):
@@ -95,16 +93,14 @@ def report(val: Tensor, test: Tensor) -> Tensor:
     return test.gather(1, val.argmax(dim=1, keepdim=True)).squeeze(1)
 
 
-def _grids(generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
-    cases = []
+def _grids(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     for seeds, variants in ((5, 4), (3, 6), (6, 3), (9, 5)):
         truth = uniform(generator, seeds, variants, low=0.5, high=0.6)
         val, test = (truth + 0.1 * normal(generator, seeds, variants) for _ in range(2))
         for s in range(len(val) if variants < 5 else 2):  # validation and test disagree, and so do the seeds
             val[s, s % variants] = 0.9 + 0.01 * s
             test[s, (s + 1) % variants] = 0.95 - 0.01 * s
-        cases.append((val, test))
-    return cases
+        yield val, test
 
 
 def _report_in_loop(val, test):
@@ -230,15 +226,13 @@ def balanced_accuracy(predicted: Tensor, labels: Tensor) -> float:
     return torch.stack(recalls).mean().item()
 
 
-def _answers(generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
-    cases = []
+def _answers(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     for counts in ((30, 5, 3), (4, 0, 25, 8), (12, 6, 2, 0, 3)):  # a class may not occur
         labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
         wrong = uniform(generator, len(labels)) < 0.4
         predicted = torch.where(wrong, whole(generator, len(counts), len(labels)), labels)
         predicted[-1] = 1  # class 1 is answered somewhere, even where it doesn't occur
-        cases.append((predicted, labels))
-    return cases
+        yield predicted, labels
 
 
 def _balanced_by_sklearn(predicted, labels):
@@ -290,14 +284,6 @@ macro_average = Check(
 )  # fmt: skip
 
 
-def _last_vote_counts(bank, labels, queries, classes, k, temperature):
-    nearest, index = torch.cosine_similarity(queries[:, None], bank[None], dim=2).topk(k, dim=1)
-    votes = torch.zeros(len(queries), classes)
-    for q in range(len(queries)):
-        votes[q, labels[index[q]]] += (nearest[q] / temperature).exp()
-    return votes / votes.sum(dim=1, keepdim=True)
-
-
 # lesson 03 asks for the same
 weighted_knn = Check(
     name="12.5 weighted kNN", reference=lesson03.weighted_vote, cases=lesson03.knn_vote.cases,
@@ -325,8 +311,8 @@ weighted_knn = Check(
         Wrong("the farthest vote", change=("topk(k, dim=1", "topk(k, dim=1, largest=False"),
             hint="""The k *farthest* vote: a large cosine means near. With a distance the smallest are the nearest; with
             a cosine the largest."""),
-        Wrong("one vote per class", _last_vote_counts,
-            """Where two neighbours share a class, one of their votes is lost: votes[labels] += weights writes one value
+        Wrong("one vote per class", change=(("scatter_add_", "scatter_"), ("return ", "votes = "),
+            (", weights)", ", weights); return votes / votes.sum(dim=1, keepdim=True)")), hint="""Where two neighbours share a class, one of their votes is lost: votes[labels] += weights writes one value
             per place, even if a place occurs twice. Use scatter_add_, or a loop."""),
         Wrong("votes, not shares", change=(".softmax(dim=1)", ".exp()"),
             hint="These are sums of votes, and shares are asked for: divide each row by its sum."),
@@ -350,15 +336,6 @@ def paired_interval(a: list[float], b: list[float]) -> tuple[float, float]:
     return float(d.mean() - half), float(d.mean() + half)
 
 
-def _runs(generator: torch.Generator) -> list[tuple[list[float], list[float]]]:
-    cases = []
-    for n, gap in ((5, 0.05), (8, -0.02), (3, 0.1)):
-        luck = 0.04 * torch.randn(n, generator=generator)
-        a, b = (0.6 + luck + 0.02 * torch.randn(n, generator=generator) for _ in range(2))
-        cases.append(((a + gap).tolist(), b.tolist()))
-    return cases
-
-
 def _interval_by_scipy(a, b):
     found = stats.ttest_rel(a, b).confidence_interval(0.95)
     return found.low, found.high
@@ -372,7 +349,7 @@ def _interval_by_t(a, b):
 
 
 the_paired_interval = Check(
-    name="12.6 the paired interval", reference=paired_interval, cases=_runs,
+    name="12.6 the paired interval", reference=paired_interval, cases=lesson03.paired_difference.cases,
     close=Closeness(rtol=1e-6, atol=1e-9, dtype="any"), rights=(_interval_by_scipy, _interval_by_t),
     wrongs=(
         Wrong("unpaired", lambda a, b: tuple(stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)),

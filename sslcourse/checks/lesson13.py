@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from scipy import stats
@@ -26,14 +27,12 @@ def support_and_query(
     return support, query
 
 
-def _sets(generator: torch.Generator) -> list[tuple[Tensor, Tensor, Tensor, int, int]]:
-    cases = []
+def _sets(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor, int, int]]:
     for count, kinds, ways, shots, queries in [(60, 5, 3, 2, 4), (80, 6, 4, 1, 3), (90, 5, 5, 3, 2)]:
         labels = (torch.arange(count) % kinds)[torch.randperm(count, generator=generator)]
         order = torch.randperm(count, generator=generator)
         classes = torch.arange(kinds - 1, -1, -1)[:ways]  # never ascending
-        cases.append((labels, order, classes, shots, queries))
-    return cases
+        yield labels, order, classes, shots, queries
 
 
 def _sets_in_loop(labels, order, classes, shots, queries):
@@ -105,13 +104,11 @@ def relabel(labels: Tensor, classes: Tensor) -> Tensor:
     return (labels[:, None] == classes).int().argmax(dim=1)
 
 
-def _relabelled(generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
-    cases = []
+def _relabelled(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     for kinds, count in [((7, 2, 9), 8), ((5, 0, 3, 8), 11), ((3, 1, 0, 2, 4), 14)]:
         classes = torch.tensor(kinds)
         chosen = torch.cat([torch.arange(len(kinds)), whole(generator, len(kinds), count)])
-        cases.append((classes[chosen[torch.randperm(len(chosen), generator=generator)]], classes))
-    return cases
+        yield classes[chosen[torch.randperm(len(chosen), generator=generator)]], classes
 
 
 def _relabel_by_dict(labels, classes):
@@ -123,14 +120,6 @@ def _relabel_by_table(labels, classes):
     table = torch.zeros(int(classes.max()) + 1, dtype=torch.int64)
     table[classes] = torch.arange(len(classes))
     return table[labels]
-
-
-def _relabel_by_appearance(labels, classes):
-    seen: list[int] = []
-    for c in labels.tolist():
-        if c not in seen:
-            seen.append(c)
-    return torch.tensor([seen.index(c) for c in labels.tolist()])
 
 
 labels_within = Check(
@@ -147,8 +136,8 @@ labels_within = Check(
             hint="Your classes are 1..N; the first is 0, as everywhere in PyTorch."),
         Wrong("remainder", lambda labels, classes: labels % len(classes),
             "A remainder gives two classes the same name as soon as they differ by N: look each one up in `classes`."),
-        Wrong("numbered by appearance", _relabel_by_appearance,
-            """You number the classes as they appear in `labels`, so that the queries, in another order, would get other
+        Wrong("numbered by appearance",
+            change=("== classes", "== torch.tensor(list(dict.fromkeys(labels.tolist())))"), hint="""You number the classes as they appear in `labels`, so that the queries, in another order, would get other
             names than the support. `classes` says which comes first."""),
         Wrong("shifted", lambda labels, classes: labels - classes.min(), """You take the smallest class off. That is
             enough only where the classes have no gaps and come in order; here they are any classes, in any order."""),
@@ -171,13 +160,11 @@ def prototype_scores(support: Tensor, labels: Tensor, queries: Tensor, ways: int
     return -squared
 
 
-def _supports(generator: torch.Generator) -> list[tuple[Tensor, Tensor, Tensor, int]]:
-    cases = []
+def _supports(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor, int]]:
     for ways, shots, dim, asked in [(3, 2, 4, 5), (4, 3, 2, 6), (2, 5, 6, 3)]:
         labels = torch.arange(ways).repeat(shots)[torch.randperm(ways * shots, generator=generator)]
         support = normal(generator, ways * shots, dim) + labels[:, None]
-        cases.append((support, labels, normal(generator, asked, dim) + 1, ways))
-    return cases
+        yield support, labels, normal(generator, asked, dim) + 1, ways
 
 
 def _scores_in_loop(support, labels, queries, ways):
@@ -319,14 +306,12 @@ def adapted_norm(unlabeled: Tensor, test: Tensor, weight: Tensor, bias: Tensor, 
     return (test - mean) / (variance + eps).sqrt() * weight[:, None, None] + bias[:, None, None]
 
 
-def _maps(generator: torch.Generator) -> list[tuple[Tensor, Tensor, Tensor, Tensor, float]]:
-    cases = []
+def _maps(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, float]]:
     for u, m, c, h, w in [(5, 3, 4, 3, 2), (6, 2, 3, 2, 4), (4, 4, 2, 3, 5)]:
         scale, shift = uniform(generator, c, 1, 1, low=0.3, high=1.3), 2 * normal(generator, c, 1, 1)
         unlabeled = normal(generator, u, c, h, w) * scale + shift
         test = normal(generator, m, c, h, w) * 1.5 * scale + shift + 0.5
-        cases.append((unlabeled, test, 0.5 + uniform(generator, c), normal(generator, c), 0.1))
-    return cases
+        yield unlabeled, test, 0.5 + uniform(generator, c), normal(generator, c), 0.1
 
 
 def _adapted_by_scale(unlabeled, test, weight, bias, eps):

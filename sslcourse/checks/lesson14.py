@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -98,14 +100,12 @@ def mirror(boxes: Tensor, labels: Tensor, width: int) -> Tensor:
     return torch.where(labels[:, :, None] < 0, 0.0, moved)
 
 
-def _annotated(generator: torch.Generator) -> list[tuple[Tensor, Tensor, int]]:
-    cases = []
+def _annotated(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, int]]:
     for n, k, width in [(3, 4, 32), (2, 6, 40), (5, 3, 33)]:
         labels = whole(generator, 10, n, k)
         labels[:, 0], labels[:, k - 1] = 0, -1  # class 0 is an object
         boxes = _boxes(n * k, generator).view(n, k, 4) * (labels >= 0)[:, :, None]
-        cases.append((boxes, labels, width))
-    return cases
+        yield boxes, labels, width
 
 
 def _mirror_in_loop(boxes, labels, width):
@@ -166,8 +166,7 @@ def mean_iou(predicted: Tensor, truth: Tensor, classes: int) -> float:
     return (both[either > 0] / either[either > 0]).mean().item()
 
 
-def _masks(generator: torch.Generator) -> list[tuple[Tensor, Tensor, int]]:
-    cases = []
+def _masks(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, int]]:
     for n, h, w, used, classes in [(3, 4, 5, 3, 5), (2, 6, 6, 4, 6), (4, 5, 3, 4, 4)]:
         truth = torch.randint(0, used, (n, h, w), generator=generator)
         truth[0] = truth[0].clamp(max=1)  # not every class is in every image
@@ -175,8 +174,7 @@ def _masks(generator: torch.Generator) -> list[tuple[Tensor, Tensor, int]]:
         predicted = torch.where(swapped, torch.randint(0, used, (n, h, w), generator=generator), truth)
         if used < classes:
             predicted[0, 0, 0] = used  # a class that is found and never there
-        cases.append((predicted, truth, classes))
-    return cases
+        yield predicted, truth, classes
 
 
 def _mean_iou_in_loop(predicted, truth, classes):
@@ -242,12 +240,10 @@ def focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: floa
     return (weight * (1 - p_true) ** gamma * -p_true.log()).sum()
 
 
-def _answers(generator: torch.Generator) -> list[tuple[Tensor, Tensor, float, float]]:
-    cases = []
+def _answers(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, float, float]]:
     for m, c, alpha, gamma in [(6, 3, 0.25, 2.0), (4, 5, 0.4, 1.0), (9, 2, 0.25, 3.0)]:
         logits = 2 * torch.randn(m, c, generator=generator)
-        cases.append((logits, (torch.rand(m, c, generator=generator) < 0.3).float(), alpha, gamma))
-    return cases
+        yield logits, (torch.rand(m, c, generator=generator) < 0.3).float(), alpha, gamma
 
 
 def _focal_by_sign(logits, targets, alpha=0.25, gamma=2.0):
@@ -385,8 +381,7 @@ def _at_levels(precision: Tensor, recall: Tensor, levels: int) -> Tensor:
     return torch.where(reached, precision, 0.0).amax(dim=1).mean()
 
 
-def _found(generator: torch.Generator) -> list[tuple[Tensor, Tensor, int]]:
-    cases = []
+def _found(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, int]]:
     # primes: no recall lies on a level, but for rounding; of 4, a quarter and a half lie on theirs exactly
     for m, count in [(8, 7), (15, 11), (24, 13), (9, 4)]:
         scores = torch.rand(m, generator=generator)
@@ -395,8 +390,7 @@ def _found(generator: torch.Generator) -> list[tuple[Tensor, Tensor, int]]:
         hits[likely[: count - 2]] = True
         best = int(scores.argmax())
         hits[best] = False  # a false alarm ranks first: precision rises before it falls
-        cases.append((hits, scores, count))
-    return cases
+        yield hits, scores, count
 
 
 def _ap_in_loop(hits, scores, count):

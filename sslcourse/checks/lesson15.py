@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 
 import scipy.linalg
 import torch
@@ -12,10 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from sslcourse.checks.cases import normal, uniform, whole
-from sslcourse.checks.compare import Closeness
+from sslcourse.checks.compare import EXACT, Closeness
 from sslcourse.checks.framework import Check, Wrong
-
-EXACT = Closeness(dtype="exact")
 
 
 def prepare(train: Tensor, new: Tensor) -> Tensor:
@@ -178,7 +177,7 @@ def hungarian(labels: Tensor, clusters: Tensor) -> float:
     return table[best].sum().item() / len(labels)
 
 
-def _tables(generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
+def _tables(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     tables = [
         # greedy takes the 9 and loses the two 8s; majority votes name two clusters alike
         [[9, 8, 1], [8, 0, 2], [0, 3, 4]],
@@ -186,12 +185,10 @@ def _tables(generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
         [[6, 5, 4, 1], [0, 5, 1, 1], [1, 1, 2, 3]],  # more clusters than classes
         [[2, 7, 1], [6, 5, 0], [0, 1, 1], [3, 0, 2]],  # and fewer
     ]
-    cases = []
     for table in map(torch.tensor, tables):
         y, k = table.nonzero().T.repeat_interleave(table[table > 0], dim=1)
         order = torch.randperm(len(y), generator=generator)
-        cases.append((y[order], k[order]))
-    return cases
+        yield y[order], k[order]
 
 
 def _count(labels, clusters):
@@ -441,16 +438,14 @@ def _pairs_in_order(score, defective):
     return ((bad > good).double() + 0.5 * (bad == good).double()).mean().item()
 
 
-def _inspections(generator: torch.Generator) -> list[tuple[Tensor, Tensor, Tensor]]:
-    cases = []
+def _inspections(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     for n, m, d, shift in [(24, 12, 3, 3), (20, 16, 4, -3), (22, 10, 2, 3)]:
         units = torch.cat([torch.tensor([8.0]), 10 ** uniform(generator, d - 1, low=-1)])
         usual, asked = normal(generator, n, d), normal(generator, m, d)
         defective = torch.arange(m) % 3 == 0
         asked[defective, 1] += uniform(generator, int(defective.sum()), low=2.5, high=3.5)
         asked[1] = asked[4] = asked[0] = usual[0]  # two normal ones with the same score, and a defective one: ties
-        cases.append((usual * units + shift, asked * units + shift, defective))
-    return cases
+        yield usual * units + shift, asked * units + shift, defective
 
 
 def _strange_in_loop(normal, asked, defective):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from sslcourse import losses
 from sslcourse.checks import cases
-from sslcourse.checks.compare import Closeness
+from sslcourse.checks.compare import EXACT, Closeness
 from sslcourse.checks.framework import Case, Check, Wrong, value_and_gradients, yourself
-
-EXACT = Closeness(dtype="exact")
 
 
 def clip_loss(images: Tensor, texts: Tensor, scale: float) -> Tensor:
@@ -23,14 +23,12 @@ def clip_loss(images: Tensor, texts: Tensor, scale: float) -> Tensor:
     return (functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)) / 2
 
 
-def _pairs(generator: torch.Generator) -> list[Case]:
+def _pairs(generator: torch.Generator) -> Iterator[Case]:
     """Texts near their images, none of them of length 1."""
-    found = []
     for n, d, scale in ((4, 3, 5.0), (3, 6, 2.0), (6, 4, 14.0)):
         images = cases.normal(generator, n, d)
         texts = images + 0.8 * cases.normal(generator, n, d)
-        found.append((2 * images, texts * cases.uniform(generator, n, 1, low=0.5, high=3.0), scale))
-    return found
+        yield 2 * images, texts * cases.uniform(generator, n, 1, low=0.5, high=3.0), scale
 
 
 def _clip_in_loop(images, texts, scale):
@@ -95,11 +93,9 @@ def sigmoid_loss(images: Tensor, texts: Tensor, scale: float, bias: float) -> Te
     return -functional.logsigmoid(belongs * logits).sum() / len(images)
 
 
-def _unit_pairs(generator: torch.Generator) -> list[Case]:
-    found = []
+def _unit_pairs(generator: torch.Generator) -> Iterator[Case]:
     for (images, texts, _), scale, bias in zip(_pairs(generator), (3.0, 10.0, 2.0), (-2.0, -4.0, 0.5), strict=True):
-        found.append((functional.normalize(images, dim=1), functional.normalize(texts, dim=1), scale, bias))
-    return found
+        yield functional.normalize(images, dim=1), functional.normalize(texts, dim=1), scale, bias
 
 
 def _sigmoid_in_loop(images, texts, scale, bias):
@@ -340,12 +336,10 @@ def with_hard_negatives(images: Tensor, texts: Tensor, swapped: Tensor, scale: f
     return (functional.cross_entropy(to_texts, own) + functional.cross_entropy(to_images, own)) / 2
 
 
-def _with_doubles(generator: torch.Generator) -> list[Case]:
-    found = []
+def _with_doubles(generator: torch.Generator) -> Iterator[Case]:
     for images, texts, scale in _pairs(generator):
         swapped = texts / texts.norm(dim=1, keepdim=True) + 0.4 * cases.normal(generator, *texts.shape)
-        found.append((*(functional.normalize(x, dim=1) for x in (images, texts, swapped)), scale))
-    return found
+        yield *(functional.normalize(x, dim=1) for x in (images, texts, swapped)), scale
 
 
 def _hard_in_parts(images, texts, swapped, scale):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -18,9 +20,8 @@ def self_training_loss(guess: Tensor, asked: Tensor, threshold: float) -> Tensor
     return (cost * (probability >= threshold)).mean()
 
 
-def _answers(generator: torch.Generator) -> list[Case]:
+def _answers(generator: torch.Generator) -> Iterator[Case]:
     """Answers that are barely sure enough, barely not, and far from it, in every case; scores of both signs."""
-    found = []
     for n, classes, threshold in ((8, 4, 0.8), (6, 3, 0.7), (10, 5, 0.6)):
         top = torch.tensor([threshold + 0.02, threshold - 0.02, threshold**2 + 0.01, threshold**0.5 - 0.01, 0.52, 0.97])
         top = top[torch.arange(n) % 6, None]  # (n, 1)
@@ -29,10 +30,9 @@ def _answers(generator: torch.Generator) -> list[Case]:
         rest = rest.masked_fill(likeliest, 0)
         share = torch.where(likeliest, top, rest / rest.sum(dim=1, keepdim=True) * (1 - top))
         guess = share.log() + 3 * torch.randn(n, 1, generator=generator)  # unsure ones with large logits, too
-        found.append((guess, guess.roll(1, dims=1) / 2 + torch.randn(n, classes, generator=generator), threshold))
+        yield guess, guess.roll(1, dims=1) / 2 + torch.randn(n, classes, generator=generator), threshold
     certain = torch.tensor([200.0, 1, 200, 1, 200])[:, None] * torch.eye(3)[[2, 0, 1, 0, 2]]
-    found.append((certain, torch.randn(5, 3, generator=generator), 1.0))  # a softmax of exactly the threshold
-    return found
+    yield certain, torch.randn(5, 3, generator=generator), 1.0  # a softmax of exactly the threshold
 
 
 def _self_training_in_loop(guess, asked, threshold):
@@ -102,13 +102,11 @@ def contrast_loss(embeddings: Tensor, labels: Tensor, temperature: float) -> Ten
     return -((log_share * positive).sum(dim=1) / positive.sum(dim=1)).mean()
 
 
-def _classes(generator: torch.Generator) -> list[Case]:
+def _classes(generator: torch.Generator) -> Iterator[Case]:
     """Classes of different sizes, and vectors of different lengths."""
-    found = []
     for labels, temperature in (([0, 1, 0, 0, 1, 2, 2, 0], 0.5), ([2, 0, 2, 0, 2], 0.3), ([1, 1, 0, 0, 0, 0, 0], 0.8)):
         scale = cases.uniform(generator, len(labels), 1, low=0.5, high=3.0)
-        found.append((scale * cases.normal(generator, len(labels), 4), torch.tensor(labels), temperature))
-    return found
+        yield scale * cases.normal(generator, len(labels), 4), torch.tensor(labels), temperature
 
 
 def _contrast_in_loop(embeddings, labels, temperature):
@@ -145,8 +143,8 @@ whose_class_is_mine = Check(
         Wrong("not divided by the partners", change=(" / positive.sum(dim=1)", ""),
             hint="You add up over a view's partners; their mean is asked for: divide by their number."),
         Wrong("logarithm outside",
-            lambda embeddings, labels, temperature: _contrast_inside(embeddings, labels, temperature),
-            """You take the logarithm of the partners' mean share. In the paper's loss (L_out) the mean of the
+            change=(("log_softmax", "softmax"), ("sum(dim=1)).mean()", "sum(dim=1)).log().mean()")),
+            hint="""You take the logarithm of the partners' mean share. In the paper's loss (L_out) the mean of the
             logarithms is taken: the logarithm first, for each partner."""),
         Wrong("not normalized", change=("functional.normalize(embeddings, dim=1)", "embeddings * 1"),
             hint="The embeddings aren't normalized: give every row length 1 first, so that products are cosines."),
@@ -169,14 +167,6 @@ whose_class_is_mine = Check(
         where log_share is 0 on the diagonal""",
     ),
 )  # fmt: skip
-
-
-def _contrast_inside(embeddings: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """L_in of the paper: the logarithm of the mean share."""
-    z, itself = functional.normalize(embeddings, dim=1), torch.eye(len(embeddings), dtype=torch.bool)
-    share = (z @ z.T / temperature).masked_fill(itself, -torch.inf).softmax(dim=1)
-    positive = (labels[:, None] == labels) & ~itself
-    return -((share * positive).sum(dim=1) / positive.sum(dim=1)).log().mean()
 
 
 def taught_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -247,13 +237,11 @@ def dimensions_used(features: Tensor) -> float:
     return torch.exp(-(share * share.log()).sum()).item()
 
 
-def _clouds(generator: torch.Generator) -> list[Case]:
+def _clouds(generator: torch.Generator) -> Iterator[Case]:
     """Clouds that don't lie around zero, and that stretch differently in each direction."""
-    found = []
     for n, d in ((12, 4), (6, 9), (20, 5)):
         stretch = torch.linspace(0.3, 2.0, d, dtype=torch.float64)
-        found.append((cases.normal(generator, n, d).double() * stretch + 0.5,))
-    return found
+        yield (cases.normal(generator, n, d).double() * stretch + 0.5,)
 
 
 def _as_a_product(features):
@@ -304,14 +292,12 @@ def rank_correlation(first: Tensor, second: Tensor) -> float:
     return (a @ b / (a.norm() * b.norm())).item()
 
 
-def _rankings(generator: torch.Generator) -> list[Case]:
+def _rankings(generator: torch.Generator) -> Iterator[Case]:
     """Pairs that go together loosely, one of them bent, so that values and ranks say different things."""
-    found = []
     for n, together in ((8, 0.7), (12, -0.6), (15, 0.3)):
         first = cases.normal(generator, n).double()
         second = together * first + 0.6 * cases.normal(generator, n).double()
-        found.append((first.exp(), (2 * second).exp()))
-    return found
+        yield first.exp(), (2 * second).exp()
 
 
 def _spearman_by_differences(first, second):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -35,20 +37,12 @@ def _returns_by_matrix(rewards, gamma):
     return torch.where(ahead >= 0, powers, 0.0) @ rewards
 
 
-def _returns_so_far(rewards, gamma):
-    found, before = torch.zeros_like(rewards), 0.0
-    for t in range(len(rewards)):
-        before = rewards[t] + gamma * before
-        found[t] = before
-    return found
-
-
 what_is_still_to_come = Check(
     name="18.1 what is still to come",
     reference=returns, cases=_episodes,
     rights=(_returns_by_sums, _returns_by_matrix),
     wrongs=(
-        Wrong("what has been", _returns_so_far, """
+        Wrong("what has been", change=("reversed(range(len(rewards)))", "range(len(rewards))"), hint="""
             You add up what came before a step. A return is what is still to come: begin at the episode's end."""),
         Wrong("own reward discounted", change=("rewards[t] + gamma * later", "gamma * (rewards[t] + later)"), hint="""
             You discount a step's own reward as well. It comes at once, with weight 1; the next one gets gamma."""),
@@ -75,14 +69,12 @@ def q_target(rewards: Tensor, over: Tensor, following: Tensor, gamma: float) -> 
     return rewards + gamma * (1 - over) * best
 
 
-def _transitions(generator: torch.Generator) -> list[Case]:
-    found = []
+def _transitions(generator: torch.Generator) -> Iterator[Case]:
     for n, actions, gamma in ((6, 4, 0.9), (5, 3, 0.5), (9, 2, 0.8)):
         rewards = cases.normal(generator, n)
         over = torch.zeros_like(rewards)
         over[1::3] = 1
-        found.append((rewards, over, cases.normal(generator, n, actions), gamma))
-    return found
+        yield rewards, over, cases.normal(generator, n, actions), gamma
 
 
 def _target_in_loop(rewards, over, following, gamma):
@@ -167,13 +159,11 @@ def contrast(queries: Tensor, keys: Tensor, bilinear: Tensor) -> Tensor:
     return functional.cross_entropy(logits, torch.arange(len(queries)))
 
 
-def _frames(generator: torch.Generator) -> list[Case]:
-    found = []
+def _frames(generator: torch.Generator) -> Iterator[Case]:
     for n, d in ((5, 3), (4, 6), (7, 4)):
         queries = cases.normal(generator, n, d)
         keys = queries + 0.7 * cases.normal(generator, n, d)
-        found.append((queries, keys, cases.normal(generator, d, d)))
-    return found
+        yield queries, keys, cases.normal(generator, d, d)
 
 
 def _contrast_in_loop(queries, keys, bilinear):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sslcourse.checks.compare import Closeness
+from sslcourse.checks.compare import EXACT, Closeness
 from sslcourse.checks.framework import Check, Wrong
-
-EXACT = Closeness(dtype="exact")
 
 
 def my_part(order: Tensor, step: int, batch: int, rank: int, world: int) -> Tensor:
@@ -145,14 +145,12 @@ def _gradient(network: nn.Module) -> Tensor:
     return torch.cat([p.grad.flatten() for p in network.parameters()])
 
 
-def _batches(generator: torch.Generator) -> list[tuple[nn.Module, Tensor, Tensor, int]]:
-    cases = []
+def _batches(generator: torch.Generator) -> Iterator[tuple[nn.Module, Tensor, Tensor, int]]:
     for count, size in ((8, 4), (10, 4), (7, 3), (9, 2)):
         network = nn.Sequential(nn.Flatten(), nn.Linear(12, 6), nn.Tanh(), nn.Linear(6, 5))
         network(torch.rand(4, 3, 2, 2)).square().sum().backward()  # gradients of something before
         labels = torch.randint(5, (count,), generator=generator)
-        cases.append((network, torch.randn(count, 3, 2, 2, generator=generator), labels, size))
-    return cases
+        yield network, torch.randn(count, 3, 2, 2, generator=generator), labels, size
 
 
 def _accumulate_sums(network, images, labels, size):
@@ -362,14 +360,12 @@ def joint_statistics(means: Tensor, variances: Tensor, counts: Tensor) -> tuple[
     return mean, (share * (variances + (means - mean).square())).sum(dim=0)
 
 
-def _statistics(generator: torch.Generator) -> list[tuple[Tensor, Tensor, Tensor]]:
-    cases = []
+def _statistics(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     for channels, counts in ((3, (6, 6)), (4, (5, 9)), (2, (4, 7, 12)), (5, (8, 3, 8, 2))):
         parts = [torch.randn(n, channels, generator=generator) * (1 + i) + 2 * i for i, n in enumerate(counts)]
         means = torch.stack([part.mean(dim=0) for part in parts])
         variances = torch.stack([part.var(dim=0, correction=0) for part in parts])
-        cases.append((means, variances, torch.tensor(counts, dtype=torch.float32)))
-    return cases
+        yield means, variances, torch.tensor(counts, dtype=torch.float32)
 
 
 def _joint_by_squares(means, variances, counts):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sslcourse.checks.compare import Closeness
+from sslcourse.checks.compare import EXACT, Closeness
 from sslcourse.checks.framework import Check, Wrong, yourself
-
-EXACT = Closeness(dtype="exact")
 
 
 def strip(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -49,16 +49,6 @@ def _strip_replace_once(state, prefix):
     return {name.replace(prefix, "", 1): state[name] for name in state if name.startswith(prefix)}
 
 
-def _strip_again_and_again(state, prefix):
-    found = {}
-    for name, t in state.items():
-        if name.startswith(prefix):
-            while name.startswith(prefix):
-                name = name.removeprefix(prefix)
-            found[name] = t
-    return found
-
-
 strip_a_prefix = Check(
     name="20.1 strip a prefix", reference=strip, cases=_states, close=EXACT, rights=(_strip_loop, _strip_replace_once),
     wrongs=(
@@ -78,7 +68,8 @@ strip_a_prefix = Check(
             Leave it out."""),
         Wrong("not stripped", change=((".removeprefix(prefix)", ""), ("tensor", "t")),
             hint="You chose the right entries, and they still have their long names; take the prefix off."),
-        Wrong("stripped again and again", _strip_again_and_again, """You take the prefix off again and again. A name may
+        Wrong("stripped again and again",
+            change=("removeprefix(prefix)", "removeprefix(prefix).removeprefix(prefix)"), hint="""You take the prefix off again and again. A name may
             hold it twice in a row, and then the second one is part of the network's own name. Once is enough."""),
         Wrong("dot left", change=("removeprefix(prefix): tensor for name, tensor",
             'removeprefix(prefix.rstrip(".")): t for name, t'), hint="""Your names begin with a dot. The dot belongs to
@@ -228,52 +219,35 @@ def _names_by_match(name):
             return f"encoder.stages.{int(stage[-1]) - 1}.layers.{block}.layer.{int(part[-1]) - 1}.{kind}.{last}"
 
 
-def _renumbered(name: str, stage: int = 0, block: int = 0, layer: int = 0) -> str:
-    """Transformers' name with some of its numbers moved."""
-    parts = to_transformers(name).split(".")
-    if parts[0] == "encoder":
-        parts[2], parts[4] = str(int(parts[2]) + stage), str(int(parts[4]) + block)
-        if parts[5] == "layer":
-            parts[6] = str(int(parts[6]) + layer)
-    return ".".join(parts)
-
-
-def _names_downsample_kept(name):
-    return (
-        to_transformers(name)
-        .replace("shortcut.convolution", "downsample.0")
-        .replace("shortcut.normalization", "downsample.1")
-    )
-
-
 names_for_transformers = Check(
     name="20.3 another library's names", reference=to_transformers, cases=_torchvision_names,
     rights=(_names_by_replacing, _names_by_match),
     wrongs=(
-        Wrong("stages from 1", lambda name: _renumbered(name, stage=1), """Your stages are numbered from 1. torchvision
+        Wrong("stages from 1", change=("'layer')) - 1", "'layer'))"), hint="""Your stages are numbered from 1. torchvision
             counts its layers from 1 and Transformers its stages from 0: layer1 is stages.0."""),
-        Wrong("layers from 1", lambda name: _renumbered(name, layer=1), """Within a block you number from 1. conv1 and
+        Wrong("layers from 1", change=("int(path[2][-1]) - 1", "path[2][-1]"), hint="""Within a block you number from 1. conv1 and
             bn1 are layer.0 in Transformers: take 1 off that number as well."""),
-        Wrong("everything from 1", lambda name: _renumbered(name, stage=1, layer=1),
-            """You carry torchvision's numbers over as they are. It counts stages, and convolutions in a block, from 1,
+        Wrong("everything from 1", change=(("'layer')) - 1", "'layer'))"), ("int(path[2][-1]) - 1", "path[2][-1]")),
+            hint="""You carry torchvision's numbers over as they are. It counts stages, and convolutions in a block, from 1,
             and Transformers counts both from 0."""),
-        Wrong("blocks less one", lambda name: _renumbered(name, block=-1),
-            "You take 1 off the block's number, too. Blocks are counted from 0 in both libraries."),
-        Wrong("norms called convolutions", lambda name: to_transformers(name).replace("normalization", "convolution"),
-            """Every tensor of yours becomes a convolution's. What begins with bn, and the second part of a shortcut,
+        Wrong("blocks less one", change=("{path[1]}", "{int(path[1]) - 1}"),
+            hint="You take 1 off the block's number, too. Blocks are counted from 0 in both libraries."),
+        Wrong("norms called convolutions", change=('"normalization"', '"convolution"'),
+            hint="""Every tensor of yours becomes a convolution's. What begins with bn, and the second part of a shortcut,
             are normalizations."""),
-        Wrong("norm of the shortcut",
-            lambda name: to_transformers(name).replace("shortcut.normalization", "shortcut.convolution"),
-            """Both parts of the shortcut become convolutions, so that two names are one: downsample.0 is the
+        Wrong("norm of the shortcut", change=(' or path[-2:-1] == ["downsample"] and path[-1] == "1"', ""),
+            hint="""Both parts of the shortcut become convolutions, so that two names are one: downsample.0 is the
             convolution, and downsample.1 the normalization."""),
-        Wrong("downsample kept", _names_downsample_kept, """`downsample` has another name in Transformers:
+        Wrong("downsample kept",
+            lambda name: to_transformers(name).replace("shortcut.convolution", "downsample.0")
+            .replace("shortcut.normalization", "downsample.1"), """`downsample` has another name in Transformers:
             shortcut.convolution for downsample.0, and shortcut.normalization for downsample.1."""),
-        Wrong("one embedder", lambda name: to_transformers(name).replace("embedder.embedder", "embedder"),
-            "The stem's names begin with embedder.embedder, twice: a module of that name inside of another."),
-        Wrong("layers left out", lambda name: to_transformers(name).replace(".layers.", "."),
-            "Between a stage and the number of its block stands `layers`: encoder.stages.0.layers.0."),
-        Wrong("encoder left out", lambda name: to_transformers(name).removeprefix("encoder."),
-            "The stages are inside of `encoder`: encoder.stages.0.layers.0."),
+        Wrong("one embedder", change=("embedder.embedder", "embedder"),
+            hint="The stem's names begin with embedder.embedder, twice: a module of that name inside of another."),
+        Wrong("layers left out", change=(".layers.", "."),
+            hint="Between a stage and the number of its block stands `layers`: encoder.stages.0.layers.0."),
+        Wrong("encoder left out", change=("encoder.stages", "stages"),
+            hint="The stages are inside of `encoder`: encoder.stages.0.layers.0."),
     ),
     hints=(
         "Split the name at its dots. How many parts has a name of the stem, of a block's layer, of a shortcut?",
@@ -292,17 +266,15 @@ def renormalize(x: Tensor, old: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor
     return (x * old_std + old_mean - new_mean) / new_std
 
 
-def _pixels(generator: torch.Generator) -> list[tuple]:
+def _pixels(generator: torch.Generator) -> Iterator[tuple]:
     def pair():
         return 0.3 + 0.4 * torch.rand(3, generator=generator), 0.15 + 0.4 * torch.rand(3, generator=generator)
 
-    cases = []
     for size in ((2, 3, 4, 5), (3, 3, 3, 3), (1, 3, 6, 3)):
         old, new = pair(), pair()
         pictures = torch.rand(size, generator=generator)
         pictures[..., :1, :1] = 1.2  # resizing by bicubic interpolation gives values outside of [0, 1] as well
-        cases.append(((pictures - old[0].view(3, 1, 1)) / old[1].view(3, 1, 1), old, new))
-    return cases
+        yield (pictures - old[0].view(3, 1, 1)) / old[1].view(3, 1, 1), old, new
 
 
 def _pixels_by_channel(x, old, new):
@@ -316,10 +288,6 @@ def _pixels_by_channel(x, old, new):
 def _pixels_one_map(x, old, new):
     scale, shift = old[1] / new[1], (old[0] - new[0]) / new[1]
     return x * scale[:, None, None] + shift[:, None, None]
-
-
-def _views(pair):
-    return [part.view(1, 3, 1, 1) for part in pair]
 
 
 pixels_for_another_network = Check(
@@ -366,13 +334,11 @@ def cka(x: Tensor, y: Tensor) -> Tensor:
     return (y.T @ x).square().sum() / ((x.T @ x).norm() * (y.T @ y).norm())
 
 
-def _feature_pairs(generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
-    cases = []
+def _feature_pairs(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     for n, d, e in ((12, 3, 5), (9, 4, 4), (20, 6, 2)):
         x = torch.randn(n, d, generator=generator, dtype=torch.float64) + 2
         y = torch.randn(n, e, generator=generator, dtype=torch.float64) - 1 + x[:, :1]
-        cases.append((x, y))
-    return cases
+        yield x, y
 
 
 def _cka_by_tables(x, y):
@@ -397,22 +363,16 @@ def _cka_loop(x, y):
     return overlap(x, y) / (overlap(x, x) * overlap(y, y)) ** 0.5
 
 
-def _ratio(x, y):
-    return (y.T @ x).square().sum() / ((x.T @ x).norm() * (y.T @ y).norm())
-
-
 linear_cka = Check(
     name="20.5 linear CKA", reference=cka, cases=_feature_pairs, forbidden=(yourself("sslcourse.transfer.similarity"),),
     rights=(_cka_by_tables, _cka_by_centring_matrix, _cka_loop),
     wrongs=(
-        Wrong("not centred", lambda x, y: _ratio(x, y),
-            """You don't centre. Then what all pictures have in common counts as similarity, and any two networks with
+        Wrong("not centred", change=("x, y = x - x.mean(dim=0), y - y.mean(dim=0)", "pass"),
+            hint="""You don't centre. Then what all pictures have in common counts as similarity, and any two networks with
             positive features look alike. Take each feature's mean over the pictures off first."""),
-        Wrong("rows centred", lambda x, y: _ratio(x - x.mean(dim=1, keepdim=True), y - y.mean(dim=1, keepdim=True)),
-            """You take off each picture's mean over its features (dim=1). It is each *feature's* mean over the pictures
+        Wrong("rows centred", change=("dim=0", "dim=1, keepdim=True"), hint="""You take off each picture's mean over its features (dim=1). It is each *feature's* mean over the pictures
             that has to go: dim=0."""),
-        Wrong("one mean for all", lambda x, y: _ratio(x - x.mean(), y - y.mean()),
-            "You take one mean off all numbers. Each feature has its own: mean(dim=0)."),
+        Wrong("one mean for all", change=("dim=0", ""), hint="You take one mean off all numbers. Each feature has its own: mean(dim=0)."),
         Wrong("numerator not squared", change=(("dim=0", "0"), ("square().sum", "norm")),
             hint="Above the line stands the norm, and should stand its square: the sum of the squares of Yᵀ X."),
         Wrong("root of it all", lambda x, y: cka(x, y).sqrt(),

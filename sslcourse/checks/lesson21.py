@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -17,14 +18,12 @@ def hide(patches: Tensor, hidden: Tensor, token: Tensor, places: Tensor) -> Tens
     return torch.where(hidden[:, :, None], token, patches) + places
 
 
-def _patches(generator: torch.Generator) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    drawn = []
+def _patches(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     for n, l, d in [(2, 4, 3), (3, 5, 2), (4, 3, 6)]:
         hidden = cases.uniform(generator, n, l) < 0.5
         hidden[0, 0], hidden[0, 1] = True, False
         token = cases.normal(generator, d)
-        drawn.append((cases.normal(generator, n, l, d), hidden, token, cases.normal(generator, l, d)))
-    return drawn
+        yield cases.normal(generator, n, l, d), hidden, token, cases.normal(generator, l, d)
 
 
 def _hide_in_loop(patches, hidden, token, places):
@@ -74,13 +73,11 @@ def patch_loss(student: Tensor, teacher: Tensor, hidden: Tensor, temperature: fl
     return ((cost * hidden).sum(dim=1) / hidden.sum(dim=1)).mean()
 
 
-def _hidden(generator: torch.Generator) -> list[tuple[Tensor, Tensor, Tensor, float]]:
-    drawn = []
+def _hidden(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor, float]]:
     for n, l, k, temperature in [(3, 5, 4, 0.5), (2, 6, 3, 0.3), (4, 7, 2, 0.8)]:
         hidden = torch.arange(l) <= torch.arange(n)[:, None]  # of the n-th picture n + 1 patches
         student, teacher = cases.normal(generator, n, l, k), cases.normal(generator, n, l, k)
-        drawn.append((student, (2 * teacher).softmax(dim=2), hidden, temperature))
-    return drawn
+        yield student, (2 * teacher).softmax(dim=2), hidden, temperature
 
 
 def _patch_loss_in_loop(student, teacher, hidden, temperature):
@@ -144,15 +141,13 @@ def context(blocks: Tensor, side: int) -> Tensor:
     return ~inside.any(dim=1)
 
 
-def _blocks(generator: torch.Generator) -> list[tuple[Tensor, int]]:
-    drawn = []
+def _blocks(generator: torch.Generator) -> Iterator[tuple[Tensor, int]]:
     for n, b, side in [(3, 2, 6), (2, 4, 8), (5, 3, 7)]:
         tall, wide = 1 + cases.whole(generator, 3, n, b), 2 + cases.whole(generator, 3, n, b)
         top = (cases.uniform(generator, n, b) * (side - tall + 1)).long()
         left = (cases.uniform(generator, n, b) * (side - wide + 1)).long()
         top[0, 0], left[0, 0] = side - tall[0, 0], 0
-        drawn.append((torch.stack([top, left, tall, wide], dim=2), side))
-    return drawn
+        yield torch.stack([top, left, tall, wide], dim=2), side
 
 
 def _context_in_loop(blocks, side):
@@ -211,11 +206,9 @@ def statistic(numbers: Tensor, t: Tensor) -> Tensor:
     return 2 * len(numbers) * torch.trapezoid(error * normal, t)
 
 
-def _numbers(generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
-    drawn = []
+def _numbers(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     for n, knots, reach in [(3, 9, 3.0), (5, 6, 2.0), (8, 17, 4.0)]:
-        drawn.append((cases.normal(generator, n) * 1.5 + 0.7, torch.linspace(0, reach, knots)))
-    return drawn
+        yield cases.normal(generator, n) * 1.5 + 0.7, torch.linspace(0, reach, knots)
 
 
 def _statistic_in_loop(numbers, t):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -20,15 +21,13 @@ def interval(right: Tensor, count: Tensor, z: float) -> tuple[Tensor, Tensor]:
     return middle - half, middle + half
 
 
-def _shares(generator: torch.Generator) -> list[tuple[Tensor, Tensor, float]]:
-    drawn = []
+def _shares(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, float]]:
     for n, z in [(3, 1.96), (5, 1.645), (4, 2.576)]:
         count = 4 + cases.whole(generator, 60, n)
         count[1] = 2  # fewer than z squared
         right = (cases.uniform(generator, n) * (count + 1)).long().clamp(max=count)
         right[0] = 0
-        drawn.append((right, count, z))
-    return drawn
+        yield right, count, z
 
 
 def _interval_by_roots(right, count, z):
@@ -48,17 +47,12 @@ def _interval_one_by_one(right, count, z):
     return torch.tensor(low), torch.tensor(high)
 
 
-def _plain(right, count, z):
-    share = right / count
-    half = z * (share * (1 - share) / count).sqrt()
-    return share - half, share + half
-
-
 how_sure_of_a_share = Check(
     name="22.1 how sure of a share", reference=interval, cases=_shares,
     forbidden=(yourself("sslcourse.classify.measures"),), rights=(_interval_by_roots, _interval_one_by_one),
     wrongs=(
-        Wrong("the normal interval", _plain, """You compute share ± z sqrt(p (1 - p) / n). With none right of 12 it has
+        Wrong("the normal interval", change=(("(share + z * z / (2 * count)) / scale", "share"), ("z / scale *", "z *"),
+            (" + z * z / (4 * count * count)", "")), hint="""You compute share ± z sqrt(p (1 - p) / n). With none right of 12 it has
             no width, as if you knew for sure; and it leaves [0, 1]. Wilson's interval moves the middle towards a half
             and adds z² / 4n² under the root."""),
         Wrong("around the share", change=("middle = (share + z * z / (2 * count)) / scale", "middle = share"),
@@ -96,13 +90,11 @@ def fold_of(groups: Tensor, order: Tensor, folds: int) -> Tensor:
     return place % folds
 
 
-def _groups(generator: torch.Generator) -> list[tuple[Tensor, Tensor, int]]:
-    drawn = []
+def _groups(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, int]]:
     for n, count, folds in [(11, 5, 2), (17, 7, 3), (23, 9, 4)]:
         order = torch.randperm(count, generator=generator)
         groups = torch.cat([torch.arange(count), cases.whole(generator, count, n)])
-        drawn.append((groups[torch.randperm(len(groups), generator=generator)], order, folds))
-    return drawn
+        yield groups[torch.randperm(len(groups), generator=generator)], order, folds
 
 
 def _fold_in_loop(groups, order, folds):
@@ -116,16 +108,12 @@ def _fold_by_inverse(groups, order, folds):
     return fold_of_group[groups]
 
 
-def _pictures_dealt(groups, order, folds):
-    return torch.arange(len(groups)) % folds
-
-
 what_belongs_together = Check(
     name="22.2 what belongs together", reference=fold_of, cases=_groups, close=Closeness(dtype="exact"),
     rights=(_fold_in_loop, _fold_by_inverse),
     wrongs=(
-        Wrong("pictures dealt out", _pictures_dealt,
-            """You deal out pictures, one after the other, so that the shots of a burst land in different folds: what a
+        Wrong("pictures dealt out", change=("place % folds", "torch.arange(len(groups)) % folds"),
+            hint="""You deal out pictures, one after the other, so that the shots of a burst land in different folds: what a
             model is asked about, it has nearly seen. Deal out groups, and give each picture the fold of its group."""),
         Wrong("the order ignored", change=("return place", "return groups"),
             hint="""You take the number of the group for its place in the order. The groups are dealt out as `order`
@@ -160,15 +148,15 @@ def calibration_error(probabilities: Tensor, labels: Tensor, bins: int) -> Tenso
     return off.abs().sum() / len(labels)
 
 
-def _probabilities(generator: torch.Generator) -> list[tuple[Tensor, Tensor, int]]:
-    drawn = []
+def _probabilities(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, int]]:
     for n, classes, bins in [(9, 3, 4), (14, 5, 6), (20, 4, 10)]:
         probabilities = (1.5 * cases.normal(generator, n, classes)).softmax(dim=1)
-        drawn.append((probabilities, torch.randint(classes, (len(probabilities),), generator=generator), bins))
+        yield probabilities, torch.randint(classes, (len(probabilities),), generator=generator), bins
     top = torch.tensor([0.5, 0.45, 0.4, 0.75, 0.7, 0.65, 1.0, 0.9, 0.8])[:, None]  # at both ends of bins, and between
     at_ends = torch.cat([top, (1 - top) * 0.625, (1 - top) * 0.375], dim=1)
     labels = torch.tensor([0, 1, 0, 2, 0, 1, 1, 0, 0])
-    return [*drawn, (at_ends, labels, 4), (at_ends.clone(), cases.whole(generator, 3, 9), 2)]
+    yield at_ends, labels, 4
+    yield at_ends.clone(), cases.whole(generator, 3, 9), 2
 
 
 def _error_bin_by_bin(probabilities, labels, bins):

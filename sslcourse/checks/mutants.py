@@ -75,12 +75,8 @@ def mutants(place: Place) -> list[Mutant]:
             told = list(dict.fromkeys(says for _, says in changes.values()))
             if len(changes) > 1:
                 key = frozenset(changes), group[0], told[0]
-                found[key] = Mutant(
-                    group[0],
-                    " and ".join(told[:2]),
-                    tuple(change for change, _ in changes.values()),
-                    operator is arguments,
-                )
+                every = tuple(change for change, _ in changes.values())
+                found[key] = Mutant(group[0], " and ".join(told[:2]), every, operator is arguments)
     return list(found.values())
 
 
@@ -667,10 +663,8 @@ def other_function(node: ast.AST, place: Place) -> Options:
     name = method(node)
     if isinstance(node, ast.Call):
         for other in SWAPS.get(name, "").split():
-            kind = {("mean", "sum"): "sum for mean", ("sum", "mean"): "mean for sum"}.get(
-                (name, other), f"{other} for {name}"
-            )
-            yield kind, f"{article(word(other))} stands where {article(word(name))} is needed", renamed(node, other)
+            says = f"{article(word(other))} stands where {article(word(name))} is needed"
+            yield f"{other} for {name}", says, renamed(node, other)
 
 
 OPPOSITES = {"maximum": "minimum", "max": "min", "argmax": "argmin", "amax": "amin", "sin": "cos", "zeros": "ones",
@@ -688,9 +682,8 @@ def opposites(node: ast.AST, place: Place) -> Options:
                 def other(part: ast.AST, names: dict[str, str] = names) -> ast.AST | None:
                     if isinstance(part, ast.Attribute) and part.attr in names:
                         return ast.Attribute(rebuilt(part.value, other), names[part.attr], ast.Load())
-                    return (
-                        replaced(part, id=names[part.id]) if isinstance(part, ast.Name) and part.id in names else None
-                    )
+                    known = isinstance(part, ast.Name) and part.id in names
+                    return replaced(part, id=names[part.id]) if known else None
 
                 says = f"{one} and {two} are swapped: each stands where the other is needed"
                 yield "opposites swapped", says, replaced(node, body=rebuilt(node.body, other))
@@ -720,20 +713,8 @@ def step_missing(node: ast.AST, place: Place) -> Options:
             yield f"{word(name)} missing", f"the {word(name)} is missing", target
 
 
-TWICE = {
-    "softmax",
-    "log_softmax",
-    "exp",
-    "log",
-    "sqrt",
-    "square",
-    "normalize",
-    "sigmoid",
-    "mean",
-    "log2",
-    "tanh",
-    "cumsum",
-}
+TWICE = {"softmax", "log_softmax", "exp", "log", "log2", "sqrt", "square", "normalize", "sigmoid", "mean", "tanh",
+         "cumsum"}  # fmt: skip
 
 
 def step_twice(node: ast.AST, place: Place) -> Options:
@@ -757,20 +738,13 @@ def moved(node: ast.AST, place: Place) -> Options:
             break
         if place.is_value(above) and isinstance(above, ast.BinOp | ast.Call | ast.UnaryOp):
             late = on(node, rebuilt(above, lambda n: target if n is node else None))
-            whole = (
-                f", after the {word(method(above))}"
-                if isinstance(above, ast.Call) and method(above) in (DIM_PLACE)
-                else ""
-            )
+            whole = f", after the {word(method(above))}" if method(above) in DIM_PLACE else ""
             yield "order of steps", f"the {what} comes later than it is to{whole}", (above, late)
     for part in list(ast.walk(target))[1:24]:
         if place.is_value(part) and isinstance(part, ast.BinOp | ast.Call | ast.Name | ast.Subscript | ast.Attribute):
             early = rebuilt(target, lambda n, part=part: on(node, part) if n is part else None)
-            yield (
-                "order of steps",
-                f"the {what} is taken of {place.words(part)}, before a step that it is to come after",
-                early,
-            )
+            says = f"the {what} is taken of {place.words(part)}, before a step that it is to come after"
+            yield "order of steps", says, early
     if isinstance(target, ast.BinOp):
         both = replaced(target, left=on(node, target.left), right=on(node, target.right))
         yield "order of steps", f"the {what} is taken of each of two parts, where it is to be taken of the whole", both
@@ -945,19 +919,13 @@ def _slices(node: ast.Slice) -> Options:
         yield "the other end", "the other end of a slice is taken", replaced(node, lower=upper, upper=lower)
         minus = ast.UnaryOp(ast.USub(), at)
         turned = replaced(node, lower=minus, upper=None) if lower is None else replaced(node, lower=None, upper=minus)
-        yield (
-            "the other end",
-            "the last ones are taken where the first ones are needed, or the first for the last",
-            turned,
-        )
+        says = "the last ones are taken where the first ones are needed, or the first for the last"
+        yield "the other end", says, turned
     if node.step is not None:
         yield "slice", "the step of a slice is missing", replaced(node, step=None)
         if lower is not None:
-            yield (
-                "slice",
-                "the beginning and the step of a slice are swapped",
-                replaced(node, lower=node.step, step=lower),
-            )
+            both = replaced(node, lower=node.step, step=lower)
+            yield "slice", "the beginning and the step of a slice are swapped", both
 
 
 def _swapped(elements: Sequence[Any]) -> Iterator[list[Any]]:
@@ -971,9 +939,8 @@ def swapped(node: ast.AST, place: Place) -> Options:
     if isinstance(node, ast.Call) and len(node.args) > 1 and not any(isinstance(a, ast.Starred) for a in node.args):
         for args in _swapped(node.args):
             where = method(node) == "where" and args[0] is node.args[0]
-            says = (
-                "the two choices of where() are swapped" if where else f"two arguments of {method(node)}() are swapped"
-            )
+            what = "choices of where()" if where else f"arguments of {method(node)}()"
+            says = f"{'the ' if where else ''}two {what} are swapped"
             yield "arguments swapped", says, replaced(node, args=args)
     if is_method(node) and len(node.args) == 1 and place.is_value(node):
         new = replaced(node, func=replaced(node.func, value=node.args[0]), args=[node.func.value])
@@ -1033,11 +1000,8 @@ def statements(node: ast.AST, place: Place) -> Options:
     if isinstance(node, ast.AugAssign):
         if isinstance(node.op, ast.Add | ast.Sub):
             added = isinstance(node.op, ast.Add)
-            says = (
-                "a term is subtracted where it is to be added"
-                if added
-                else "a term is added where it is to be subtracted"
-            )
+            is_, needed = ("subtracted", "added") if added else ("added", "subtracted")
+            says = f"a term is {is_} where it is to be {needed}"
             yield "sign", says, replaced(node, op=ast.Sub() if added else ast.Add())
         if isinstance(node.target, ast.Name):
             says = "a running value is overwritten where it is to be added to"
@@ -1048,12 +1012,9 @@ def statements(node: ast.AST, place: Place) -> Options:
         yield "one round alone", says, replaced(node, body=[*node.body, ast.Break()])
         says = "a loop runs from the end to the beginning"
         yield "the other way round", says, replaced(node, iter=function("reversed", turned))
-        for piece, says in (
-            (ast.Slice(constant(1), None, None), "first"),
-            (ast.Slice(None, constant(-1), None), "last"),
-        ):
-            new = replaced(node, iter=ast.Subscript(turned, piece, ast.Load()))
-            yield "a round missing", f"the {says} round of a loop is left out", new
+        for which, first, last in (("first", constant(1), None), ("last", None, constant(-1))):
+            new = replaced(node, iter=ast.Subscript(turned, ast.Slice(first, last, None), ast.Load()))
+            yield "a round missing", f"the {which} round of a loop is left out", new
         if isinstance(body[-1], ast.Return) and body[-1] is not node:
             early = replaced(node, body=[*node.body, body[-1]])
             yield "return inside the loop", "the function returns in the loop's first round", early
@@ -1076,11 +1037,8 @@ def arguments_kept(node: ast.AST, place: Place) -> Options:
         says = "nothing is done to the arguments, or it is done to copies of them"
         yield "nothing done", says, replaced(node, body=[ast.Pass()])
         for name in own:
-            yield (
-                "nothing done",
-                f"`{name}` comes back as it was",
-                replaced(node, body=[ast.Return(ast.Name(name, ast.Load()))]),
-            )
+            back = replaced(node, body=[ast.Return(ast.Name(name, ast.Load()))])
+            yield "nothing done", f"`{name}` comes back as it was", back
             copy = ast.parse(f"{name} = __import__('copy').deepcopy({name})").body
             says = f"a copy of `{name}` is changed, and `{name}` itself stays as it was"
             yield "works on a copy", says, replaced(node, body=[*copy, *node.body])
@@ -1116,9 +1074,8 @@ def keywords(node: ast.AST, place: Place) -> Options:
             turned = ast.keyword(name, constant(name != "largest"))
             says = "the order is turned round: the smallest first for the largest, or the largest for the smallest"
             yield "the other end", says, replaced(node, keywords=[*node.keywords, turned])
-    if method(node) in ("cross_entropy", "mse_loss", "l1_loss", "nll_loss") and all(
-        k.arg != "reduction" for k in node.keywords
-    ):
+    reduced = any(k.arg == "reduction" for k in node.keywords)
+    if method(node) in ("cross_entropy", "mse_loss", "l1_loss", "nll_loss") and not reduced:
         total = [*node.keywords, ast.keyword("reduction", constant("sum"))]
         yield "sum for mean", "a sum stands where a mean is needed", replaced(node, keywords=total)
 

@@ -1,6 +1,6 @@
 """Checks of lesson 00's gaps: the loss by hand, and exercise 2.1's turn of a batch.
 
-The loss is exercise 2.3's without its trap: for moderate logits -log(softmax) is right, and a first lesson asks no more.
+The loss is exercise 2.3's without its trap: for moderate logits -log(softmax) is right; a first lesson asks no more.
 """
 
 from __future__ import annotations
@@ -52,15 +52,16 @@ cross_entropy = Check(
         yourself("sslcourse.losses"),
     ),
     wrongs=(
-        Wrong("sum", change=("mean()", "sum()"),
-            hint="You add up over the batch. The loss is the mean over the pictures, so that it doesn't grow with them."),
+        Wrong("sum", change=("mean()", "sum()"), hint="""You add up over the batch. The loss is the mean over the
+            pictures, so that it doesn't grow with them."""),
         Wrong("not averaged", change=(".mean()", ""),
             hint="You return one number per picture; the loss is their mean, one number for the batch."),
         Wrong("sign", change=("-log_p", "log_p"),
             hint="The minus is missing: log p is at most 0, and the loss is -log p, at least 0."),
         Wrong("softmax over the batch", change=("dim=1", "dim=0"),
-            also=(("log_softmax(dim=1)", "flatten().log_softmax(dim=0).view_as(logits)"),), hint="""Your softmax runs over
-            the batch, so that pictures compete. The probabilities of the answers to *one* picture add up to 1: dim=1."""),
+            also=(("log_softmax(dim=1)", "flatten().log_softmax(dim=0).view_as(logits)"),),
+            hint="""Your softmax runs over the batch, so that pictures compete. The probabilities of the answers to
+            *one* picture add up to 1: dim=1."""),
         Wrong("labels taken for numbers of rows", change=("torch.arange(len(labels)), labels", "labels"),
             hint="""p[labels] takes whole rows: those of the pictures whose number is a label. Of row i the column
             labels[i] is wanted: p[torch.arange(len(labels)), labels]."""),
@@ -79,9 +80,9 @@ cross_entropy = Check(
             A softmax makes probabilities of a row of logits first, and then comes the logarithm."""),
         Wrong("softmax twice", change=("log_softmax(dim=1)", "softmax(dim=1).log_softmax(dim=1)"),
             hint="The softmax is taken twice: log_softmax wants logits, not probabilities."),
-        Wrong("logarithm of the mean", change=(("log_softmax", "softmax"), ("mean()", "mean().log()")), hint="""You take the
-            logarithm of the mean probability. The loss is the mean of the logarithms, so that one picture with p near 0
-            costs much."""),
+        Wrong("logarithm of the mean", change=(("log_softmax", "softmax"), ("mean()", "mean().log()")),
+            hint="""You take the logarithm of the mean probability. The loss is the mean of the logarithms, so that one
+            picture with p near 0 costs much."""),
         Wrong("another base", change=("mean()", "mean() / 2.302585"), also=(("mean()", "mean() / 0.693147"),),
             hint="Your logarithm has another base: the loss is in nats, with the natural logarithm, torch.log."),
     ),

@@ -176,7 +176,7 @@ four_rotations = Check(
         Wrong("turned once, all of them", change=("images, t", "images, 1"),
             hint="All four blocks are turned once, whatever their label says: block t is turned t times."),
         Wrong("pictures alone", change=("return rotated, torch.arange(4).repeat_interleave(len(images))",
-            "return rotated"), hint="""You return the pictures alone; the labels go with them: return rotated, turns."""),
+            "return rotated"), hint="You return the pictures alone; the labels go with them: return rotated, turns."),
         Wrong("all labels zero", change=("torch.arange(4)", "torch.zeros(4, dtype=torch.int64)"),
             hint="All labels are 0: block t has the label t."),
         Wrong("one drawn", lambda images: (augment.rotate90(images, turns := torch.randint(4, (len(images),))), turns),

@@ -103,8 +103,9 @@ flip_some_pictures = Check(
             change=(("torch.where(left_right[:, None, None, None], images.flip(3), images)",
             "images.clone(); mirrored[left_right] = mirrored[left_right].flip(0)"),
             ("return torch.where(up_down[:, None, None, None], mirrored.flip(2), mirrored)",
-            "mirrored[up_down] = mirrored[up_down].flip(0); return mirrored")), hint="""You reverse the order of the chosen pictures in the batch: dimension 0 is the picture. Within
-            images[mask], columns are still dimension 3 (or -1) and rows dimension 2 (or -2)."""),
+            "mirrored[up_down] = mirrored[up_down].flip(0); return mirrored")), hint="""You reverse the order of the
+            chosen pictures in the batch: dimension 0 is the picture. Within images[mask], columns are still dimension 3
+            (or -1) and rows dimension 2 (or -2)."""),
         Wrong("the chosen pictures alone",
             lambda images, left_right, up_down: torch.cat([images[left_right].flip(-1), images[up_down].flip(-2)]),
             "You return the flipped pictures alone. Every picture comes back, in its place, flipped or not."),

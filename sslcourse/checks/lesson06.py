@@ -43,17 +43,17 @@ offset_of_a_position = Check(
         Wrong("rows and columns swapped", lambda position: offset_of(position).flip(1),
             """Rows and columns are swapped: label 1 is above, one row up in the same column, (-1, 0). The row of a cell
             is cell // 3, the column is cell % 3, and the row stands first."""),
-        Wrong("rows counted upwards", lambda position: offset_of(position) * torch.tensor([-1, 1]),
-            """You count rows upwards, as in a plot. In a picture row 0 is at the top and rows grow downwards, so above
-            is -1."""),
+        Wrong("rows counted upwards", lambda position: offset_of(position) * torch.tensor([-1, 1]), """You count rows
+            upwards, as in a plot. In a picture row 0 is at the top and rows grow downwards, so above is -1."""),
         Wrong("seen from the second patch", lambda position: -offset_of(position),
             """All signs are reversed: you say where the first patch lies, seen from the second. The label says where
             the second lies, seen from the first."""),
         Wrong("counted from the corner", lambda position: offset_of(position) + 1, """Your offsets run from 0 to 2: that
             is the place in the 3 x 3 square, counted from its corner. Count from the centre: take 1 off both."""),
         Wrong("numbered in a circle",
-            change=("position + (position >= 4)", "torch.tensor([0, 1, 2, 5, 8, 7, 6, 3])[position]"), hint="""You number the neighbours in a circle, clockwise. Here they
-            are numbered as one reads: the row above, then left and right, then the row below."""),
+            change=("position + (position >= 4)", "torch.tensor([0, 1, 2, 5, 8, 7, 6, 3])[position]"),
+            hint="""You number the neighbours in a circle, clockwise. Here they are numbered as one reads: the row
+            above, then left and right, then the row below."""),
     ),
     hints=(
         """Draw a 3 x 3 square, number its nine cells from 0 as you read, and see which of them is the first patch
@@ -107,11 +107,11 @@ split_into_tiles = Check(
             each other. Cut H and W into two dimensions each, permute, then reshape."""),
         Wrong("every second pixel",
             change=(("(n, c, grid, h // grid, grid, w // grid)", "(n, c, h // grid, grid, w // grid, grid)"),
-            ("0, 2, 4, 1, 3, 5", "0, 3, 5, 1, 2, 4")), hint="""Each of your tiles is the whole picture, small: it takes every grid-th pixel. A tile is a block of
-            neighbouring pixels: H becomes (grid, H // grid), with the tile's number first."""),
-        Wrong("tiles before pictures", lambda images, grid: split(images, grid).transpose(0, 1),
-            """The result begins with the tiles, and should begin with the pictures: (N, grid * grid, C, ...); stack
-            along dim=1."""),
+            ("0, 2, 4, 1, 3, 5", "0, 3, 5, 1, 2, 4")), hint="""Each of your tiles is the whole picture, small: it takes
+            every grid-th pixel. A tile is a block of neighbouring pixels: H becomes (grid, H // grid), with the tile's
+            number first."""),
+        Wrong("tiles before pictures", lambda images, grid: split(images, grid).transpose(0, 1), """The result begins
+            with the tiles, and should begin with the pictures: (N, grid * grid, C, ...); stack along dim=1."""),
         Wrong("channels before tiles", lambda images, grid: split(images, grid).transpose(1, 2),
             """Channels stand before tiles: the result should be (N, grid * grid, C, height, width), so that each tile
             is a picture of its own."""),

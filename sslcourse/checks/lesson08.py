@@ -263,13 +263,14 @@ contrastive_loss = Check(
             "functional.cross_entropy(scores[: len(first), len(first) :], torch.arange(len(first)))"),
             also=(("return functional.cross_entropy(scores, partners(len(first)))",
             "own = torch.arange(len(first)); scores = scores[: len(first), len(first) :]; "
-            "return (functional.cross_entropy(scores, own) + functional.cross_entropy(scores.T, own)) / 2"),), hint="""Your candidates are the second views alone, N of them. In NT-Xent the other
-            first views are negatives as well: 2N - 1 candidates for each view."""),
+            "return (functional.cross_entropy(scores, own) + functional.cross_entropy(scores.T, own)) / 2"),),
+            hint="""Your candidates are the second views alone, N of them. In NT-Xent the other first views are
+            negatives as well: 2N - 1 candidates for each view."""),
         Wrong("positive missing below", change=("functional.cross_entropy(scores, partners(len(first)))",
-            "(scores.masked_fill(torch.eye(len(scores), dtype=torch.bool)[partners(len(first))], -math.inf).logsumexp(1)"
-            " - scores[torch.arange(len(scores)), partners(len(first))]).mean()"), hint="""The positive stands above the fraction's line and not below
-            it. The sum runs over all 2N - 1 candidates, the partner included: without it, this isn't a probability (Yeh
-            et al., 2021, 2110.06848, leave it out on purpose)."""),
+            "(scores.masked_fill(torch.eye(len(scores)).bool()[partners(len(first))], -math.inf).logsumexp(1)"
+            " - scores[torch.arange(len(scores)), partners(len(first))]).mean()"), hint="""The positive stands above the
+            fraction's line and not below it. The sum runs over all 2N - 1 candidates, the partner included: without it,
+            this isn't a probability (Yeh et al., 2021, 2110.06848, leave it out on purpose)."""),
         Wrong("log of the mean", change=("functional.cross_entropy(scores, partners(len(first)))",
             "-scores.softmax(dim=1)[torch.arange(len(scores)), partners(len(first))].mean().log()"),
             hint="""You take the mean of the probabilities, then the logarithm. The loss is the mean of the logarithms:
@@ -381,8 +382,9 @@ false_negatives_counted = Check(
         Wrong("the true ones", lambda labels: 1 - false_negatives(labels), """This is the share of negatives of
             *another* class. A false negative has the same class, and is pushed away all the same."""),
         Wrong("each class the same weight", change=("(same.sum().item() - n) / (n * (n - 1))",
-            "(1 - 1 / same.sum(dim=1)).sum().item() / (n - 1) / len(labels.unique())"), hint="""You average over classes, so that a rare class counts as
-            much as a frequent one. Average over views: a frequent class asks more often."""),
+            "(1 - 1 / same.sum(dim=1)).sum().item() / (n - 1) / len(labels.unique())"),
+            hint="""You average over classes, so that a rare class counts as much as a frequent one. Average over views:
+            a frequent class asks more often."""),
     ),
     hints=(
         "Take one view. Which of the 2N views are its negatives, and which of those show a thing of its class?",

@@ -181,9 +181,8 @@ how_old_is_a_key = Check(
         Wrong("distance from the pointer", change=("% size", ".abs()"),
             hint="""You take the distance from the pointer, whichever side. Behind the pointer lie keys of the last
             round, the oldest of all: the difference modulo the size, instead of its absolute value."""),
-        Wrong("by row number", lambda pointer, size, batch: torch.arange(size) // batch,
-            """Your ages don't depend on the pointer. Row 0 is nothing special in a ring: count backwards from the
-            pointer."""),
+        Wrong("by row number", lambda pointer, size, batch: torch.arange(size) // batch, """Your ages don't depend on
+            the pointer. Row 0 is nothing special in a ring: count backwards from the pointer."""),
         Wrong("fractions of a step", change=("//", "/"),
             hint="You give fractions of steps: keys of one batch must have one age. Divide with //."),
     ),
@@ -249,9 +248,8 @@ the_teacher_follows = Check(
         Wrong("away from the student",
             change=("momentum * slow + (1 - momentum) * fast", "slow - (1 - momentum) * (fast - slow)"), hint="""Your
             teacher moves away from the student: a sign is wrong. It goes (1 - momentum) of the way *towards* it."""),
-        Wrong("the middle", lambda teacher, student, momentum: follow(teacher, student, 0.5),
-            """You take the middle of both, whatever the momentum. It is a weighted average: momentum, and 1 -
-            momentum."""),
+        Wrong("the middle", lambda teacher, student, momentum: follow(teacher, student, 0.5), """You take the middle of
+            both, whatever the momentum. It is a weighted average: momentum, and 1 - momentum."""),
     ),
     mistakes=(
         Mistake("gradient into the teacher", _teacher_has_gradient, example=_follow_with_gradient, hint="""The numbers
@@ -364,9 +362,10 @@ mocos_loss = Check(
             queue."""),
     ),
     mistakes=(
-        Mistake("no gradient to the queries", lambda answer, cases: not any(answer(*case).requires_grad for case in cases), example=("(queries,", "(queries.detach(),"),
-            hint="""The numbers are right, but no gradient reaches the queries, and the student would learn nothing.
-            Detach keys and queue, and nothing else."""),
+        Mistake("no gradient to the queries",
+            lambda answer, cases: not any(answer(*case).requires_grad for case in cases),
+            example=("(queries,", "(queries.detach(),"), hint="""The numbers are right, but no gradient reaches the
+            queries, and the student would learn nothing. Detach keys and queue, and nothing else."""),
         Mistake("gradient into the keys", _keys_get_gradient, example=("keys.detach()", "keys"),
             hint="""The numbers are right, but a gradient flows into the keys, and with it into the teacher. It follows
             the student and learns nothing itself: keys.detach()."""),

@@ -207,8 +207,8 @@ barlow_from_c = Check(
             hint="""Your second sum holds the diagonal as well, so the loss pulls it towards 1 and towards 0 at once.
             What is beside the diagonal has i different from j."""),
         Wrong("distance of the diagonal twice", change=("c.diag().diag()", "torch.eye(len(c))"),
-            hint="""Your second sum holds the diagonal's distance from 1 again, since C minus the identity keeps it. Beside
-            the diagonal is C minus its own diagonal, c.diag().diag()."""),
+            hint="""Your second sum holds the diagonal's distance from 1 again, since C minus the identity keeps it.
+            Beside the diagonal is C minus its own diagonal, c.diag().diag()."""),
         Wrong("no weight", change=("redundancy * ", ""), hint="""`redundancy` is missing: with d * (d - 1) entries
             beside the diagonal and d on it, the first would drown the second."""),
         Wrong("everything weighted", lambda c, redundancy: redundancy * (c - torch.eye(len(c))).square().sum(),

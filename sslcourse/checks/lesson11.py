@@ -465,8 +465,8 @@ share_on_the_things = Check(
         Wrong("mask made smaller by interpolation",
             change=("functional.adaptive_avg_pool2d((masks != 0).float(), maps.shape[1])",
             "functional.interpolate((masks != 0).float()[:, None], maps.shape[1:], mode='bilinear')[:, 0]"),
-            hint="""You make the mask smaller by interpolation, which looks at a few pixels in the middle of each patch and
-            leaves out the others. Every pixel counts: adaptive_avg_pool2d takes the mean of all of them."""),
+            hint="""You make the mask smaller by interpolation, which looks at a few pixels in the middle of each patch
+            and leaves out the others. Every pixel counts: adaptive_avg_pool2d takes the mean of all of them."""),
         Wrong("mean over pictures", lambda maps, masks: inside(maps, masks).mean(),
             "You return one number. One for each picture is asked for: sum over dim=(1, 2) alone."),
         Wrong("map ignored", lambda maps, masks: (masks != 0).float().mean(dim=(1, 2)),

@@ -122,10 +122,9 @@ choose_on_validation = Check(
         Wrong("validation reported", lambda val, test: val.amax(dim=1),
             """You report the validation accuracy of the chosen variant. It was chosen for being high there, so it is
             too good as well. Report `test` at the same place."""),
-        Wrong("one variant for all seeds", lambda val, test: test[:, val.mean(dim=0).argmax()],
-            """You choose one variant for all seeds, by the mean over them. That is honest, too, but not what is asked:
-            each seed chooses for itself, as if it were the only one, so that the choice's own luck is in the
-            spread."""),
+        Wrong("one variant for all seeds", lambda val, test: test[:, val.mean(dim=0).argmax()], """You choose one
+            variant for all seeds, by the mean over them. That is honest, too, but not what is asked: each seed chooses
+            for itself, as if it were the only one, so that the choice's own luck is in the spread."""),
         Wrong("the worst chosen", change=("argmax", "argmin"),
             hint="You take the variant that is *worst* on validation. argmin is for losses; accuracies want argmax."),
         Wrong("the number of the variant", lambda val, test: val.argmax(dim=1),
@@ -304,16 +303,16 @@ weighted_knn = Check(
         Wrong("everybody votes", change=("topk(k", "topk(len(bank)"), hint="""All pictures of the bank vote, and k plays
             no part. Take the k largest cosines of each row: topk(k, dim=1)."""),
         Wrong("the nearest left out", change=("index = similarity.topk(k, dim=1)",
-            "index = (found[:, 1:] for found in similarity.topk(k + 1, dim=1))"),
-            hint="""You leave the nearest out, as if each question were in the bank. These aren't: the bank holds
-            labelled training pictures, and the questions are others. (Where they are the same pictures, leaving out is
-            right.)"""),
+            "index = (found[:, 1:] for found in similarity.topk(k + 1, dim=1))"), hint="""You leave the nearest out, as
+            if each question were in the bank. These aren't: the bank holds labelled training pictures, and the
+            questions are others. (Where they are the same pictures, leaving out is right.)"""),
         Wrong("the farthest vote", change=("topk(k, dim=1", "topk(k, dim=1, largest=False"),
             hint="""The k *farthest* vote: a large cosine means near. With a distance the smallest are the nearest; with
             a cosine the largest."""),
         Wrong("one vote per class", change=(("scatter_add_", "scatter_"), ("return ", "votes = "),
-            (", weights)", ", weights); return votes / votes.sum(dim=1, keepdim=True)")), hint="""Where two neighbours share a class, one of their votes is lost: votes[labels] += weights writes one value
-            per place, even if a place occurs twice. Use scatter_add_, or a loop."""),
+            (", weights)", ", weights); return votes / votes.sum(dim=1, keepdim=True)")),
+            hint="""Where two neighbours share a class, one of their votes is lost: votes[labels] += weights writes one
+            value per place, even if a place occurs twice. Use scatter_add_, or a loop."""),
         Wrong("votes, not shares", change=(".softmax(dim=1)", ".exp()"),
             hint="These are sums of votes, and shares are asked for: divide each row by its sum."),
     ),

@@ -137,8 +137,9 @@ labels_within = Check(
         Wrong("remainder", lambda labels, classes: labels % len(classes),
             "A remainder gives two classes the same name as soon as they differ by N: look each one up in `classes`."),
         Wrong("numbered by appearance",
-            change=("== classes", "== torch.tensor(list(dict.fromkeys(labels.tolist())))"), hint="""You number the classes as they appear in `labels`, so that the queries, in another order, would get other
-            names than the support. `classes` says which comes first."""),
+            change=("== classes", "== torch.tensor(list(dict.fromkeys(labels.tolist())))"),
+            hint="""You number the classes as they appear in `labels`, so that the queries, in another order, would get
+            other names than the support. `classes` says which comes first."""),
         Wrong("shifted", lambda labels, classes: labels - classes.min(), """You take the smallest class off. That is
             enough only where the classes have no gaps and come in order; here they are any classes, in any order."""),
         Wrong("one column per class", change=("int().argmax(dim=1)", "long()"), hint="""That is a table of ones and

@@ -134,8 +134,8 @@ how_surprising = Check(
         lambda predicted, came: 0.5 * functional.mse_loss(predicted, came, reduction="none").mean(dim=1),
     ),
     wrongs=(
-        Wrong("one for all", lambda predicted, came: (predicted - came).square().mean() / 2, """
-            You give one number for the whole batch. Each step gets a reward of its own: the mean is over features, dim=1."""),
+        Wrong("one for all", lambda predicted, came: (predicted - came).square().mean() / 2, """You give one number for
+            the whole batch. Each step gets a reward of its own: the mean is over features, dim=1."""),
         Wrong("over the batch", change=("dim=1", "dim=0"), hint="""
             You take the mean over the batch: one number for each feature. A reward belongs to a step: dim=1."""),
         Wrong("not halved", change=(" / 2", ""), hint="Half the mean squared error is asked for, as in the paper."),

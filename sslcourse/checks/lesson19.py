@@ -322,17 +322,15 @@ the_way_back = Check(
     name="19.5 the way back through a gather", reference=gather_backward, cases=_arrivals,
     rights=(_backward_loop, _backward_view),
     wrongs=(
-        Wrong("own loss only", lambda arrived, rank: arrived[rank].chunk(len(arrived))[rank],
-            """You take what your own loss says of your rows. The other processes' losses depend on your rows as well,
-            as negatives: add up what all of them say. (This is what remains when own rows are put back into a gather
-            without gradient.)"""),
+        Wrong("own loss only", lambda arrived, rank: arrived[rank].chunk(len(arrived))[rank], """You take what your own
+            loss says of your rows. The other processes' losses depend on your rows as well, as negatives: add up what
+            all of them say. (This is what remains when own rows are put back into a gather without gradient.)"""),
         Wrong("mean", lambda arrived, rank: arrived.mean(dim=0).chunk(len(arrived))[rank],
             "You take the mean over processes. DDP divides by their number afterwards, once; here the sum is needed."),
         Wrong("everybody's rows", lambda arrived, rank: arrived.sum(dim=0), """The sum is right, and it is still the
             gradient of everybody's rows. You sent n of them: rows rank * n to (rank + 1) * n."""),
-        Wrong("every world-th row", lambda arrived, rank: arrived.sum(dim=0)[rank :: len(arrived)],
-            """You take every world-th row. The gather put the processes' rows one block after the other, so yours are a
-            block, too."""),
+        Wrong("every world-th row", lambda arrived, rank: arrived.sum(dim=0)[rank :: len(arrived)], """You take every
+            world-th row. The gather put the processes' rows one block after the other, so yours are a block, too."""),
         Wrong("own loss, all rows",
             lambda arrived, rank: arrived[rank].view(len(arrived), -1, arrived.shape[-1]).sum(dim=0),
             """You add up what your own loss says of everybody's rows. It is the other way round: what everybody's

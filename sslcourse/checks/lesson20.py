@@ -69,8 +69,9 @@ strip_a_prefix = Check(
         Wrong("not stripped", change=((".removeprefix(prefix)", ""), ("tensor", "t")),
             hint="You chose the right entries, and they still have their long names; take the prefix off."),
         Wrong("stripped again and again",
-            change=("removeprefix(prefix)", "removeprefix(prefix).removeprefix(prefix)"), hint="""You take the prefix off again and again. A name may
-            hold it twice in a row, and then the second one is part of the network's own name. Once is enough."""),
+            change=("removeprefix(prefix)", "removeprefix(prefix).removeprefix(prefix)"),
+            hint="""You take the prefix off again and again. A name may hold it twice in a row, and then the second one
+            is part of the network's own name. Once is enough."""),
         Wrong("dot left", change=("removeprefix(prefix): tensor for name, tensor",
             'removeprefix(prefix.rstrip(".")): t for name, t'), hint="""Your names begin with a dot. The dot belongs to
             the prefix, which you were given with it; don't take it off."""),
@@ -223,18 +224,17 @@ names_for_transformers = Check(
     name="20.3 another library's names", reference=to_transformers, cases=_torchvision_names,
     rights=(_names_by_replacing, _names_by_match),
     wrongs=(
-        Wrong("stages from 1", change=("'layer')) - 1", "'layer'))"), hint="""Your stages are numbered from 1. torchvision
-            counts its layers from 1 and Transformers its stages from 0: layer1 is stages.0."""),
-        Wrong("layers from 1", change=("int(path[2][-1]) - 1", "path[2][-1]"), hint="""Within a block you number from 1. conv1 and
-            bn1 are layer.0 in Transformers: take 1 off that number as well."""),
+        Wrong("stages from 1", change=("'layer')) - 1", "'layer'))"), hint="""Your stages are numbered from 1.
+            torchvision counts its layers from 1 and Transformers its stages from 0: layer1 is stages.0."""),
+        Wrong("layers from 1", change=("int(path[2][-1]) - 1", "path[2][-1]"), hint="""Within a block you number from 1.
+            conv1 and bn1 are layer.0 in Transformers: take 1 off that number as well."""),
         Wrong("everything from 1", change=(("'layer')) - 1", "'layer'))"), ("int(path[2][-1]) - 1", "path[2][-1]")),
-            hint="""You carry torchvision's numbers over as they are. It counts stages, and convolutions in a block, from 1,
-            and Transformers counts both from 0."""),
+            hint="""You carry torchvision's numbers over as they are. It counts stages, and convolutions in a block,
+            from 1, and Transformers counts both from 0."""),
         Wrong("blocks less one", change=("{path[1]}", "{int(path[1]) - 1}"),
             hint="You take 1 off the block's number, too. Blocks are counted from 0 in both libraries."),
-        Wrong("norms called convolutions", change=('"normalization"', '"convolution"'),
-            hint="""Every tensor of yours becomes a convolution's. What begins with bn, and the second part of a shortcut,
-            are normalizations."""),
+        Wrong("norms called convolutions", change=('"normalization"', '"convolution"'), hint="""Every tensor of yours
+            becomes a convolution's. What begins with bn, and the second part of a shortcut, are normalizations."""),
         Wrong("norm of the shortcut", change=(' or path[-2:-1] == ["downsample"] and path[-1] == "1"', ""),
             hint="""Both parts of the shortcut become convolutions, so that two names are one: downsample.0 is the
             convolution, and downsample.1 the normalization."""),
@@ -368,11 +368,12 @@ linear_cka = Check(
     rights=(_cka_by_tables, _cka_by_centring_matrix, _cka_loop),
     wrongs=(
         Wrong("not centred", change=("x, y = x - x.mean(dim=0), y - y.mean(dim=0)", "pass"),
-            hint="""You don't centre. Then what all pictures have in common counts as similarity, and any two networks with
-            positive features look alike. Take each feature's mean over the pictures off first."""),
-        Wrong("rows centred", change=("dim=0", "dim=1, keepdim=True"), hint="""You take off each picture's mean over its features (dim=1). It is each *feature's* mean over the pictures
-            that has to go: dim=0."""),
-        Wrong("one mean for all", change=("dim=0", ""), hint="You take one mean off all numbers. Each feature has its own: mean(dim=0)."),
+            hint="""You don't centre. Then what all pictures have in common counts as similarity, and any two networks
+            with positive features look alike. Take each feature's mean over the pictures off first."""),
+        Wrong("rows centred", change=("dim=0", "dim=1, keepdim=True"), hint="""You take off each picture's mean over its
+            features (dim=1). It is each *feature's* mean over the pictures that has to go: dim=0."""),
+        Wrong("one mean for all", change=("dim=0", ""), hint="""You take one mean off all numbers. Each feature has its
+            own: mean(dim=0)."""),
         Wrong("numerator not squared", change=(("dim=0", "0"), ("square().sum", "norm")),
             hint="Above the line stands the norm, and should stand its square: the sum of the squares of Yᵀ X."),
         Wrong("root of it all", lambda x, y: cka(x, y).sqrt(),

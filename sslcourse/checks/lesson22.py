@@ -52,9 +52,9 @@ how_sure_of_a_share = Check(
     forbidden=(yourself("sslcourse.classify.measures"),), rights=(_interval_by_roots, _interval_one_by_one),
     wrongs=(
         Wrong("the normal interval", change=(("(share + z * z / (2 * count)) / scale", "share"), ("z / scale *", "z *"),
-            (" + z * z / (4 * count * count)", "")), hint="""You compute share ± z sqrt(p (1 - p) / n). With none right of 12 it has
-            no width, as if you knew for sure; and it leaves [0, 1]. Wilson's interval moves the middle towards a half
-            and adds z² / 4n² under the root."""),
+            (" + z * z / (4 * count * count)", "")), hint="""You compute share ± z sqrt(p (1 - p) / n). With none right
+            of 12 it has no width, as if you knew for sure; and it leaves [0, 1]. Wilson's interval moves the middle
+            towards a half and adds z² / 4n² under the root."""),
         Wrong("around the share", change=("middle = (share + z * z / (2 * count)) / scale", "middle = share"),
             hint="""Your interval lies around the share itself. Its middle is drawn towards a half: (p + z² / 2n) / (1 +
             z² / n)."""),
@@ -113,8 +113,9 @@ what_belongs_together = Check(
     rights=(_fold_in_loop, _fold_by_inverse),
     wrongs=(
         Wrong("pictures dealt out", change=("place % folds", "torch.arange(len(groups)) % folds"),
-            hint="""You deal out pictures, one after the other, so that the shots of a burst land in different folds: what a
-            model is asked about, it has nearly seen. Deal out groups, and give each picture the fold of its group."""),
+            hint="""You deal out pictures, one after the other, so that the shots of a burst land in different folds:
+            what a model is asked about, it has nearly seen. Deal out groups, and give each picture the fold of its
+            group."""),
         Wrong("the order ignored", change=("return place", "return groups"),
             hint="""You take the number of the group for its place in the order. The groups are dealt out as `order`
             says: its first one goes to fold 0, the next to fold 1."""),
@@ -200,8 +201,8 @@ how_far_off_are_probabilities = Check(
         Wrong("middles of the bins", change=("confidence - right", "(place + 0.5) / bins - right"), hint="""You take the
             middle of each bin for its confidence. Take the mean confidence of the pictures that lie in it."""),
         Wrong("the surest left out", change=("confidence - right)", "(confidence - right) * (confidence < 1))"),
-            hint="""A confidence of exactly 1 falls into no bin of yours: 1 * bins is one place beyond the last. The last
-            bin holds 1 as well, for instance by clamp(max=bins - 1)."""),
+            hint="""A confidence of exactly 1 falls into no bin of yours: 1 * bins is one place beyond the last. The
+            last bin holds 1 as well, for instance by clamp(max=bins - 1)."""),
         Wrong("no bins", change=("off.abs().sum()", "off.sum().abs()"), hint="""You add up the bins before you take the
             distance, so that too sure in one bin cancels too modest in another. The distance of each bin first."""),
         Wrong("picture by picture", change=("confidence - right)", "(confidence - right).abs())"),

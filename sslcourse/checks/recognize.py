@@ -29,7 +29,7 @@ from sslcourse.checks.source import Source, reaches_out
 from sslcourse.checks.tree import Place, mutated, watched
 
 # million calls of functions for single mutants, for the learner's own, and for everything: a second on two cores
-SINGLE, OWN, WHOLE = 0.8, 0.3, 1.4
+SINGLE, OWN, WHOLE = 0.8, 0.25, 1.2
 MAKING = 500e-6  # what making a mutant takes, in the same unit
 # rounds of a mutant's loops, for each that the right answer goes through, and beside: a change can make a loop endless
 ROUNDS = 10, 200

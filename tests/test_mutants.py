@@ -123,7 +123,7 @@ pick = lambda x, y: x[torch.arange(len(y)), y]  # noqa: E731
         (spreading, lambda a, b: ((a - b.mean(0)).square().sum(1) + 1).sqrt() / 2.4, "clamp is missing"),
         (spreading, lambda a, b: 2.4 / ((a - b.mean(0)).square().sum(1) + 1).sqrt().clamp(max=3), "upside down|divided"),
         (spreading, lambda a, b: ((a - b.mean(0)).square().sum(1) + 1).sqrt().clamp(min=3) / 2.4, "clamp"),
-        (taking, lambda x, k: (x.argsort(1, descending=True)[:, :k], x.gather(1, x.argsort(1))[:, 1 : 1 + k]), "order is turned round|last ones"),
+        (taking, lambda x, k: (x.argsort(1, descending=True)[:, :k], x.gather(1, x.argsort(1))[:, 1 : 1 + k]), "argsort\\(1, descending=True\\)` in this line"),
         (taking, lambda x, k: (x.argsort(1)[:, :k], x.sort(1).values[:, 2 : 2 + k]), "one place too late"),
         (taking, lambda x, k: (x.sort(1).values[:, 1 : 1 + k], x.argsort(1)[:, :k]), "swapped|another order"),
         (placing, lambda s, b, n: s * b // n // 2, "quotient"),

@@ -8,6 +8,7 @@ so that an answer is told the same on a busy laptop: about a second's worth.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import gc
 import io
@@ -376,14 +377,21 @@ BOTH_WAYS = ("another ", "off by one", "at equality", "sign", "order of steps", 
              "turned round", "the other ", "transposes")  # fmt: skip
 
 
+LONG_LINE = 50  # letters, beyond which the part of it is named
+
+
 def _of_own(change: Mutant, own: Source) -> Diagnosis:
     """Where in their answer a learner should look, and what for; not what should stand there."""
     nodes = [c.node[0] if isinstance(c.node, list) else c.node for c in change.changes]
     numbers = sorted({getattr(node, "lineno", 1) for node in nodes})
     lines = [own.text.splitlines()[number - 1].strip() for number in numbers]
+    where = "this line" if len(lines) == 1 else "these lines"
+    if len(nodes) == 1 and isinstance(nodes[0], ast.expr) and len(lines[0]) > LONG_LINE:
+        part = ast.get_source_segment(own.text, nodes[0]) or ""
+        where = f"`{part}` in this line" if 0 < len(part) < len(lines[0]) / 2 and "\n" not in part else where
     told = "All of your answer is right but for one small thing"
     if not any(line.startswith(("def ", "class ")) for line in lines):
-        told += f"; look at {'this line' if len(lines) == 1 else 'these lines'}:\n    " + "\n    ".join(lines) + "\n"
+        told += f"; look at {where}:\n    " + "\n    ".join(lines) + "\n"
     else:
         told += ". "
     look = next((words for part, words in LOOK.items() if part in change.kind), "")

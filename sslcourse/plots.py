@@ -339,20 +339,22 @@ def variants(found: Found, panels: Mapping[str, Mapping[str, str]], *, labels: i
 
     panels  {title: {name: row of the long runs}}; what stands in a panel is compared over the seeds that all of it has
 
-    Raw pixels are dotted. All panels have the same height.
+    Raw pixels are dotted. Two panels stand side by side, and all have one scale.
     """
     from sslcourse import long_runs  # reads with SciPy, which other figures don't need
 
+    drawn = {title: long_runs.paired(found, names.values(), labels=labels) for title, names in panels.items()}
+    floors = {"raw pixels": long_runs.floor(found, labels=labels)}
+    every = [some.mean for curves in drawn.values() for curve in curves.values() for some in curve.values()]
+    low, high = min(*every, *floors.values()), max(*every, *floors.values())
+    columns, lines = min(len(panels), 2), -(-len(panels) // 2)
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            1, len(panels), figsize=(5.2 * min(len(panels), 2), 3.4), sharey=True, squeeze=False
-        )
-        floors = {"raw pixels": long_runs.floor(found, labels=labels)}
-        for axis, (title, names) in zip(axes[0], panels.items(), strict=True):
-            curves = long_runs.paired(found, names.values(), labels=labels)
-            training_budget({name: curves[row] for name, row in names.items()}, floors=floors, axis=axis)
-            axis.set_title(title)
-            axis.label_outer()
+        figure, axes = plt.subplots(lines, columns, figsize=(5.2 * columns, 3.3 * lines), squeeze=False)
+        for axis in axes.flat[len(panels) :]:
+            axis.remove()
+        for axis, (title, names) in zip(axes.flat, panels.items(), strict=False):
+            axis.set(title=title, ylim=(low - 0.03, high + 0.03))  # before names are placed by it
+            training_budget({name: drawn[title][row] for name, row in names.items()}, floors=floors, axis=axis)
     return figure
 
 

@@ -350,7 +350,13 @@ def test_variants_are_compared_over_the_seeds_that_all_have(file):
     assert lines(alone)[plots.PALETTE[0]] == [[4, pytest.approx(0.75)], [16, 0.9]]
     assert [axis.get_title() for axis in figure.axes] == ["Crops", "Alone"] and crops.get_ylim() == alone.get_ylim()
     assert {text.get_text() for text in crops.texts} == {"0.7", "0.2", "raw pixels"}
+    height = {text.get_text(): text.get_position()[1] for text in crops.texts}
+    low, high = crops.get_ylim()
+    assert height["0.7"] == pytest.approx((0.8 - low) / (high - low)), "a name stands beside its line"
     plt.close(figure)
+    four = plots.variants(found, panels | {"A third": panels["Alone"]})
+    assert [axis.get_title() for axis in four.axes] == ["Crops", "Alone", "A third"], "the place of a fourth is empty"
+    plt.close(four)
 
 
 def test_a_variant_stands_beside_its_task_and_nowhere_else(file):

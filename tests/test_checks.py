@@ -734,6 +734,17 @@ def test_the_line_of_a_slip_is_shown_but_not_what_should_stand_there(answer, kin
     assert error.mistake == kind and f"look at this line: {words}" in flat(error), error
 
 
+@pytest.mark.parametrize(
+    ("kind", "undone"),
+    [
+        ("a division missing", "a division too much"), ("softmax too much", "softmax missing"),
+        ("sum for mean", "mean for sum"), ("off by one", "off by one"), ("rounded up", "a slip in one line"),
+    ],
+)  # fmt: skip
+def test_a_slip_has_the_name_of_what_was_done_and_not_of_what_undoes_it(kind, undone):
+    assert recognize._undone(kind) == undone
+
+
 def warmed_and_written(step, warm):
     with open("/dev/null") as file:
         return (step - 1) / warm if step <= warm else 1.0 + len(file.read())
@@ -796,6 +807,13 @@ def test_things_in_place_of_their_numbers_are_named(answer, kind, words, monkeyp
     cases = lambda g: [(torch.rand(n, generator=g), torch.rand(n, 4, generator=g)) for n in (7, 8, 9)]  # noqa: E731
     error = failure(Check(name="-", reference=best_places, cases=cases), answer)
     assert error.mistake == kind and words in flat(error), error
+
+
+def test_who_counts_may_not_have_sorted(monkeypatch):
+    monkeypatch.setattr(recognize, "SINGLE", 0.0)
+    cases = lambda g: [(torch.rand(n, generator=g), torch.rand(n, 4, generator=g)) for n in (7, 8, 9)]  # noqa: E731
+    check = Check(name="-", reference=lambda scores, boxes: scores.argsort(descending=True), cases=cases)
+    assert failure(check, lambda scores, boxes: torch.arange(len(scores))).mistake != "places among the sorted"
 
 
 def channel_means(images: Tensor) -> Tensor:

@@ -1,8 +1,11 @@
 """Streaming: the same images, batches and weights as from memory, whatever the workers do and whatever the files are."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -364,6 +367,40 @@ def test_another_seed_draws_other_labelled_images(tmp_path, monkeypatch):
     read = [held(splits.train) | held(splits.val) | held(splits.test) for splits in (first, second)]
     assert len(read[0]) == len(read[1]) == 30
     assert read[0] != read[1]
+
+
+@pytest.mark.commands
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="asks /proc which process is alive")
+def test_a_worker_ends_when_the_process_that_trains_is_killed(paths):
+    program = (
+        "import multiprocessing, sys, torch\n"
+        "from sslcourse.data import ImageFiles\n"
+        "files = ImageFiles(sys.argv[1:], 224, workers=1)\n"  # a batch is longer than what a pipe holds
+        "batches = files.batches(lambda step: torch.arange(12), 0, 100)\n"
+        "next(batches)\n"
+        "print(multiprocessing.active_children()[0].pid, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", program, *map(str, paths)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as training:
+        worker = int(training.stdout.readline())
+        training.kill()
+    end = time.monotonic() + 30
+    while alive(worker) and time.monotonic() < end:
+        time.sleep(0.1)
+    left = alive(worker)
+    if left:
+        os.kill(worker, signal.SIGKILL)
+    assert not left
+
+
+def alive(number):
+    """Whether a process runs; one that ended and that nobody asked about doesn't."""
+    try:
+        state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
 
 
 # --- how fast ----------------------------------------------------------------------------------------------------

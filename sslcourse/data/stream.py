@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -109,6 +111,7 @@ class ImageFiles:
             num_workers=self.workers,
             prefetch_factor=AHEAD if self.workers else None,
             collate_fn=_as_it_is,
+            worker_init_fn=_ends_with_its_parent,
             generator=devices.generator(0),  # a loader without one draws from the process's own random numbers
         )
         for read in loader:
@@ -183,6 +186,21 @@ class _Steps:
 
 def _as_it_is(read: tuple) -> tuple:
     return read
+
+
+def _ends_with_its_parent(worker: int) -> None:
+    """Called in a worker: it ends once the process that started it is gone, as a kernel that was killed is.
+
+    PyTorch's workers look for that as well, but then wait for a reader of what they have prepared, for ever.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 # --- what the training loop asks ---------------------------------------------------------------------------------

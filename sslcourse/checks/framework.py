@@ -7,7 +7,8 @@ Otherwise it is looked for, from the sure to the general:
 1. an author's `Wrong`, a wrong answer with the same results, written as a change of the reference or as a function;
 2. a `Mistake` or a `Forbidden` call, which results don't show;
 3. a small change of the reference or of another right answer that comes to the same results (`mutants`, `recognize`);
-4. what is wrong with the type, shape or dtype, and exact relations such as a factor of 2 (`diagnose`).
+4. what is wrong with the type, shape or dtype, and exact relations such as a factor of 2 (`diagnose`);
+5. a small change of the learner's own answer that makes all of it right: its line is shown, not the change (`recognize`).
 
     rotate_batch = Check(
         name="2.1 rotate a batch",

@@ -1,9 +1,10 @@
 """Which small mistakes come to exactly these results? A search among the mutants of a reference.
 
 A mutant is tried on the smallest case that is wrong, and only where it fits there on all the others, and once more on cases
-drawn anew. What no mutant explains may be one after which something was done to all values (a factor, a sign, a logarithm),
-or two at once: these are tried as long as there is work left. Work is counted in calls of functions, and loops in rounds,
-so that an answer is told the same on a busy laptop: about a second's worth.
+drawn anew. Where none fits, mutants of the learner's own answer are tried: one may make it right. What is left may be one
+after which something was done to all values (a factor, a sign, a logarithm), or two at once, as long as there is work left.
+Work is counted in calls of functions, and loops in rounds, so that an answer is told the same on a busy laptop: about a
+second's worth.
 """
 
 from __future__ import annotations

@@ -41,6 +41,8 @@ def checked_features(features: Any, name: str = "the features", *, least: int = 
 
 def refuse_not_finite(rows: Tensor, name: str = "the features") -> None:
     """CourseError, with how many, where rows (N, ...) hold NaN or infinity."""
+    if rows.sum().isfinite():  # NaN and infinity survive a sum, which is a tenth of the work of looking at each number
+        return
     wrong = (
         int((~torch.isfinite(rows)).flatten(1).any(dim=1).sum()) if rows.dim() > 1 else int((~rows.isfinite()).sum())
     )

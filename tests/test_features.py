@@ -67,6 +67,20 @@ def test_features_that_are_not_finite_are_counted(name):
         TAKES_FEATURES[name]()
 
 
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf, -torch.inf])
+def test_one_number_that_is_not_finite_is_found(wrong):
+    rows = GOOD.clone()
+    rows[7, 2] = wrong
+    with pytest.raises(CourseError, match="1 of 12 rows"):
+        checked_features(rows)
+
+
+def test_finite_features_whose_sum_is_not_are_taken():
+    large = torch.full((3, 2), torch.finfo(torch.float32).max)
+    assert not large.sum().isfinite()
+    assert torch.equal(checked_features(large), large)
+
+
 @pytest.mark.parametrize("find", [discovery.spectral, discovery.two_means, discovery.seed_expansion])
 def test_maps_that_are_not_finite_are_counted(find):
     with pytest.raises(CourseError, match="the maps are not all finite numbers: 1 of 3 rows"):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from sslcourse.comparison import Results, accuracies, advice, architecture, contenders, gain, matrix, order
 from sslcourse.summary import Summary
 
 Cells = list[list[str]]  # rows of cells, headings first
+LONG_WORD = re.compile(
+    r"[^\s<>&;]{25,}"
+)  # a name in a file of weights, say: it may break behind a dot, a slash or a line
 
 
 def table(results: Results) -> Cells:
@@ -128,7 +132,7 @@ def show_accuracies(values: Mapping[str, Summary], caption: str) -> None:
 
 def as_html(cells: Cells, caption: str = "") -> str:
     """Cells, headings first, as a table in HTML; the first cell of a row names it."""
-    head, *rows = [[html.escape(cell) for cell in row] for row in cells]
+    head, *rows = [[LONG_WORD.sub(_breakable, html.escape(cell)) for cell in row] for row in cells]
     lines = ["<table>"]
     if caption:
         lines.append(f"<caption>{html.escape(caption)}</caption>")
@@ -137,3 +141,8 @@ def as_html(cells: Cells, caption: str = "") -> str:
     for first, *others in rows:
         lines.append(f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in others) + "</tr>")
     return "\n".join([*lines, "</tbody>", "</table>"])
+
+
+def _breakable(word: re.Match[str]) -> str:
+    """The word with places where a narrow page may break it."""
+    return re.sub(r"(?<=[./_])(?=\w)", "<wbr>", word[0])

@@ -12,6 +12,13 @@ def test_html_has_a_caption_and_names_its_rows_and_columns():
     assert '<tr><th scope="row">raw &amp; pixels</th><td>0.43</td></tr>' in text
 
 
+def test_a_long_name_may_break_in_a_narrow_page_and_a_short_one_stays_whole():
+    name = "encoder.stages.0.layers.0.layer.0.convolution.weight"
+    text = tables.as_html([["", "here"], [name, "layer1.0.conv1.weight"], ["a" * 30 + "&<x>.y", "0.43"]])
+    assert "encoder.<wbr>stages.<wbr>0.<wbr>layers" in text and text.replace("<wbr>", "").count(name) == 1
+    assert "<td>layer1.0.conv1.weight</td>" in text and "a&amp;&lt;x&gt;.y" in text.replace("<wbr>", "")
+
+
 def test_outside_a_notebook_a_table_is_printed(capsys):
     tables.show(["", "steps"], [["mine", 300], ["yours", 5]], "how long")
     assert capsys.readouterr().out == "how long\n       steps\nmine   300\nyours  5\n"

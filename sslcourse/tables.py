@@ -10,9 +10,8 @@ from sslcourse.comparison import Results, accuracies, advice, architecture, cont
 from sslcourse.summary import Summary
 
 Cells = list[list[str]]  # rows of cells, headings first
-LONG_WORD = re.compile(
-    r"[^\s<>&;]{25,}"
-)  # a name in a file of weights, say: it may break behind a dot, a slash or a line
+# a name in a file of weights, say: it may break behind a dot, a slash or a line
+LONG_WORD = re.compile(r"[^\s<>&;]{25,}")
 
 
 def table(results: Results) -> Cells:

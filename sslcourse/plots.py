@@ -265,6 +265,7 @@ def training_budget(
     floors: Mapping[str, float] | None = None,
     live: tuple[str, float, float] | None = None,
     score: str = "test accuracy",
+    looks: Mapping[str, int] | None = None,
     axis: Axes | None = None,
 ) -> Axes:
     """A score against the training budget, in multiples of the course's steps: a line for each name, labelled at its end.
@@ -272,13 +273,14 @@ def training_budget(
     curves  {name: {budget: values over seeds}}, every seed a dot, the line through the means; budgets above 0
     floors  {name: what no training of this kind changes}, dotted across: raw pixels, say
     live    (name, budget, value) of a run that has just been trained here: a star
+    looks   {name: which of the course's colours and markers}, for what stands in several panels; else one after another
     """
-    axis = axis or _axes()
+    axis, looks = axis or _axes(), looks or {name: i for i, name in enumerate(curves)}
     ends: list[tuple[float, str, str]] = []  # (height, name, colour) of the labels on the right
-    for i, (name, curve) in enumerate(curves.items()):
+    for name, curve in curves.items():
         known = sorted(budget for budget in curve if budget > 0)
-        turn = i // len(PALETTE)  # the ninth has the first colour again, and another marker
-        color, marker = PALETTE[i % len(PALETTE)], MARKERS[(i + turn) % len(MARKERS)]
+        turn, i = divmod(looks[name], len(PALETTE))  # the ninth has the first colour again, and another marker
+        color, marker = PALETTE[i], MARKERS[(i + turn) % len(MARKERS)]
         axis.plot(known, [curve[budget].mean for budget in known], color=color, marker=marker, markersize=5)
         for budget in known:
             axis.plot(
@@ -320,13 +322,17 @@ def more_training(
     """
     from sslcourse import long_runs  # reads with SciPy, which other figures don't need
 
+    probed = long_runs.curves(found, (*rows, "supervised"), "linear", labels)
+    tuned = long_runs.curves(found, (*rows, *scratch, "supervised"), "finetune", labels)
+    looks = {name: i for i, name in enumerate(probed | tuned)}
     with plt.rc_context(STYLE):
         figure, (left, right) = plt.subplots(1, 2, figsize=(10.4, 3.6))
-        for axis, protocol, others in ((left, "linear", ()), (right, "finetune", scratch)):
+        for axis, curves in ((left, probed), (right, tuned)):
             training_budget(
-                long_runs.curves(found, (*rows, *others, "supervised"), protocol, labels),
+                curves,
                 floors={"raw pixels": long_runs.floor(found, labels=labels)} if axis is left else None,
                 live=live if axis is left else None,
+                looks=looks,
                 axis=axis,
             )
         left.set_title(f"Linear probe, {labels} labels per class")
@@ -339,10 +345,11 @@ def variants(found: Found, panels: Mapping[str, Mapping[str, str]], *, labels: i
 
     panels  {title: {name: row of the long runs}}; what stands in a panel is compared over the seeds that all of it has
 
-    Raw pixels are dotted. Two panels stand side by side, and all have one scale.
+    Raw pixels are dotted. Two panels stand side by side, and all have one scale; a row looks alike wherever it stands.
     """
     from sslcourse import long_runs  # reads with SciPy, which other figures don't need
 
+    order = list(dict.fromkeys(row for names in panels.values() for row in names.values()))
     drawn = {title: long_runs.paired(found, names.values(), labels=labels) for title, names in panels.items()}
     floors = {"raw pixels": long_runs.floor(found, labels=labels)}
     every = [some.mean for curves in drawn.values() for curve in curves.values() for some in curve.values()]
@@ -354,7 +361,9 @@ def variants(found: Found, panels: Mapping[str, Mapping[str, str]], *, labels: i
             axis.remove()
         for axis, (title, names) in zip(axes.flat, panels.items(), strict=False):
             axis.set(title=title, ylim=(low - 0.03, high + 0.03))  # before names are placed by it
-            training_budget({name: drawn[title][row] for name, row in names.items()}, floors=floors, axis=axis)
+            looks = {name: order.index(row) for name, row in names.items()}
+            curves = {name: drawn[title][row] for name, row in names.items()}
+            training_budget(curves, floors=floors, looks=looks, axis=axis)
     return figure
 
 

@@ -312,6 +312,47 @@ def test_the_figure_shows_curves_floors_and_the_readers_own_point(file):
     plt.close(figure)
 
 
+def look_of(axis):
+    """{name at the end of a curve: (colour, marker)}; the names must stand at their curves' heights."""
+    low, high = axis.get_ylim()
+    found = {}
+    for text in axis.texts:
+        near = [
+            (abs((line.get_ydata()[-1] - low) / (high - low) - text.get_position()[1]), line)
+            for line in axis.lines
+            if line.get_marker() in plots.MARKERS[:7] and len(line.get_xdata())
+        ]
+        away, line = min(near, key=lambda one: one[0])
+        if away < 0.01:
+            found[text.get_text()] = line.get_color(), line.get_marker()
+            assert tuple(text.get_color()) == pytest.approx(plots._legible(line.get_color()))
+    return found
+
+
+def test_a_row_looks_alike_in_every_panel(file):
+    probed = {"mae": 0.5, "supervised": 0.9}
+    tuned = {"rotation": 0.9, "mae": 0.2, "random weights": 0.4, "supervised": 0.7}
+    new = [entry(row, 4, 0, value) for row, value in probed.items()]
+    new += [entry(row, 4, 0, value, "finetune") for row, value in tuned.items()]
+    new += [entry(row, 4, 0, value) for row, value in {"simclr, crop 1": 0.1, "simclr, crop 0.2": 0.2}.items()]
+    long_runs.add(file, "world", {"classes": 10, "test_images": 2000}, records=new)
+    found = long_runs.read(file)
+    figure = plots.more_training(found, ["rotation", "mae"])  # rotation has no probe: it is drawn on the right alone
+    left, right = map(look_of, figure.axes)
+    assert left.keys() == {"mae", "all labels"} and right.keys() == {"mae", "all labels", "rotation", "from scratch"}
+    assert all(right[name] == look for name, look in left.items())
+    assert len(set(right.values())) == len(right)
+    plt.close(figure)
+
+    panels = {"Whole": {"0.7": "simclr", "1": "simclr, crop 1"}}
+    panels["Small"] = {"0.2": "simclr, crop 0.2", "whole": "simclr, crop 1", "as it is": "simclr"}
+    figure = plots.variants(found, panels)
+    whole, small = map(look_of, figure.axes)
+    assert (small["as it is"], small["whole"]) == (whole["0.7"], whole["1"])
+    assert len(set(small.values())) == 3, "and no two rows look alike"
+    plt.close(figure)
+
+
 def test_the_figure_in_words_and_each_kind_of_network_from_scratch(file):
     about = {"classes": 10, "test_images": 2000}
     scratch = ("random weights", "random weights, vit-tiny")

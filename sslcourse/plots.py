@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patches import ConnectionPatch
 from torch import Tensor
 
 from sslcourse import notebook
@@ -276,7 +278,7 @@ def training_budget(
     looks   {name: which of the course's colours and markers}, for what stands in several panels; else one after another
     """
     axis, looks = axis or _axes(), looks or {name: i for i, name in enumerate(curves)}
-    ends: list[tuple[float, str, str]] = []  # (height, name, colour) of the labels on the right
+    ends: list[tuple[float, float | None, str, str]] = []  # (height, budget, name, colour) of the labels on the right
     for name, curve in curves.items():
         known = sorted(budget for budget in curve if budget > 0)
         turn, i = divmod(looks[name], len(PALETTE))  # the ninth has the first colour again, and another marker
@@ -287,10 +289,10 @@ def training_budget(
                 [budget] * len(curve[budget].values), curve[budget].values, ".", color=color, alpha=0.45, markersize=4
             )
         if known:
-            ends.append((curve[known[-1]].mean, name, color))
+            ends.append((curve[known[-1]].mean, known[-1], name, color))
     for name, value in (floors or {}).items():
         axis.axhline(value, color="black", linestyle=":", linewidth=1)
-        ends.append((value, name, "black"))
+        ends.append((value, None, name, "black"))
     if live is not None:
         name, budget, value = live
         axis.plot([budget], [value], "*", color="black", markersize=13)
@@ -325,8 +327,9 @@ def more_training(
     probed = long_runs.curves(found, (*rows, "supervised"), "linear", labels)
     tuned = long_runs.curves(found, (*rows, *scratch, "supervised"), "finetune", labels)
     looks = {name: i for i, name in enumerate(probed | tuned)}
+    height = 3.6 if len(looks) <= 10 else 5.2  # many names at the ends need room
     with plt.rc_context(STYLE):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(10.4, 3.6))
+        figure, (left, right) = plt.subplots(1, 2, figsize=(10.4, height))
         for axis, curves in ((left, probed), (right, tuned)):
             training_budget(
                 curves,
@@ -349,7 +352,7 @@ def variants(found: Found, panels: Mapping[str, Mapping[str, str]], *, labels: i
     """
     from sslcourse import long_runs  # reads with SciPy, which other figures don't need
 
-    order = list(dict.fromkeys(row for names in panels.values() for row in names.values()))
+    look_of = _looks([list(names.values()) for names in panels.values()])
     drawn = {title: long_runs.paired(found, names.values(), labels=labels) for title, names in panels.items()}
     floors = {"raw pixels": long_runs.floor(found, labels=labels)}
     every = [some.mean for curves in drawn.values() for curve in curves.values() for some in curve.values()]
@@ -361,24 +364,44 @@ def variants(found: Found, panels: Mapping[str, Mapping[str, str]], *, labels: i
             axis.remove()
         for axis, (title, names) in zip(axes.flat, panels.items(), strict=False):
             axis.set(title=title, ylim=(low - 0.03, high + 0.03))  # before names are placed by it
-            looks = {name: order.index(row) for name, row in names.items()}
+            looks = {name: look_of[row] for name, row in names.items()}
             curves = {name: drawn[title][row] for name, row in names.items()}
             training_budget(curves, floors=floors, looks=looks, axis=axis)
     return figure
 
 
-def _at_the_end(axis: Axes, ends: Sequence[tuple[float, str, str]], least: float = 0.055) -> None:
-    """Names at the right of an axis, each at its height, pushed apart where two would touch (`least`: shares of the height)."""
+def _looks(panels: Sequence[Sequence[str]]) -> dict[str, int]:
+    """{row: which colour and marker}: one for each row wherever it stands, and another for each that stands beside it."""
+    found: dict[str, int] = {}
+    for row in dict.fromkeys(row for rows in panels for row in rows):
+        taken = {found.get(other) for rows in panels if row in rows for other in rows}
+        found[row] = next(i for i in itertools.count() if i not in taken)
+    return found
+
+
+def _at_the_end(axis: Axes, ends: Sequence[tuple[float, float | None, str, str]], least: float = 0.055) -> None:
+    """Names at the right of an axis, each at the height where its line ends, or tied to it where there is no room.
+
+    ends   (height, where on the x-axis the line ends, or None for the edge, name, colour)
+    least  how far apart two names stand, in shares of the axis's height
+    """
     low, high = axis.get_ylim()
-    ends = sorted(ends)
-    places = [(height - low) / (high - low) for height, _, _ in ends]
+    ends = sorted(ends, key=lambda end: end[0])
+    heights = [(height - low) / (high - low) for height, *_ in ends]
+    places = list(heights)
     for i in range(1, len(places)):
         places[i] = max(places[i], places[i - 1] + least)
     above = 1 + least
     for i in reversed(range(len(places))):  # none above the axis, as long as it has room for all
         places[i] = above = min(places[i], above - least)
-    for place, (_, name, color) in zip(places, ends, strict=True):
-        axis.text(1.02, place, as_text(name), color=_legible(color), fontsize=8, va="center", transform=axis.transAxes)
+    for place, own, (height, x, name, color) in zip(places, heights, ends, strict=True):
+        color = _legible(color)
+        axis.text(1.03, place, as_text(name), color=color, fontsize=8, va="center", transform=axis.transAxes)
+        if abs(place - own) > least / 4:
+            start, scale = ((1, height), axis.get_yaxis_transform()) if x is None else ((x, height), axis.transData)
+            tie = ConnectionPatch(start, (1.025, place), scale, axis.transAxes, color=color, linewidth=0.6)
+            tie.set_in_layout(False)
+            axis.add_artist(tie).set_clip_on(False)
 
 
 def _legible(color: str, least: float = 3.0) -> tuple[float, float, float]:

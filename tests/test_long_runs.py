@@ -344,12 +344,12 @@ def test_a_row_looks_alike_in_every_panel(file):
     assert len(set(right.values())) == len(right)
     plt.close(figure)
 
-    panels = {"Whole": {"0.7": "simclr", "1": "simclr, crop 1"}}
+    panels = {"Whole": {"0.7": "simclr", "1": "simclr, crop 1"}, "Alone": {"0.2": "simclr, crop 0.2"}}
     panels["Small"] = {"0.2": "simclr, crop 0.2", "whole": "simclr, crop 1", "as it is": "simclr"}
     figure = plots.variants(found, panels)
-    whole, small = map(look_of, figure.axes)
-    assert (small["as it is"], small["whole"]) == (whole["0.7"], whole["1"])
-    assert len(set(small.values())) == 3, "and no two rows look alike"
+    whole, alone, small = map(look_of, figure.axes)
+    assert (small["as it is"], small["whole"], small["0.2"]) == (whole["0.7"], whole["1"], alone["0.2"])
+    assert len(set(small.values())) == 3, "and no two rows of a panel look alike"
     plt.close(figure)
 
 
@@ -440,6 +440,18 @@ def test_names_at_the_end_do_not_touch():
     axis = plots.training_budget(curves)
     heights = sorted(text.get_position()[1] for text in axis.texts)
     assert len(heights) == 6 and min(b - a for a, b in itertools.pairwise(heights)) > 0.05
+    plt.close(axis.figure)
+
+
+def test_a_name_that_has_no_room_beside_its_line_is_tied_to_it():
+    ends = {"alone": 0.1, "upper": 0.501, "lower": 0.5, "first": 1.0}
+    axis = plots.training_budget({name: {4: Summary((end,))} for name, end in ends.items()}, floors={"floor": 0.5005})
+    height = {text.get_text(): text.get_position()[1] for text in axis.texts}
+    assert height.keys() == {*ends, "floor"}
+    ties = [(tie.xy1, tie.xy2[1]) for tie in axis.patches]
+    assert ties == [((1, 0.5005), height["floor"]), ((4, 0.501), height["upper"])], (
+        "the others stand beside their lines"
+    )
     plt.close(axis.figure)
 
 

@@ -296,7 +296,8 @@ def training_budget(
     if live is not None:
         name, budget, value = live
         axis.plot([budget], [value], "*", color="black", markersize=13)
-        axis.annotate(as_text(name), (budget, value), (4, 6), textcoords="offset points", fontsize=8)
+        paper = dict(facecolor="white", edgecolor="none", alpha=0.85, pad=0.5)  # a floor may run behind the name
+        axis.annotate(as_text(name), (budget, value), (6, 6), textcoords="offset points", fontsize=8, bbox=paper)
     budgets = sorted({budget for curve in curves.values() for budget in curve if budget > 0})
     axis.set_xscale("log")
     axis.set_xticks(budgets, [str(budget) for budget in budgets])

@@ -58,9 +58,12 @@ def write_atomically(path: Path, content: bytes, keep: Path | None = None, then:
 
 def refuse_foreign(path: Path, ours: Callable[[Path], bool], what: str) -> None:
     """Raise CourseError where a file lies at `path` that isn't `what`, or can't be read: only what a command wrote is replaced.
+    A folder can't be replaced at all.
 
     ours  whether the file that lies there is one
     """
+    if path.is_dir():
+        raise CourseError(f"{path} is a folder, and a file is to be written there; give it a name of its own.")
     with reading(path):
         foreign = path.is_file() and path.stat().st_size > 0 and not ours(path)
     if foreign:

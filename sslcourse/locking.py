@@ -32,6 +32,8 @@ def claimed(place: Path | str, *, file: bool = False, wait: bool = False) -> Ite
     folder can't be written.
     """
     place = Path(place)
+    if file and place.is_dir():
+        raise CourseError(f"{place} is a folder, and a file is to be written there; give it a name of its own.")
     folder = place.parent if file else place
     if folder.exists() and not folder.is_dir():
         raise CourseError(f"{folder} is a file; --out needs a folder.")
@@ -55,3 +57,17 @@ def claimed(place: Path | str, *, file: bool = False, wait: bool = False) -> Ite
         if made:
             with contextlib.suppress(OSError):
                 folder.rmdir()
+
+
+@contextlib.contextmanager
+def claimed_files(*places: Path | None) -> Iterator[None]:
+    """Within the block, these files that it writes belong to this process; None is no file. Asked before anything is
+    computed, it says what would go wrong afterwards. Raises as `claimed` does, and CourseError for one file named twice.
+    """
+    asked = [place for place in places if place is not None]
+    if len({place.absolute() for place in asked}) < len(asked):
+        raise CourseError(f"{asked[0]} is to hold two things; give each a file of its own.")
+    with contextlib.ExitStack() as held:
+        for place in asked:
+            held.enter_context(claimed(place, file=True))
+        yield

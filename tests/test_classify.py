@@ -1,12 +1,15 @@
 """From a backbone and a few labels to a classifier in a file, and to a class for every picture of a folder."""
 
+import copy
 import csv
 import dataclasses
+import json
 import math
 import sys
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 from torch.nn import functional
@@ -17,6 +20,7 @@ from sslcourse.classify.measures import Measures, wilson_interval
 from sslcourse.data.imageset import ImageSet
 from sslcourse.data.splits import Splits
 from sslcourse.errors import CourseError
+from sslcourse.weights import classifiers
 
 COLOURS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (40, 60, 220)}
 SETTINGS = {"linear": (0.01, 0.1), "knn": (1, 3)}
@@ -618,3 +622,173 @@ def test_labelled_images_of_all_splits_keep_their_names(images):
     named = dataclasses.replace(images, names=[f"{i}.jpg" for i in range(len(images))])
     splits = Splits(named.without_labels(), named.select([0, 1]), named.select([2]), named.select([3, 4]), "named")
     assert fitting.together(splits).names == ("0.jpg", "1.jpg", "2.jpg", "3.jpg", "4.jpg")
+
+
+# Files that were altered, and folders that change.
+
+
+def altered(model, path, about=None, state=None):
+    """The classifier's file with other words about itself, or with other tensors."""
+    model.save(path)
+    with safetensors.safe_open(path, framework="pt") as file:
+        said = json.loads(file.metadata()[classifiers.KEY])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    if about is not None:
+        said = said | about if isinstance(about, dict) else about
+    tensors |= {name: change(tensors[name]) for name, change in (state or {}).items()}
+    path.write_bytes(safetensors.torch.save(tensors, metadata={classifiers.KEY: json.dumps(said)}))
+    return path
+
+
+LINEAR = {
+    "temperature nan": ({"temperature": float("nan")}, None),
+    "temperature 0": ({"temperature": 0}, None),
+    "temperature below 0": ({"temperature": -1.0}, None),
+    "temperature without end": ({"temperature": float("inf")}, None),
+    "no size": ({"image_size": 0}, None),
+    "half a pixel": ({"image_size": 17.5}, None),
+    "another stage": ({"stage": 2}, None),
+    "letters as classes": ({"classes": "abc"}, None),
+    "one class twice": ({"classes": ["a", "a", "b"]}, None),
+    "a list": ([], None),
+    "nothing": (0, None),
+    "variances below 0": (None, {"backbone.trunk.bn1.running_var": lambda t: -t}),
+}
+NEAREST = {
+    "no neighbours": ({"neighbours": 0}, None),
+    "fewer": ({"neighbours": -3}, None),
+    "labels of other classes": (None, {"head.labels": lambda t: t + 7}),
+    "labels below 0": (None, {"head.labels": lambda t: t - 1}),
+    "half a label": (None, {"head.labels": lambda t: t + 0.5}),
+    "another stage": ({"stage": 1}, None),
+}
+
+
+@pytest.fixture(scope="module")
+def nearest(images, network):
+    return classify.fit(network, images, protocol="knn", settings=(1,), folds=2, device="cpu").model
+
+
+@pytest.mark.parametrize(("kind", "name"), [("linear", n) for n in LINEAR] + [("knn", n) for n in NEAREST])
+def test_a_classifier_that_was_altered_is_refused_in_one_sentence(tmp_path, model, nearest, kind, name):
+    about, state = (LINEAR if kind == "linear" else NEAREST)[name]
+    path = altered(model if kind == "linear" else nearest, tmp_path / "m.safetensors", about, state)
+    with pytest.raises(CourseError, match="contradicts itself|aren't finite|no classifier") as error:
+        classify.load(path)
+    assert "\n" not in str(error.value)
+    classify.load(altered(model, path))
+
+
+def test_numbers_that_are_not_finite_are_no_prediction_and_no_features(tmp_path, folder, model, network):
+    bad = copy.deepcopy(model)
+    with torch.no_grad():
+        bad.head.weight.fill_(3e38)
+    done = classify.predict(bad, folder, tmp_path / "out.csv", device="cpu", progress=False)
+    table = rows(tmp_path / "out.csv")
+    assert all(row["problem"] and not row["class"] for row in table) and len(done.unreadable) == len(table)
+    broken = copy.deepcopy(network)
+    broken.mean.fill_(float("nan"))
+    with pytest.raises(CourseError, match="features of .* not all finite"):
+        classify.embed(broken, folder, tmp_path / "f.npy", size=16, device="cpu", progress=False)
+    for size in (0, -5, 2.5, 10**6):
+        with pytest.raises(CourseError, match="the size in pixels must be a whole number from 8"):
+            classify.embed(network, folder, tmp_path / "f.npy", size=size, device="cpu", progress=False)
+    assert not (tmp_path / "f.npy").exists() and not (tmp_path / "f.csv").exists()
+
+
+def interrupted(model, folder, table, monkeypatch):
+    """Predictions of the first batch of five, and no more."""
+    real, calls = classify.prediction.decode.decode, []
+
+    def once(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(classify.prediction.decode, "decode", once)
+        with pytest.raises(KeyboardInterrupt):
+            classify.predict(model, folder, table, device="cpu", batch_size=5, progress=False)
+
+
+def test_a_picture_that_changed_since_the_interruption_is_predicted_again(tmp_path, folder, model, monkeypatch):
+    interrupted(model, folder, tmp_path / "out.csv", monkeypatch)
+    pictures = sorted(folder.rglob("*.png"))
+    pictures[0].write_bytes(pictures[-1].read_bytes())
+    assert classify.predict(model, folder, tmp_path / "out.csv", device="cpu", progress=False).kept == 0
+    first, *_, last = (row for row in rows(tmp_path / "out.csv") if not row["problem"])
+    assert {**first, "path": ""} == {**last, "path": ""}
+
+
+def test_rows_so_far_survive_a_full_disk_and_foreign_ones_too(tmp_path, folder, model, monkeypatch):
+    interrupted(model, folder, tmp_path / "out.csv", monkeypatch)
+    part = tmp_path / "out.csv.part"
+    before = part.read_bytes()
+
+    def full(file):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "fsync", full)
+        with pytest.raises(CourseError, match="No space left on device.*goes on from there"):
+            classify.predict(model, folder, tmp_path / "out.csv", device="cpu", progress=False)
+    assert part.read_bytes() == before
+    assert classify.predict(model, folder, tmp_path / "out.csv", device="cpu", progress=False).kept == 5
+    part.write_text("my notes\n")
+    with pytest.raises(CourseError, match="out.csv.part is there already and isn't"):
+        classify.predict(model, folder, tmp_path / "out.csv", device="cpu", progress=False)
+
+
+def test_files_of_other_kinds_are_counted_and_a_link_to_itself_hurts_nobody(tmp_path, folder, model, network):
+    (folder / "phone.heic").write_bytes(b"x")
+    (folder / "loop.png").symlink_to("loop.png")
+    done = classify.predict(model, folder, tmp_path / "out.csv", device="cpu", progress=False)
+    assert any("left out: 1 .heic" in note for note in done.notes) and done.pictures == 14
+    assert any(path == "loop.png" for path, _ in done.unreadable)
+    done = classify.embed(network, folder, tmp_path / "f.npy", size=16, device="cpu", progress=False)
+    assert any("left out: 1 .heic" in note for note in done.notes)
+
+
+def test_features_belong_to_the_names_that_the_row_numbers_say(tmp_path):
+    values = torch.arange(12.0).view(4, 3)
+    with featurefile.writing(tmp_path / "f.npy", (3,), ["a", "b", "c", "d"], {}) as writer:
+        writer.add(["a", "b", "c", "d"], {}, values)
+    lines = (tmp_path / "f.csv").read_text().splitlines()
+    (tmp_path / "f.csv").write_text(
+        "\n".join([lines[0], *reversed(lines[1:])]), encoding="utf-8-sig"
+    )  # sorted in Excel
+    features, names = classify.read_features(tmp_path / "f.npy")
+    assert torch.equal(features, values) and names == ("a", "b", "c", "d")
+    for text in ("path,row,problem\na,0,\nb,0,\nc,1,\nd,2,\n", "path,row,problem\na,1,\nb,2,\nc,3,\nd,4,\n"):
+        (tmp_path / "f.csv").write_text(text)
+        with pytest.raises(CourseError, match="embed"):
+            classify.read_features(tmp_path / "f.npy")
+
+
+@pytest.mark.parametrize(
+    "array", [np.array([["a"]]), np.zeros((1, 0)), np.zeros((0, 3)), np.zeros((1, 2), complex), np.array([[{}]])]
+)
+def test_arrays_that_are_no_features_are_one_sentence(tmp_path, array):
+    np.save(tmp_path / "f.npy", array, allow_pickle=True)
+    (tmp_path / "f.csv").write_text("path,row,problem\n" + "a.png,0,\n" * len(array))
+    with pytest.raises(CourseError, match="embed") as error:
+        classify.read_features(tmp_path / "f.npy")
+    assert "pickle" not in str(error.value), "no advice to run what lies in a file"
+
+
+def test_a_folder_in_the_place_of_a_file_is_said_before_anything_is_computed(
+    tmp_path, folder, model, network, monkeypatch
+):
+    monkeypatch.setattr(classify.prediction.decode, "decode", None)
+    given = {"device": "cpu", "progress": False}
+    for name in ("out.csv", "f.npy", "g.csv"):
+        (tmp_path / name).mkdir()
+    tried = (
+        lambda: classify.predict(model, folder, tmp_path / "out.csv", **given),
+        lambda: classify.embed(network, folder, tmp_path / "f.npy", size=16, **given),
+        lambda: classify.embed(network, folder, tmp_path / "g.npy", size=16, **given),
+    )
+    for write in tried:
+        with pytest.raises(CourseError, match="is a folder, and a file is to be written there"):
+            write()

@@ -201,3 +201,56 @@ def test_features_and_what_they_show(call, run, photographs, tmp_path):
 def test_one_sentence_for_what_cannot_be_done(call, run, photographs, arguments, words):
     code, out, err = call(*(str(a).format(run=run, photographs=photographs) for a in arguments))
     assert code == 2 and out == "" and words in err and "Traceback" not in err
+
+
+def test_what_is_written_is_claimed_before_anything_is_computed(call, run, photographs, tmp_path):
+    from sslcourse import locking
+
+    finetune = ("finetune", run, "--data", "folder:nowhere", "--out", "m.safetensors")
+    with locking.claimed(tmp_path / "m.safetensors", file=True):
+        assert "another run is writing m.safetensors" in call(*finetune)[2]
+    with locking.claimed(tmp_path / "p.html", file=True):
+        assert "another run is writing p.html" in call(*finetune, "--mistakes", "p.html")[2]
+    assert "is to hold two things" in call(*finetune, "--mistakes", "m.safetensors")[2]
+    (tmp_path / "folder").mkdir()
+    for name in ("--out", "--mistakes"):
+        code, _, err = call(*finetune, name, "folder")
+        assert code == 2 and "folder is a folder, and a file is to be written there" in err
+    (tmp_path / "file").write_text("")
+    assert "file is a file; --out needs a folder" in call(*finetune[:-1], "file/m.safetensors")[2]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_preview_replaces_previews_alone(call, photographs, tmp_path):
+    photograph = next(photographs.glob("*/*.png")).read_bytes()
+    (tmp_path / "p.png").write_bytes(photograph)
+    code, _, err = call("data", f"folder:{photographs}", "--preview", "p.png")
+    assert code == 2 and "p.png is there already and isn't a preview" in err
+    assert (tmp_path / "p.png").read_bytes() == photograph
+    for _ in range(2):
+        assert call("data", f"folder:{photographs}", "--preview", "q.png")[0] == 0
+
+
+def test_what_has_a_label_is_read_as_labels_are(call, run, photographs, tmp_path):
+    """In any column, with any separator, under any name that --labels knows; an empty label is none."""
+    assert call("embed", run, photographs, "--out", "f.npy")[0] == 0
+    names = [path.relative_to(photographs) for path in sorted(photographs.glob("*/*.png"))]
+    tables = {
+        "empty.csv": "path,label\n" + "".join(f'"{name}",{"blue" if i < 20 else ""}\n' for i, name in enumerate(names)),
+        "semicolons.csv": "label;path\n" + "".join(f"blue;{photographs / name}\n" for name in names[:20]),
+        "list.csv": "".join(f'"{name}"\n' for name in names[:20]),
+    }
+    for table, text in tables.items():
+        (tmp_path / table).write_text(text, encoding="utf-8")
+        given = ("explore", "label-next", "f.npy", photographs, "--count", "3", "--labelled", table)
+        code, out, err = call(*given)
+        assert code == 0 and all(line.startswith("красное") for line in out.splitlines()), err
+        assert call(*given[:5], "21", *given[6:])[0] == 2
+
+
+def test_a_picture_is_found_by_every_name_of_its_folder(call, run, photographs, tmp_path):
+    assert call("embed", run, photographs, "--out", "f.npy")[0] == 0
+    (tmp_path / "link").symlink_to(photographs)
+    for top, like in (("link", photographs), (photographs, "link")):
+        code, _, err = call("search", "f.npy", top, "--like", f"{like}/красное/03.png")
+        assert code == 0, err

@@ -224,3 +224,53 @@ def test_a_label_that_names_a_file_as_well_is_a_label(tmp_path):
     text = "label,what\n1,0.png\n0,1.png\n1,2.png\n0,3.png\n"
     seen, _ = found(tmp_path / "top", write(tmp_path / "top", text))
     assert seen == {"train": {"0.png": "1", "1.png": "0", "2.png": "1", "3.png": "0"}}
+
+
+def test_a_row_of_another_folder_is_not_about_the_file_of_the_same_name(tmp_path):
+    """b/1.png, which isn't here, says nothing of a/1.png."""
+    for name in ("a/0.png", "a/1.png", "b/2.png"):
+        (tmp_path / "top" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "top" / name)
+    text = "path,label\na/0.png,cat\nb/1.png,dog\nx/b/2.png,dog\na/9.png,cat\n"
+    seen, warnings = found(tmp_path / "top", write(tmp_path / "top", text))
+    assert seen == {"train": {"0.png": "cat", "2.png": "dog"}, "unlabeled": {"1.png": ""}}
+    assert "name no file, or several: 2, b/1.png, a/9.png" in warnings
+
+
+def test_of_a_table_of_several_folders_the_rows_of_this_one_count(top):
+    rows = "".join(f"top/{name},{label}\nother/{name},bird\n" for name, label in LABELLED.items())
+    seen, _ = found(top, write(top, f"path,label\n{rows}"))
+    assert seen["train"] == LABELLED
+    for name in FILES[10:]:
+        (top / name).unlink()
+    with pytest.raises(CourseError, match="nothing of .*top.* is left: .*different labels"):
+        found(top, write(top, f"path,label\n{rows}".replace("top/", "here/")))
+
+
+def test_excel_writes_other_bytes_than_utf8(top):
+    (top / FILES[0]).rename(top / "Bär.png")
+    text = table(";").replace("cat", "Kätzchen").replace(FILES[0], "Bär.png")
+    seen, warnings = found(top, write(top, text, encoding="cp1252"))
+    assert set(seen["train"].values()) == {"Kätzchen", "dog"} and seen["train"]["Bär.png"] == "dog" and warnings == ""
+
+
+DOUBTED = {
+    "a label that is missing": ("NaN", "2 images are of a class 'NaN' in labels.csv; if nobody knows it, leave"),
+    "capitals": ("Cat", "nearly the same, and that may be one: 'Cat' and 'cat'"),
+    "a comma without quotes": ("cat, tabby", "rows of labels.csv with more values than its first row: 2;"),
+}
+
+
+@pytest.mark.parametrize(("label", "sentence"), DOUBTED.values(), ids=DOUBTED.keys())
+def test_what_a_table_may_not_mean_is_said(top, label, sentence):
+    text = table() + f"{FILES[10]},{label}\n{FILES[11]},{label}\n"
+    splits = load_data(f"folder:{top}", labels=write(top, text), progress=False, cache=False)
+    assert any(sentence in warning for warning in splits.warnings)
+
+
+def test_columns_that_are_not_used_are_named(top):
+    rows = "".join(f"{name},{label},{i > 4}\n" for i, (name, label) in enumerate(LABELLED.items()))
+    assert (
+        "columns of labels.csv that were not used: is_test."
+        in survey(top, write(top, f"path,label,is_test\n{rows}")).notes
+    )

@@ -241,3 +241,56 @@ def test_a_run_knows_its_shards(folder):
 
     assert record.canonical(f"shards:{folder}/train-{{00..02}}.tar") == f"shards:{folder}/train-{{00..02}}.tar"
     assert record.notes(f"shards:{folder}")["spec"] == f"shards:{folder}"
+
+
+SAMPLES = {f"{i:02d}": (picture(i), b"cat" if i % 2 else b"dog") for i in range(12)}
+
+
+def test_a_class_that_lies_apart_from_its_image_is_not_lost(tmp_path):
+    """As in a tar of *.png and then *.cls, where each would be a sample of its own."""
+    images = {f"{name}.png": image for name, (image, _) in SAMPLES.items()}
+    classes = {f"{name}.cls": label for name, (_, label) in SAMPLES.items()}
+    write_tar(tmp_path / "apart.tar", images | classes)
+    with pytest.raises(CourseError, match="image and the class of 12 samples lie apart, such as 00; .*--sort=name"):
+        load(tmp_path / "apart.tar")
+    write_tar(tmp_path / "two.tar", {"a.png": picture(0), "a.cls": b"1", "a.CLS": b"2"})
+    with pytest.raises(CourseError, match="the sample a in .* has two classes"):
+        load(tmp_path / "two.tar")
+
+
+def test_nothing_of_a_damaged_tar_is_passed_over(tmp_path):
+    """Python's own reader takes the first header that it can't read for the end."""
+    write_tar(tmp_path / "whole.tar", {f"{name}.png": image for name, (image, _) in SAMPLES.items()})
+    content = (tmp_path / "whole.tar").read_bytes()
+    with tarfile.open(tmp_path / "whole.tar") as tar:
+        header = tar.getmembers()[7].offset
+    changed = {
+        "damaged": content[: header + 9] + b"\xff" + content[header + 10 :],
+        "cut at a header": content[:header],
+        "cut in a header": content[: header + 100],
+        "two in one": content + content,
+    }
+    for name, bad in changed.items():
+        (tmp_path / f"{name}.tar").write_bytes(bad)
+        with pytest.raises(CourseError, match="is cut short, or damaged at byte .*, or two tars in one"):
+            load(tmp_path / f"{name}.tar")
+    assert len(load(tmp_path / "whole.tar").unlabeled) == 12
+
+
+def test_what_is_passed_over_in_shards_and_beside_them_is_counted(tmp_path):
+    write_tar(tmp_path / "a.TAR", {"0.png": picture(0), "1.heic": b"x", "2.json": b"{}"})
+    with tarfile.open(tmp_path / "b.tar", "w") as tar:
+        entry = tarfile.TarInfo("9.png")
+        entry.size = len(picture(9))
+        tar.addfile(entry, io.BytesIO(picture(9)))
+        link = tarfile.TarInfo("8.png")
+        link.type, link.linkname = tarfile.LNKTYPE, "9.png"
+        tar.addfile(link)
+    (tmp_path / "c.tar.gz").write_bytes(b"x")
+    splits = load(tmp_path)
+    assert (
+        len(splits.unlabeled) == 2
+        and "compressed were left out, since they can't be read: c.tar.gz" in splits.warnings[0]
+    )
+    notes = " ".join(splits.notes)
+    assert "left out: 1 .heic; save them" in notes and "left out: 1 .json, 1 links" in notes

@@ -15,6 +15,7 @@ import csv
 import io
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -69,11 +70,13 @@ def writing(out: Path, shape: Sequence[int], names: Sequence[str], about: Mappin
                 with contextlib.closing(writer):
                     yield writer
             else:
-                with temporary.open("wb") as file:
+                with files.written(out.with_suffix(".csv")) as table, temporary.open("wb") as file:
                     writer = _Npy(file, shape)
                     yield writer
                     writer.close()
-                files.write_atomically(out.with_suffix(".csv"), writer.table().encode("utf-8", "surrogateescape"))
+                    file.flush()
+                    os.fsync(file.fileno())  # so that both get their names at once, or neither does
+                    table.write_bytes(writer.table().encode("utf-8", "surrogateescape"))
     except OSError as error:
         raise CourseError(f"could not write {out} ({error.strerror or error}); choose another place.") from None
 
@@ -86,16 +89,32 @@ def read(path: str | Path) -> tuple[Tensor, tuple[str, ...]]:
     path = Path(path)
     try:
         features, names = _read_parquet(path) if path.suffix == PARQUET else _read_npy(path)
+        features = torch.from_numpy(features)
     except CourseError:
         raise
-    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, MemoryError) as error:
         beside = "" if path.suffix == PARQUET else f" and {path.with_suffix('.csv').name} beside it"
         raise CourseError(
-            f"{path}{beside} can't be read as features ({error}); `sslcourse embed` writes them."
+            f"{path}{beside} can't be read as features ({_reason(error)}); `sslcourse embed` writes them."
         ) from None
-    if features.ndim < 2 or len(features) != len(names):
+    if features.dim() < 2 or not features.numel() or features.is_complex():
+        raise CourseError(
+            f"{path} holds {features.dtype} of the shape {tuple(features.shape)}, and features are numbers with a row for each "
+            "picture; embed again."
+        )
+    if len(features) != len(names):
         raise CourseError(f"{path} has {len(features)} rows and names {len(names)} pictures; embed again.")
-    return torch.from_numpy(features).float(), names
+    return features.float(), names
+
+
+def _reason(error: Exception) -> str:
+    """Why a file isn't one of features. NumPy's own words on foreign ones would have code in them run."""
+    match error:
+        case OSError(strerror=str(said)):
+            return said
+        case KeyError():
+            return f"it has no {error}"
+    return f"it is none, or damaged: {type(error).__name__}"
 
 
 def _is_ours(path: Path) -> bool:
@@ -143,8 +162,9 @@ class _Npy(Writer):
 
 def _read_npy(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     features = np.load(path, allow_pickle=False)
-    with path.with_suffix(".csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        return features, tuple(row["path"] for row in csv.DictReader(file) if row["row"])
+    with path.with_suffix(".csv").open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        named = {int(row["row"]): row["path"] for row in csv.DictReader(file) if row["row"]}
+    return features, tuple(named[row] for row in range(len(named)))  # a table program may have sorted the lines
 
 
 # --- Parquet -----------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from torch import Tensor
 from sslcourse import explore
 from sslcourse.classify import featurefile, pages
 from sslcourse.console import shown
-from sslcourse.data import decode
+from sslcourse.data import decode, labels
 from sslcourse.errors import CourseError
 from sslcourse.transfer import clustering
 
@@ -31,7 +30,9 @@ class Heap:
 
     def number(self, path: Path) -> int:
         """The row of a picture, named from here or relative to the folder."""
-        for name in (os.path.relpath(path.absolute(), self.top.absolute()), os.fspath(path)):
+        here = Path(os.path.realpath(path.parent), path.name)  # a folder may have several names, by links
+        places = ((path.absolute(), self.top.absolute()), (here, os.path.realpath(self.top)))
+        for name in (*(os.path.relpath(*place) for place in places), os.fspath(path)):
             if name in self.names:
                 return self.names.index(name)
         raise CourseError(
@@ -71,25 +72,15 @@ class Heap:
         return "To label next", f"In the order of their worth, chosen by {how}.", numbers, said
 
     def _labelled(self, path: Path) -> Tensor:
-        """Rows of the pictures that the first column of a CSV names; a name that isn't here is a header, or another's.
-
-        Raises CourseError where it names none.
-        """
-        try:
-            with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-                named = [row[0] for row in csv.reader(file) if row]
-        except OSError as error:
-            raise CourseError(
-                f"{path} can't be read ({error.strerror or error}); give a CSV of what has a label."
-            ) from None
-        place = {name: i for i, name in enumerate(self.names)}
-        found = sorted({place[name] for name in named if name in place})
+        """Rows of the pictures to which a table gives a label, as `--labels` reads it. Raises CourseError where it gives none."""
+        place = {os.path.join(self.top, name): i for i, name in enumerate(self.names)}
+        found = labels.with_label(list(place), self.top, path)
         if not found:
             raise CourseError(
-                f"the first column of {path} names none of the {len(self.names)} pictures of these features, such as "
+                f"{path} names none of the {len(self.names)} pictures of these features with a label, such as "
                 f"{shown(self.names[0])}; give paths within {self.top}."
             )
-        return torch.tensor(found, dtype=torch.int64)
+        return torch.tensor(sorted(place[file] for file in found), dtype=torch.int64)
 
     def page(self, out: Path, title: str, about: str, numbers: Tensor, said: Sequence[str]) -> None:
         """Write these pictures, with a line under each. Raises CourseError where none of them can be read."""

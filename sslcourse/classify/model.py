@@ -13,8 +13,10 @@ from torch.nn import functional
 
 from sslcourse import device as devices
 from sslcourse import features, weights
-from sslcourse.backbones import Backbone
-from sslcourse.errors import CourseError
+from sslcourse.backbones import LARGEST_IMAGE, Backbone
+from sslcourse.data.decode import SMALL
+from sslcourse.errors import CourseError, real_number, told, whole_number
+from sslcourse.features import checked_labels
 from sslcourse.files import write_atomically
 from sslcourse.weights import classifiers
 
@@ -126,32 +128,48 @@ def load(path: str | Path) -> Model:
             state = {name: file.get_tensor(name) for name in file.keys()}
     except (safetensors.SafetensorError, OSError, json.JSONDecodeError) as error:
         raise CourseError(f"{path} can't be read as a classifier ({error}); write it again.") from None
-    if about.get("format") != classifiers.FORMAT:
+    if not isinstance(about, dict) or about.get("format") != classifiers.FORMAT:
         raise CourseError(
             f"{path} holds weights and no classifier; `sslcourse finetune {path} --data … --out MODEL` makes one of them."
         )
     try:
         model = _built(about, state)
         model.load_state_dict(state)
+        answer = model.logits(torch.zeros(1, 3, model.image_size, model.image_size, dtype=torch.uint8), device="cpu")
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CourseError(
             f"{path} contradicts itself ({str(error).splitlines()[-1].strip()}); it is damaged: write it again."
         ) from None
-    if not all(bool(torch.isfinite(t).all()) for t in state.values() if t.is_floating_point()):
-        raise CourseError(f"{path} holds weights that aren't finite; train again with a lower learning rate.")
+    if not all(bool(torch.isfinite(t).all()) for t in (*state.values(), answer) if t.is_floating_point()):
+        raise CourseError(
+            f"{path} holds or gives numbers that aren't finite; train again with a lower learning rate, or get it again."
+        )
     return model.eval()
 
 
 def _built(about: dict, state: dict[str, Tensor]) -> Model:
     """The model that a file describes, before its weights are filled in."""
     backbone = Backbone(classifiers.trunk_of(about["network"]), about["arch"], about["stem"])
-    classes = tuple(map(str, about["classes"]))
+    classes, size = _classes(about["classes"]), whole_number("image_size", about["image_size"], SMALL, LARGEST_IMAGE)
     if about["head"] == LinearHead.kind:
         head: nn.Module = LinearHead(state["head.weight"].shape[1], len(classes))
     else:
-        size, dim = state["head.bank"].shape
-        head = NeighbourHead(dim, len(classes), size, int(about["neighbours"]))
+        head = _neighbours(state, len(classes), whole_number("neighbours", about["neighbours"]))
     return Model(
-        backbone, head, classes, image_size=int(about["image_size"]), stage=about["stage"],
-        temperature=float(about["temperature"]), notes=about["notes"],
+        backbone, head, classes, image_size=size, stage=about["stage"],
+        temperature=real_number("temperature", about["temperature"], 1e-3), notes=about["notes"],
     )  # fmt: skip
+
+
+def _classes(names: object) -> tuple[str, ...]:
+    """The names of the classes, of which each is another. CourseError for anything else."""
+    if not isinstance(names, list) or len(names) < 2 or len(set(map(str, names))) < len(names):
+        raise CourseError(f"classes must be two different names or more, and are {told(names)}")
+    return tuple(map(str, names))
+
+
+def _neighbours(state: dict[str, Tensor], classes: int, k: int) -> NeighbourHead:
+    bank, labels = state["head.bank"], state["head.labels"]
+    size, dim = bank.shape
+    checked_labels(labels, size, classes)
+    return NeighbourHead(dim, classes, size, k)

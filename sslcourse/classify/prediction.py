@@ -14,12 +14,14 @@ from tqdm.auto import tqdm
 
 from sslcourse import augment, files, locking
 from sslcourse import device as devices
-from sslcourse.backbones import Backbone
+from sslcourse.backbones import LARGEST_IMAGE, Backbone
 from sslcourse.classify import featurefile
 from sslcourse.classify.model import Model
-from sslcourse.classify.table import GrowingTable
+from sslcourse.classify.table import GrowingTable, part_of
+from sslcourse.console import shown
 from sslcourse.data import decode, walk
-from sslcourse.errors import CourseError
+from sslcourse.errors import CourseError, whole_number
+from sslcourse.features import refuse_not_finite
 
 BATCH = 256  # pictures decoded, looked at and written at a time
 COLUMNS = ("path", "class", "probability", "problem")  # before those of the classes
@@ -27,12 +29,14 @@ COLUMNS = ("path", "class", "probability", "problem")  # before those of the cla
 
 @dataclass(frozen=True)
 class Written:
-    """How a file came about: pictures in all, those that were done already, and (path, reason) of what can't be read."""
+    """How a file came about: pictures in all, those that were done already, (path, reason) of those that have no result, and
+    a sentence on each kind of file that wasn't taken for a picture."""
 
     path: Path
     pictures: int
     kept: int
     unreadable: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...] = ()
 
 
 def predict(
@@ -46,26 +50,30 @@ def predict(
 ) -> Written:
     """Write a CSV with a row for every picture of a folder, in the order of their paths.
 
-    Columns: path (relative to the folder), class, probability (of that class), problem (why a file can't be read; its
+    Columns: path (relative to the folder), class, probability (of that class), problem (why a file has no class; its
     other columns are empty then), and a probability for each class, headed by "p: " and its name. An interrupted run goes
     on after its last whole row when it is started again with the same model and the same files. Raises CourseError for a
     folder without pictures, where the table can't be written or something else lies there, and where another run is writing
     it.
     """
     top, table, device = Path(pictures), Path(table), devices.pick_device(device)
-    names = _pictures(top)
+    names, notes = _pictures(top)
     header = [*COLUMNS, *(f"p: {name}" for name in model.classes)]
     files.refuse_foreign(table, lambda path: files.begins_with(path, ",".join(COLUMNS)), "a table of predictions")
+    files.refuse_foreign(
+        part_of(table), lambda path: files.begins_with(path, "# "), "rows of an interrupted prediction"
+    )
     problems: list[tuple[str, str]] = []
 
     def rows(start: int) -> Iterator[list[list[str]]]:
         for some, reasons, images in read(top, names, model.image_size, start, batch_size, progress, "predicting"):
-            problems.extend((some[i], reason) for i, reason in reasons.items())
-            yield _rows(model, some, reasons, images, device)
+            found = _rows(model, some, reasons, images, device)
+            problems.extend((row[0], row[3]) for row in found if row[3])
+            yield found
 
     try:
         with locking.claimed(table, file=True):
-            growing = GrowingTable(table, header, _stamp(model, names))
+            growing = GrowingTable(table, header, _stamp(model, top, names))
             problems += [(row[0], row[3]) for row in growing.kept if row[3]]
             growing.write(rows)
     except OSError as error:
@@ -73,7 +81,7 @@ def predict(
             f"could not write {table} ({error.strerror or error}); the rows so far are kept beside it, and the same command "
             "goes on from there."
         ) from None
-    return Written(table, len(names), len(growing.kept), tuple(problems))
+    return Written(table, len(names), len(growing.kept), tuple(problems), tuple(notes))
 
 
 def embed(
@@ -97,19 +105,22 @@ def embed(
     Raises CourseError as `predict` does, and for patches of more than one stage.
     """
     out, device = Path(out), devices.pick_device(device)
+    size = whole_number("the size in pixels", size, decode.SMALL, LARGEST_IMAGE)
     out = out if out.suffix else out.with_suffix(featurefile.NPY)
     look = _looking(backbone, stage, patches, device)
     top, problems = Path(pictures), []
-    names = _pictures(top)
+    names, notes = _pictures(top)
     shape = look(torch.zeros(1, 3, size, size, dtype=torch.uint8)).shape[1:]
     about = {"stage": stage, "patches": patches, "image_size": size, "backbone": backbone.arch}
     with featurefile.writing(out, shape, names, about) as writer:
         for some, reasons, images in read(top, names, size, 0, batch_size, progress, "features"):
-            writer.add(some, reasons, look(images) if len(images) else torch.zeros(0, *shape))
+            rows = look(images) if len(images) else torch.zeros(0, *shape)
+            refuse_not_finite(rows, f"the features of {shown(some[0])} and those after it")
+            writer.add(some, reasons, rows)
             problems += [(some[i], reason) for i, reason in reasons.items()]
         if len(problems) == len(names):
             raise CourseError(f"none of the {len(names)} pictures in {top} can be read ({problems[0][1]}).")
-    return Written(out, len(names), 0, tuple(problems))
+    return Written(out, len(names), 0, tuple(problems), tuple(notes))
 
 
 def _looking(backbone: Backbone, stage: int | str, patches: bool, device: torch.device) -> Callable[[Tensor], Tensor]:
@@ -144,11 +155,11 @@ def read(
             bar.update(len(some))
 
 
-def _pictures(top: Path) -> list[str]:
-    names = walk.pictures(top)
+def _pictures(top: Path) -> tuple[list[str], list[str]]:
+    names, notes = walk.pictures(top)
     if not names:
         raise CourseError(f"there are no pictures in {top} or the folders in it; give a folder that holds some.")
-    return names
+    return names, notes
 
 
 def _rows(
@@ -164,16 +175,18 @@ def _row(name: str, problem: str | None, shares: Iterator[Tensor], classes: Sequ
     if problem is not None:
         return [name, "", "", problem, *[""] * len(classes)]
     share = next(shares)  # (C,)
+    if not bool(share.isfinite().all()):
+        return _row(name, "the classifier gives no finite numbers for it", shares, classes)
     best = int(share.argmax())
     return [name, classes[best], f"{share[best]:.6f}", "", *(f"{p:.6f}" for p in share.tolist())]
 
 
-def _stamp(model: Model, names: Sequence[str]) -> str:
-    """What changes when the model or the list of pictures does."""
+def _stamp(model: Model, top: Path, names: Sequence[str]) -> str:
+    """What changes when the model, the list of pictures, or the length or time of one of them does."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(repr((model.classes, model.image_size, model.stage, model.temperature)).encode("utf-8", "replace"))
     for name, tensor in model.state_dict().items():
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    for name in names:
-        digest.update(os.fsencode(name) + b"\n")
+    within = os.path.realpath(top)
+    digest.update(decode.DISK.stamp([os.path.join(within, name) for name in names]).encode())
     return digest.hexdigest()

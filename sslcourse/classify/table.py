@@ -1,6 +1,6 @@
 """A table that grows while it is written, and goes on where it stopped.
 
-Rows go to `NAME.part` beside the table, behind a line with a stamp of what the rows depend on. When the last one is
+What an interruption left stays until there is more of it, on a full disk too. Rows go to `NAME.part` beside the table, behind a line with a stamp of what the rows depend on. When the last one is
 written, the rows without the stamp get the table's name.
 """
 
@@ -17,6 +17,11 @@ from sslcourse import files
 OPTIONS = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}  # names of files may hold any byte
 
 
+def part_of(path: Path) -> Path:
+    """Where the rows of the table at `path` are until it is whole."""
+    return path.with_name(f"{path.name}.part")
+
+
 class GrowingTable:
     """The rows of a CSV at `path`, with the columns `header`; rows of another `stamp` are thrown away.
 
@@ -25,7 +30,7 @@ class GrowingTable:
 
     def __init__(self, path: Path, header: Sequence[str], stamp: str):
         self.path, self.header, self.stamp = path, list(header), stamp
-        self.part = path.with_name(f"{path.name}.part")
+        self.part = part_of(path)
         self.kept: list[list[str]] = []
         with contextlib.suppress(OSError):
             self.kept = self._whole_rows(self.part.read_bytes().decode("utf-8", "surrogateescape"))
@@ -39,11 +44,11 @@ class GrowingTable:
 
     def write(self, batches: Callable[[int], Iterable[Iterable[Sequence[str]]]]) -> None:
         """Write the rows that are missing: batches(n) gives them in parts, from row n on. Raises OSError."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.part.open("w", **OPTIONS) as file:
-            writer = csv.writer(file)
+        with files.written(self.part) as begun, begun.open("w", **OPTIONS) as file:
             file.write(f"# {self.stamp}\n")
-            writer.writerows([self.header, *self.kept])
+            csv.writer(file).writerows([self.header, *self.kept])
+        with self.part.open("a", **OPTIONS) as file:
+            writer = csv.writer(file)
             for rows in batches(len(self.kept)):
                 writer.writerows(rows)
                 file.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,8 @@ import typer
 from sslcourse.cli import options, texts
 from sslcourse.cli.running import command
 from sslcourse.errors import CourseError
-from sslcourse.files import write_atomically
+from sslcourse.files import refuse_foreign, write_atomically
+from sslcourse.locking import claimed_files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,13 +79,16 @@ def show_data(
     """Say what is in a data set, and show it."""
     from sslcourse.data import load
 
-    if preview is not None and preview.suffix.lower() != ".png":
-        raise CourseError(f"a preview is a PNG file, and {preview} doesn't end in .png.")
-    splits = load(spec, size=size, labels=labels)
-    about = _about(spec, splits)
     if preview is not None:
-        _save_preview(splits, preview)
-        about["preview"] = str(preview)
+        if preview.suffix.lower() != ".png":
+            raise CourseError(f"a preview is a PNG file, and {preview} doesn't end in .png.")
+        refuse_foreign(preview, _is_figure, "a preview written here")
+    with claimed_files(preview):
+        splits = load(spec, size=size, labels=labels)
+        about = _about(spec, splits)
+        if preview is not None:
+            _save_preview(splits, preview)
+            about["preview"] = str(preview)
     texts.show(about, texts.data(about), as_json)
 
 
@@ -109,8 +114,21 @@ def _save_preview(splits: Splits, path: Path) -> None:
     os.environ.setdefault("MPLBACKEND", "Agg")
     figure = _preview(splits.train if len(splits.train) else splits.unlabeled)
     content = io.BytesIO()
-    figure.savefig(content, format="png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a letter that no font here has becomes a box
+        figure.savefig(content, format="png")
     write_atomically(path, content.getvalue())
+
+
+def _is_figure(path: Path) -> bool:
+    """Whether a PNG file is a drawing of Matplotlib's and no photograph."""
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            return str(image.info.get("Software", "")).startswith("Matplotlib")
+    except (OSError, SyntaxError, ValueError):
+        return False
 
 
 def _preview(part: ImageSet) -> Figure:

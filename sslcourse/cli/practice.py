@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -46,33 +46,43 @@ def finetune(
     as_json: options.Json = False,
 ) -> None:
     """Make a classifier from a backbone and labelled pictures, say how good it is, and keep it in one file."""
-    from sslcourse import classify, evaluate, files, record
-    from sslcourse.classify import fitting, model, pages
-    from sslcourse.data import load
+    from sslcourse import evaluate, files, locking
+    from sslcourse.classify import model, pages
 
     evaluate.refuse_unknown_protocol(protocol)
-    files.refuse_foreign(out, model.is_classifier, "a classifier that finetune wrote")
-    if mistakes is not None:
-        pages.refuse_foreign(mistakes)
+    with locking.claimed_files(out, mistakes):
+        files.refuse_foreign(out, model.is_classifier, "a classifier that finetune wrote")
+        if mistakes is not None:
+            pages.refuse_foreign(mistakes)
+        asked = {"protocol": protocol, "folds": folds, "seed": seed, "device": device}
+        fitted, images, result = _fitted(source, data, labels, size, stage, test, **asked)
+        fitted.model.notes = {"source": source, "data": data, "measured": result}
+        fitted.model.save(out)
+        if mistakes is not None:
+            result["mistakes"] = pages.mistakes(mistakes, fitted, images)
+    texts.show(result, texts.fitted(result, fitted.measures.text(), out), as_json)
+
+
+def _fitted(
+    source: str, data: str, labels: Path | None, size: int | None, stage: str | None, test: bool, **asked: Any
+) -> tuple[Fitted, ImageSet, dict[str, Any]]:
+    """A classifier, the pictures that it learned from, and what was measured."""
+    from sslcourse import classify, record
+    from sslcourse.classify import fitting
+    from sslcourse.data import load
+
     backbone, side = (None, size) if source == "scratch" else _backbone(source, size)
     splits = load(data, size=side, labels=labels)
     texts.notices(splits.notes)
     images = fitting.together(splits, test=not test)
     read_at = options.stage(stage)
-    if backbone is not None and protocol != "finetune":
+    if backbone is not None and asked["protocol"] != "finetune":
         read_at = record.stage_of(source, backbone, read_at)
-    fitted = classify.fit(
-        backbone or _new(images, seed), images, protocol=protocol, stage=read_at, folds=folds, seed=seed, device=device,
-        progress=True,
-    )  # fmt: skip
-    result = _result(source, data, protocol, fitted, images)
+    fitted = classify.fit(backbone or _new(images, asked["seed"]), images, stage=read_at, progress=True, **asked)
+    result = _result(source, data, asked["protocol"], fitted, images)
     if test:
-        result["test"] = _tested(fitted.model, splits.test, device).as_json()
-    fitted.model.notes = {"source": source, "data": data, "measured": result}
-    fitted.model.save(out)
-    if mistakes is not None:
-        result["mistakes"] = pages.mistakes(mistakes, fitted, images)
-    texts.show(result, texts.fitted(result, fitted.measures.text(), out), as_json)
+        result["test"] = _tested(fitted.model, splits.test, asked["device"]).as_json()
+    return fitted, images, result
 
 
 @command(stopped=texts.prediction_stopped)
@@ -87,6 +97,7 @@ def predict(
     from sslcourse import classify
 
     done = classify.predict(classify.load(model), pictures, csv, device=device)
+    texts.notices(done.notes)
     texts.show(*texts.written(done, "predictions"), as_json)
 
 
@@ -112,6 +123,7 @@ def embed(
     backbone, side = _backbone(source, size)
     read_at = 4 if patches and stage is None else record.stage_of(source, backbone, options.stage(stage))
     done = classify.embed(backbone, pictures, out, size=side or 64, stage=read_at, patches=patches, device=device)
+    texts.notices(done.notes)
     texts.show(*texts.written(done, "features"), as_json)
 
 
@@ -124,17 +136,17 @@ def search(
     count: Annotated[int, typer.Option(min=1, max=1000, help="How many pictures to show.")] = 30,
 ) -> None:
     """Show the pictures of a folder that are most like one of them, on a page with thumbnails."""
-    from sslcourse import explore
+    from sslcourse import explore, locking
     from sslcourse.classify import heap
 
     known = heap.load(features, pictures)
     number = known.number(like)
-    x = explore.unit(known.features)
-    similarity, found = explore.nearest(x, x[number : number + 1], count + 1)
-    said = [f"{known.names[i]}: {s:.2f}" for i, s in zip(found[0].tolist(), similarity[0].tolist(), strict=True)]
-    known.page(
-        out, f"Like {known.names[number]}", "The nearest first, with the cosine of their features.", found[0], said
-    )
+    with locking.claimed_files(out):
+        x = explore.unit(known.features)
+        similarity, found = explore.nearest(x, x[number : number + 1], count + 1)
+        said = [f"{known.names[i]}: {s:.2f}" for i, s in zip(found[0].tolist(), similarity[0].tolist(), strict=True)]
+        about = "The nearest first, with the cosine of their features."
+        known.page(out, f"Like {known.names[number]}", about, found[0], said)
     print(f"{shown(out)}: {len(said) - 1} pictures like {shown(known.names[number])}")
 
 
@@ -154,6 +166,7 @@ def explore_pictures(
     seed: options.Seed = 0,
 ) -> None:
     """Find near-duplicates, outliers, clusters, or the pictures that are worth labelling next."""
+    from sslcourse import locking
     from sslcourse.classify import heap
     from sslcourse.errors import suggest
 
@@ -166,8 +179,9 @@ def explore_pictures(
         "clusters": lambda: known.clusters(count, seed),
         "label-next": lambda: known.label_next(count, labelled, how, seed),
     }
-    title, about, numbers, said = ways[what]()
-    known.page(out, title, about, numbers, said)
+    with locking.claimed_files(out):
+        title, about, numbers, said = ways[what]()
+        known.page(out, title, about, numbers, said)
     for line in said if what == "label-next" else ():
         print(shown(line))
     texts.notices([f"{shown(out)}: {title.lower()}, {len(said)} pictures"])

@@ -231,9 +231,7 @@ def written(done: Any, what: str) -> tuple[dict[str, Any], str]:
         lines.append(f"{done.kept} of them had been written before an interruption")
     if done.unreadable:
         path, reason = done.unreadable[0]
-        lines.append(
-            f"{len(done.unreadable)} can't be read, and the table says why; the first: {shown(path)} ({reason})"
-        )
+        lines.append(f"{len(done.unreadable)} have none, and the table says why; the first: {shown(path)} ({reason})")
     return result, "\n".join(lines)
 
 

@@ -5,9 +5,9 @@
     IMG_0002.jpg,dog,test,8
 
 Pictures of one group (a patient, a scene, a burst of exposures) are never on both sides of a split or of a fold. The
-first row may be missing; without it there are no groups. Values are separated by commas, semicolons or tabs, and may be quoted. A path is that of the
-file within the folder, whole or its last part, with its ending or without. Images that no row names, or whose label is
-empty, are unlabeled.
+first row may be missing; without it there are no groups. Values are separated by commas, semicolons or tabs, and may be
+quoted. A path is that of the file within the folder, whole or its last part, with its ending or without; more may stand
+before it, as in a path of another machine. Images that no row names, or whose label is empty, are unlabeled.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import posixpath
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,6 +47,9 @@ SPLITS = {"split", "subset", "set", "partition", "usage"}
 GROUPS = {"group", "groups", "patient", "subject", "scene", "case", "burst", "sequence", "video", "individual"}
 GROUPS |= {f"{name}{end}" for name in GROUPS for end in ("_id", "id", " id")}
 
+UNKNOWN = {"nan", "na", "n/a", "null", "none", "?", "-"}  # as programs write a label that is missing
+WINDOWS = "cp1252"  # the characters in which Excel writes plain CSV in Western Europe and the Americas
+
 Cells = list[str]
 
 
@@ -60,6 +64,11 @@ class _Columns:
     split: int | None
     group: int | None
     header: bool
+
+    def unused(self, first: Cells) -> list[str]:
+        """The names of the other columns."""
+        used = (self.path, self.label, self.split, self.group)
+        return [name for i, name in enumerate(first) if self.header and name.strip() and i not in used]
 
     def last(self) -> int:
         return max(self.path, self.label, self.split or 0, self.group or 0)
@@ -82,27 +91,58 @@ def labelled(files: Sequence[str], top: Path, table: Path) -> Layout:
     """
     table = table if table.exists() or table.is_absolute() else top / table
     index = _Index(files, top)
-    rows = _rows(table, index)
+    rows = _rows(_text(table), index)
+    if not rows:
+        raise CourseError(
+            f"no row of {shown(table)} names an image of {shown(index.top.rstrip(os.sep))}; needed in each are the path "
+            "of a file within it and a label, with a comma between them."
+        )
     columns = _columns(table, rows, index)
-    return _sorted_rows(table, rows[columns.header :], columns, index, files)
+    layout = _sorted_rows(table, rows[columns.header :], columns, index, files)
+    layout.warnings += _doubts(table, rows, columns, layout)
+    if unused := columns.unused(rows[0]):
+        layout.notes.append(f"columns of {shown(table.name)} that were not used: {named(unused)}.")
+    return layout
+
+
+def with_label(files: Sequence[str], top: Path, table: Path) -> set[str]:
+    """Those of the files to which a table gives a label; where it has one column, all that it names.
+
+    Raises CourseError for a table that can't be read, or whose columns can't be told apart.
+    """
+    index = _Index(files, top)
+    rows = _rows(_text(table), index, least=1)
+    if max(map(len, rows), default=0) < 2:
+        return {file for row in rows if (file := index.find(row[0])) is not None}
+    columns = _columns(table, rows, index)
+    labelled = [row for row in rows[columns.header :] if len(row) > columns.label and row[columns.label].strip()]
+    return {file for row in labelled if (file := index.find(row[columns.path])) is not None}
 
 
 class _Index:
-    """The files of a folder by every way in which a row may name them."""
+    """The files of a folder by every way in which a row may name them: by its whole path within the folder or the end of
+    it, with anything before the whole path.
+
+    A row of b/1.jpg is never about a/1.jpg.
+    """
 
     def __init__(self, files: Sequence[str], top: Path):
         self.top = os.path.join(os.path.abspath(top), "")
-        self.files: dict[str, str | None] = {}  # None: several files
+        self.whole: dict[str, str | None] = {}  # None: several files
+        self.ends: dict[str, str | None] = {}
         for file in files:
-            whole = self._plain(os.path.relpath(file, top))
-            parts = whole.split("/")
-            ways = {"/".join(parts[i:]) for i in range(len(parts))}
-            ways |= {os.path.splitext(way)[0] for way in ways}
-            ways |= {way.lower() for way in ways}
-            for way in ways:
-                self.files[way] = file if self.files.setdefault(way, file) == file or way == whole else None
-        for file in files:  # a whole path is meant even where another file ends so
-            self.files[self._plain(os.path.relpath(file, top))] = file
+            path = self._plain(os.path.relpath(file, top))
+            parts = path.split("/")
+            self._add(self.whole, file, [path])
+            self._add(self.ends, file, ["/".join(parts[i:]) for i in range(1, len(parts))])
+        for file in files:  # what is spelled like this is meant even where another file is nearly spelled so
+            self.whole[self._plain(os.path.relpath(file, top))] = file
+
+    @staticmethod
+    def _add(known: dict[str, str | None], file: str, ways: Sequence[str]) -> None:
+        spellings = {*ways, *(os.path.splitext(way)[0] for way in ways)}
+        for spelling in spellings | {one.lower() for one in spellings}:
+            known[spelling] = file if known.setdefault(spelling, file) == file else None
 
     @staticmethod
     def _plain(name: str) -> str:
@@ -110,14 +150,23 @@ class _Index:
 
     def find(self, name: str) -> str | None:
         """The file that a cell names; None for no file and for several."""
+        found, readable = self._found(name)[0], _readable(name)
+        return found if found is not None or readable == name else self._found(readable)[0]
+
+    def before(self, name: str) -> str:
+        """What stands in a cell before the whole path of the file that it names."""
+        return self._found(name)[1]
+
+    def _found(self, name: str) -> tuple[str | None, str]:
         name = self._plain(name.strip().removeprefix(self.top))
-        parts = [part for part in PurePosixPath(name).parts if part not in (".", "/")]
+        parts = [part for part in PurePosixPath(posixpath.normpath(name)).parts if part not in (".", "/", "//")]
         for i in range(len(parts)):
             way = "/".join(parts[i:])
-            for spelling in (way, way.lower()):
-                if spelling in self.files:
-                    return self.files[spelling]
-        return None
+            for known in (self.whole,) if i else (self.whole, self.ends):
+                for spelling in (way, way.lower()):
+                    if spelling in known:
+                        return known[spelling], "/".join(parts[:i])
+        return None, ""
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -135,16 +184,27 @@ def _text(table: Path) -> str:
         content = table.read_bytes()
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return content.decode("utf-16", "replace")
-    return content.decode("utf-8-sig", "surrogateescape")  # as names of files are
-
-
-def _rows(table: Path, index: _Index) -> list[Cells]:
-    """The rows that aren't empty, read with the separator that names the most files."""
-    text = _text(table)
-    if "\0" in text:
+    if b"\0" in content:
         raise CourseError(
             f"{shown(table)} isn't a text file; labels takes a CSV file with a path and a label in each row."
         )
+    return content.decode("utf-8-sig", "surrogateescape")  # as names of files are
+
+
+def _readable(cell: str) -> str:
+    """A cell in whose bytes there is no UTF-8, as Windows means it."""
+    kept = cell.encode("utf-8", "surrogateescape")
+    try:
+        return kept.decode()
+    except UnicodeDecodeError:
+        return kept.decode(WINDOWS, "replace")
+
+
+def _rows(text: str, index: _Index, least: int = 2) -> list[Cells]:
+    """The rows that aren't empty, read with the separator that names the most files; none where no file is named.
+
+    least  how many cells a row has
+    """
 
     def read(separator: str) -> list[Cells]:
         try:
@@ -154,15 +214,10 @@ def _rows(table: Path, index: _Index) -> list[Cells]:
         return [row for row in rows if any(cell.strip() for cell in row)]
 
     def matches(rows: list[Cells]) -> int:
-        return sum(len(row) > 1 and any(index.find(cell) is not None for cell in row) for row in rows)
+        return sum(len(row) >= least and any(index.find(cell) is not None for cell in row) for row in rows)
 
     found = max((read(separator) for separator in ",;\t"), key=matches)
-    if not matches(found):
-        raise CourseError(
-            f"no row of {shown(table)} names an image of {shown(index.top.rstrip(os.sep))}; needed in each are the path "
-            "of a file within it and a label, with a comma between them."
-        )
-    return found
+    return found if matches(found) else []
 
 
 def _columns(table: Path, rows: list[Cells], index: _Index) -> _Columns:
@@ -208,12 +263,15 @@ def _sorted_rows(table: Path, rows: list[Cells], columns: _Columns, index: _Inde
         layout.notes.append("images of one group in it are kept together, never on both sides of a split.")
     assigned: dict[str, tuple[str, str]] = {}  # file -> split, label
     unknown, again, contrary = [], set(), set()
+    prefix = _prefix(rows, columns.path, index)
     for row in rows:
         cells = [*row, *[""] * (1 + columns.last() - len(row))]
         file = index.find(cells[columns.path])
+        if prefix is not None and index.before(cells[columns.path]) not in ("", prefix):
+            file = None
         here = (
             _split(table, "" if columns.split is None else cells[columns.split]),
-            spelled(cells[columns.label].strip()),
+            spelled(_readable(cells[columns.label]).strip()),
         )
         if file is None:
             unknown.append(cells[columns.path])
@@ -223,7 +281,7 @@ def _sorted_rows(table: Path, rows: list[Cells], columns: _Columns, index: _Inde
                 contrary.add(file)
         else:
             assigned[file] = here
-            if columns.group is not None and (group := cells[columns.group].strip()):
+            if columns.group is not None and (group := _readable(cells[columns.group]).strip()):
                 layout.groups[file] = group
     for file in files:
         split, label = assigned.get(file, ("train", ""))
@@ -234,7 +292,37 @@ def _sorted_rows(table: Path, rows: list[Cells], columns: _Columns, index: _Inde
         else:
             layout.classes.setdefault(split, {}).setdefault(label, []).append(file)
     _warn(layout, table, unknown, again - contrary, contrary, index.top)
+    if not layout.classes and not layout.unlabeled:
+        raise CourseError(
+            f"nothing of {shown(index.top)} is left: {' '.join(layout.warnings) or 'no row has a label.'}"
+        )
     return layout
+
+
+def _prefix(rows: list[Cells], path: int, index: _Index) -> str | None:
+    """What stands before the paths of the rows that are meant, where a table is of several folders and one of them is
+    called as this one: of train/1.jpg and test/1.jpg, in a folder train, the first."""
+    prefixes = {index.before(row[path]) for row in rows if len(row) > path} - {""}
+    own = [prefix for prefix in prefixes if prefix.split("/")[-1] == os.path.basename(index.top.rstrip(os.sep))]
+    return own[0] if len(prefixes) > 1 and len(own) == 1 else None
+
+
+def _doubts(table: Path, rows: list[Cells], columns: _Columns, layout: Layout) -> list[str]:
+    """What a table says and may not mean, a sentence each."""
+    name, doubts = shown(table.name), []
+    missing = {label for classes in layout.classes.values() for label in classes if label.lower() in UNKNOWN}
+    for label in sorted(missing):
+        count = sum(len(classes.get(label, ())) for classes in layout.classes.values())
+        doubts.append(
+            f"{count:,} images are of a class {label!r} in {name}; if nobody knows it, leave the label empty."
+        )
+    longer = sum(len(row) > len(rows[0]) and any(cell.strip() for cell in row[len(rows[0]) :]) for row in rows)
+    if columns.header and longer:
+        doubts.append(
+            f"rows of {name} with more values than its first row: {longer:,}; what is beyond was not used, and a value with a "
+            "comma in it needs quotes."
+        )
+    return doubts
 
 
 def _split(table: Path, cell: str) -> str:

@@ -7,6 +7,7 @@ a measured split is dropped.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -257,7 +258,7 @@ def _content(name: str, shelf: decode.Disk) -> bytes:
 
 def _warnings(listing: Listing, names: Sequence[str], skipped: list[tuple[str, str]], small: list[str]) -> list[str]:
     """A sentence each."""
-    lines = []
+    lines = alike(listing.classes)
     if skipped:
         worry = " (more than half)" if 2 * len(skipped) > len(names) else ""
         lines.append(f"skipped {len(skipped):,} of {len(names):,} files{worry}: {_name(listing, skipped)}.")
@@ -265,6 +266,18 @@ def _warnings(listing: Listing, names: Sequence[str], skipped: list[tuple[str, s
         named = _name(listing, [(name, "") for name in small])
         lines.append(f"images with a side of less than {decode.SMALL} pixels were enlarged: {len(small):,}, {named}.")
     return lines
+
+
+def alike(classes: Sequence[str]) -> list[str]:
+    """A sentence for classes whose names differ in capitals, spaces or the way a number is written, and may be one."""
+    by_core: dict[object, list[str]] = {}
+    for name in classes:
+        core: object = " ".join(name.split()).casefold()
+        with contextlib.suppress(ValueError):
+            core = float(name.replace("_", "x"))  # Python's own spelling of large numbers is nobody's class
+        by_core.setdefault(core, []).append(repr(name))
+    pairs = [" and ".join(names) for names in by_core.values() if len(names) > 1]
+    return [f"classes whose names are nearly the same, and that may be one: {'; '.join(pairs)}."] if pairs else []
 
 
 def _name(listing: Listing, files: list[tuple[str, str]]) -> str:

@@ -3,7 +3,7 @@
 PATTERN is one tar file, a folder of them, or a name with *, ? or braces: shards/train-{000..146}.tar. Within a tar, files
 whose names agree up to the first dot of the last part are one sample: cat/0001.jpg, cat/0001.cls. A sample has one image, and
 where it has a .cls, the text in it is its class. Images of samples without one are for pretraining; where all have none, so
-are all. Other files (.json, .txt) are passed over. Only tars without compression: a compressed one has no middle to begin at.
+are all. Other files (.json, .txt) are passed over, and counted. Only tars without compression: a compressed one has no middle to begin at.
 
 The course's loop asks for the images of step s by their numbers, so that a run goes on anywhere with the same bits. The
 library `webdataset` reads shards from front to back through a shuffling buffer, whose state no checkpoint holds, and its
@@ -18,6 +18,7 @@ import hashlib
 import os
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -27,23 +28,26 @@ from sslcourse.data import decode
 from sslcourse.data.listing import Listing, load_listed
 from sslcourse.data.options import LoadOptions
 from sslcourse.data.splits import Splits
+from sslcourse.data.walk import Passed, named
 from sslcourse.errors import CourseError
+from sslcourse.files import reading
 from sslcourse.paths import typed
 
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 MOST_SHARDS = 1_000_000  # that one pattern may stand for
+COMPRESSED = re.compile(r"(?i)\.(tar\.\w+|tgz|tbz2?|txz)$")
 BETWEEN = "::"  # a tar's path and what is in it
 PLACE = re.compile(rf"(?s)(.*?){BETWEEN}.*@(\d+)\+(\d+)")
 CLASS = ".cls"
 CLASS_LENGTH = 200  # bytes of the name of a class
-VERSION = 1  # counts changes of what is kept of a tar
+VERSION = 2  # counts changes of what is kept of a tar
 
 
 def load_shards(pattern: str | Path, options: LoadOptions) -> Splits:
     """The splits of tar files (see above), every image a square of `options.size` pixels.
 
-    Raises CourseError as `load_listed` does, where no tar is found, for one that is damaged or compressed, for a sample with
-    two images, and without any image.
+    Raises CourseError as `load_listed` does, where no tar is found, for one that is cut short, damaged or compressed, for a
+    sample with two images or classes, or whose class lies apart from its image, and without any image.
     """
     listing = survey(pattern, options.cache)
     listing.spec = f"shards:{shown(pattern)}"
@@ -55,9 +59,11 @@ def survey(pattern: str | Path, cache: bool = True) -> Listing:
     paths = expanded(pattern)
     top = Path(os.path.commonpath([path.parent for path in paths]))
     listing = Listing(top, f"shards:{shown(Path(pattern).name)}", f"shards:{shown(pattern)}", shelf=Tars())
-    labelled, others = [], []
+    labelled, others, passed = [], [], Passed()
     for path in paths:
-        for label, name in _images(path, cache):
+        images, endings = _images(path, cache)
+        passed.endings.update(endings)
+        for label, name in images:
             (labelled if label else others).append((label, f"{path}{BETWEEN}{name}"))
     if not labelled and not others:
         raise CourseError(f"there are no images in {shown(pattern)}; a shard holds files such as 0001.jpg.")
@@ -71,6 +77,11 @@ def survey(pattern: str | Path, cache: bool = True) -> Listing:
     if others:
         listing.files["unlabeled"] = others
     listing.notes = [f"{len(paths):,} shard{'s' * (len(paths) > 1)}, {len(labelled) + len(others):,} images."]
+    listing.notes += passed.notes()
+    if compressed := _compressed(typed(pattern)):
+        listing.warnings.append(
+            f"shards that are compressed were left out, since they can't be read: {named(compressed)}."
+        )
     return listing
 
 
@@ -78,8 +89,8 @@ def expanded(pattern: str | Path) -> list[Path]:
     """The tar files that a pattern stands for, in the order of their names. Raises CourseError for none, and for numbers
     in braces of which one isn't there."""
     asked = typed(pattern)
-    found: list[Path] = []
-    for name in [os.path.join(glob.escape(str(asked)), "*.tar")] if asked.is_dir() else _numbered(str(asked)):
+    found: list[Path] = _tars_in(asked) if asked.is_dir() else []
+    for name in () if asked.is_dir() else _numbered(str(asked)):
         some = [Path(path) for path in sorted(glob.glob(name))] if glob.has_magic(name) else [Path(name)]
         if not some or not some[0].exists():
             raise CourseError(
@@ -92,6 +103,22 @@ def expanded(pattern: str | Path) -> list[Path]:
             f"{shown(odd)} has {BETWEEN} in its name, which parts a tar from what is in it; call it otherwise."
         )
     return found
+
+
+def _tars_in(folder: Path) -> list[Path]:
+    with reading(folder):
+        found = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".tar")
+    if not found:
+        raise CourseError(
+            f"there is no tar file in {shown(folder)}; shards: takes one, a folder of them, or a pattern."
+        )
+    return found
+
+
+def _compressed(asked: Path) -> list[str]:
+    """The names of compressed tars in a folder of shards."""
+    names = sorted(os.listdir(asked)) if asked.is_dir() else []
+    return [name for name in names if COMPRESSED.search(name)]
 
 
 def _numbered(text: str) -> Iterator[str]:
@@ -110,47 +137,97 @@ def _numbered(text: str) -> Iterator[str]:
 # --- one tar -------------------------------------------------------------------------------------------------------
 
 
-def _images(path: Path, cache: bool) -> list[tuple[str, str]]:
-    """(class or "", NAME@START+LENGTH) of each sample of a tar, in its order; kept, since a large tar takes a while."""
+def _images(path: Path, cache: bool) -> tuple[list[tuple[str, str]], dict[str, int]]:
+    """(class or "", NAME@START+LENGTH) of each sample of a tar, in its order, and how many other files of each ending there
+    are; kept, since a large tar takes a while."""
 
     def make() -> caches.Arrays:
-        return {"images": caches.pack({"rows": list(_walked(path))})}
+        found = list(_walked(path))
+        images = [(label, name) for label, name in found if label is not None]
+        others = Counter(ending for label, ending in found if label is None)
+        return {"images": caches.pack({"rows": images, "others": others})}
 
     key = {"name": "shard", "path": os.path.realpath(path), "files": decode.DISK.stamp([path]), "version": VERSION}
     arrays = caches.load_or_make(key, make) if cache else make()
-    return [(label, name) for label, name in caches.unpack(arrays["images"])["rows"]]
+    found = caches.unpack(arrays["images"])
+    return [(label, name) for label, name in found["rows"]], found["others"]
 
 
-def _walked(path: Path) -> Iterator[tuple[str, str]]:
+def _walked(path: Path) -> Iterator[tuple[str | None, str]]:
+    """(class or "", NAME@START+LENGTH) of each sample, and (None, its ending) for each file that is neither."""
     known = decode.endings()
-    sample, image, label = None, None, ""
+    alone: dict[str, set[str]] = {"image": set(), "class": set()}  # samples that have but the one
+    sample, image, label = "", "", ""
+
+    def ended() -> Iterator[tuple[str, str]]:
+        if bool(image) != bool(label):
+            alone["image" if image else "class"].add(sample)
+        if image:
+            yield label, image
+
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
-                if not member.isfile() or os.path.basename(member.name).startswith("."):
+                tar.members = []  # it would keep every header
+                if member.isdir() or os.path.basename(member.name).startswith("."):
                     continue
                 key, ending = _parts(member.name)
                 if key != sample:
-                    if image:
-                        yield label, image
-                    sample, image, label = key, None, ""
+                    yield from ended()
+                    sample, image, label = key, "", ""
+                if not member.isfile() or (ending != CLASS and ending not in known):
+                    yield None, ending if member.isfile() else "links"
+                    continue
+                if label if ending == CLASS else image:
+                    what = "classes" if ending == CLASS else "images"
+                    raise CourseError(
+                        f"the sample {shown(key)} in {shown(path)} has two {what}; give each image its own name."
+                    )
                 if ending == CLASS:
                     label = _class(path, tar, member)
-                elif ending in known:
-                    if image:
-                        raise CourseError(
-                            f"the sample {shown(key)} in {shown(path)} has two images; give each its own name."
-                        )
+                else:
                     image = f"{member.name}@{member.offset_data}+{member.size}"
-                tar.members = []  # it would keep every header
-            if image:
-                yield label, image
+            yield from ended()
+            _refuse_cut(path, tar)
+            _refuse_apart(path, alone)
     except (tarfile.TarError, EOFError) as error:
         raise CourseError(
             f"{shown(path)} can't be read as a tar without compression ({error}); unpack it with gunzip, or write it again."
         ) from None
     except OSError as error:
         raise CourseError(f"{shown(path)} can't be read ({error.strerror or error}); give another one.") from None
+
+
+def _refuse_apart(path: Path, alone: dict[str, set[str]]) -> None:
+    """CourseError where the class of a sample isn't beside its image: what is between them is taken for other samples."""
+    if apart := sorted(alone["image"] & alone["class"]):
+        raise CourseError(
+            f"in {shown(path)} the image and the class of {len(apart):,} samples lie apart, such as {shown(apart[0])}; write "
+            "the files of a sample one after the other, as tar --sort=name does."
+        )
+
+
+def _refuse_cut(path: Path, tar: tarfile.TarFile) -> None:
+    """CourseError for a tar that ends without the zeros of an end, or goes on behind them: what follows isn't read."""
+    with open(path, "rb") as file:
+        file.seek(tar.offset)
+        block = file.read(tarfile.BLOCKSIZE)
+        whole = len(block) == tarfile.BLOCKSIZE and not any(block)
+        while whole and block and not any(block):
+            block = file.read(tarfile.BLOCKSIZE)
+    if not whole or (block and _is_header(block)):
+        raise CourseError(
+            f"{shown(path)} is cut short, or damaged at byte {tar.offset:,}, or two tars in one; what follows would be lost: "
+            "get it or write it again."
+        )
+
+
+def _is_header(block: bytes) -> bool:
+    try:
+        tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
 
 
 def _parts(name: str) -> tuple[str, str]:
@@ -162,7 +239,7 @@ def _parts(name: str) -> tuple[str, str]:
 
 def _class(path: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
     content = tar.extractfile(member).read(CLASS_LENGTH + 1)
-    text = content.decode("utf-8", "replace").strip()
+    text = content.decode("utf-8-sig", "replace").strip()
     if not text or len(content) > CLASS_LENGTH or not text.isprintable():
         raise CourseError(
             f"{shown(member.name)} in {shown(path)} is no class, which is a number or a word; leave such files out."

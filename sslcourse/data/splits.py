@@ -186,7 +186,9 @@ def complete(
         shares = " and ".join(f"{key} ({part / sum(parts):.0%})" for key, part in zip(missing, parts[1:], strict=True))
         for label, class_name in enumerate(whole.classes):
             if any(label not in sets[key].require_labels() for key in ("train", *missing)):
-                notes.append(f"class {class_name!r} has too few different images to be in every split.")
+                notes.append(
+                    f"class {class_name!r} has too few different images, or groups of them, to be in every split."
+                )
         notes.append(f"{shares} cut from the training images by seed {seed}, class by class.")
     if "unlabeled" not in sets:
         sets["unlabeled"] = sets["train"].without_labels()

@@ -127,13 +127,13 @@ def _fill(branch: Branch, known: frozenset[str], passed: Passed, links: list, se
         ending = os.path.splitext(entry.name)[1].lower()
         if entry.name.startswith(".") or entry.name.lower() in NOT_OURS:
             continue
-        if entry.is_dir():
+        if _is_folder(entry):
             if entry.is_symlink():
                 links.append((branch, entry.path, spelled(entry.name)))
             else:
                 seen.add(os.path.realpath(entry.path))
                 inner.append(_added(branch, entry.path, spelled(entry.name)))
-        elif not (entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))):
+        elif not (entry.is_symlink() and not os.path.exists(entry.path)) and not entry.is_file():
             passed.pipes.append(entry.name)
         elif ending in known:
             branch.files.append(entry.path)
@@ -142,16 +142,25 @@ def _fill(branch: Branch, known: frozenset[str], passed: Passed, links: list, se
     return inner
 
 
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
 def _added(above: Branch, path: str, name: str) -> Branch:
     """A new branch. A second folder of a name, spelled with other characters, is the same branch as the first."""
     first = above.branches.setdefault(name, Branch(path, name))
     return first if first.path == path else Branch(path, name, first.files, first.branches)
 
 
-def pictures(top: str | Path) -> list[str]:
-    """The paths of all picture files in a folder and the folders in it, relative to it, in the order of their names."""
+def pictures(top: str | Path) -> tuple[list[str], list[str]]:
+    """The paths of all picture files in a folder and the folders in it, relative to it, in the order of their names; and
+    a sentence for each kind of what isn't among them."""
     top = typed(top)
-    return [os.path.relpath(file, top) for file in walk(top)[0].everything()]
+    root, passed = walk(top)
+    return [os.path.relpath(file, top) for file in root.everything()], passed.notes()
 
 
 def require_folder(top: Path) -> None:

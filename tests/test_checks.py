@@ -38,6 +38,7 @@ from sslcourse.checks import (
 from sslcourse.checks.answers import Raised
 from sslcourse.checks.compare import Closeness, equal
 from sslcourse.checks.framework import SECOND, WIDTH, Forbidden, changed, is_change
+from sslcourse.checks.recognize import Search
 from sslcourse.checks.source import ChangeError, source_once
 
 ROOT = Path(__file__).parents[1]
@@ -379,6 +380,10 @@ class None_capsys:
             r"has the shape \(2, 2, 3, 1\).*in another order: permute\(0, 3, 1, 2\)",
         ),
         (lambda right, x: right[:, None], "a dimension of 1 too many"),
+        (
+            lambda right, x: right.permute(0, 2, 3, 1).reshape(right.shape),
+            "where dimensions are to be moved, by permute",
+        ),
         (lambda right, x: right[0], "shape"),
         (lambda right, x: right.flatten(1), "values are right, in another shape"),
         (lambda right, x: right.mean(), "reduce over too many dimensions"),
@@ -681,7 +686,7 @@ def test_changes_that_never_end_are_left():
     cases = lambda g: [(torch.arange(n) / 10, n / 20 + 0.03) for n in (6, 9, 7)]  # noqa: E731
     check = Check(name="-", reference=first_above, cases=cases)
     assert "1 too large" in flat(failure(check, lambda values, limit: first_above(values, limit) + 1))
-    assert failure(check, lambda values, limit: len(values) ** 2).mistake is None
+    assert failure(check, lambda values, limit: int(values.sum() * 100 + 1000 * limit)).mistake is None
 
 
 def renamed(name: str) -> str:
@@ -854,6 +859,35 @@ def test_work_on_a_copy_is_named():
         cases=lambda g: [(torch.rand(n, 2, generator=g), torch.rand(k, 2, generator=g)) for n, k in ((4, 2), (6, 3))],
     )
     assert "copies" in flat(failure(check, lambda queue, keys: refill(queue.clone(), keys)))
+
+
+def test_an_argument_that_plays_no_part_is_named():
+    """Where no change of a right answer leaves it out: it is tried with other values."""
+
+    def clip_alone(images, texts, swapped, scale):
+        logits, own = scale * images @ texts.T, torch.arange(len(images))
+        return (functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)) / 2
+
+    error = failure(CHECKS["lesson16.hard_negatives"], clip_alone)
+    assert error.mistake == "an argument unused" and "don't depend on `swapped`" in flat(error)
+
+
+def test_two_mistakes_of_the_authors_at_once_are_named():
+    hinge = CHECKS["lesson10.the_variance_hinge"]
+    error = failure(hinge, lambda z, epsilon: (1 - (z.var(dim=1) + epsilon).sqrt()).abs().mean())
+    assert error.mistake == "averaged over the wrong axis and distance from 1"
+    assert [w.hint in flat(error) for w in hinge.wrongs if w.name in error.mistake].count(True) == 1, "one thing to do"
+
+
+def test_what_is_right_but_for_its_shape_is_told_at_once(monkeypatch):
+    """A mean over a dimension of 1 comes to the same as leaving it out: nobody took one."""
+    monkeypatch.setattr(Search, "find", lambda *_: pytest.fail("no change is to be looked for"))
+    check = CHECKS["lesson11.update_the_centre"]
+    error = failure(check, lambda center, student, teacher, m: m * center[0] + (1 - m) * teacher.mean(dim=0))
+    assert error.mistake == "a dimension of 1"
+    check = CHECKS["lesson05.annealed_mean_of_maps"]
+    error = failure(check, lambda z, centres, t: (z / t).softmax(dim=1).permute(0, 2, 3, 1) @ centres)
+    assert error.mistake == "another order of dimensions" and "permute(0, 3, 1, 2)" in flat(error)
 
 
 def test_what_the_text_forbids_is_seen():

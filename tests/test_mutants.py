@@ -382,6 +382,36 @@ def test_all_mutants_are_refused_where_they_differ(check):
     assert survivors(check) == []
 
 
+def first_channel(value):
+    return value[:, :1].expand_as(value) if isinstance(value, torch.Tensor) and value.dim() > 2 else value
+
+
+@every_check
+def test_every_channel_counts(check):
+    """Who looks at the first channel alone is refused, also where pictures are only compared with each other."""
+    part = (
+        [any(first_channel(v) is not v for v in case) for case in check._fresh(0)] if check.kind == "function" else []
+    )
+    if any(part):
+        draws = [
+            (check._results(lambda *case: check.reference(*map(first_channel, case)), s)[0], s) for s in (0, SECOND)
+        ]
+        wanted = ((got, check._kept("reference", check.reference, seed)) for got, seed in draws)
+        assert not all(check._alike(got, want, check.close) for got, want in wanted)
+
+
+ALWAYS_SORTED = {"21.4": "points of an integral, from the lowest to the highest"}
+
+
+@every_check
+def test_rows_come_in_any_order(check):
+    """Who relies on labels that come class by class is refused: in some case they don't."""
+    cases = [case for case in check._fresh(0) if case]
+    for column in zip(*cases, strict=False) if check.name.split()[0] not in ALWAYS_SORTED else ():
+        if all(isinstance(v, torch.Tensor) and v.dim() == 1 and v.numel() and v.dtype != torch.bool for v in column):
+            assert any(bool((v.diff() < 0).any()) for v in column), column
+
+
 def test_a_recall_that_lies_on_a_level_reaches_it():
     """Of four true boxes, one or two found are a recall of 0.25 or 0.5, exactly."""
 

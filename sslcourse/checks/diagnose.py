@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,13 +37,15 @@ Case = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A sentence for the learner. name: of the mistake, where one was recognized; None where the sentence only describes."""
+    """A sentence for the learner. name: of the mistake, where one was recognized; None where the sentence only describes.
+    alone: is all but that right, so that nothing nearer is to be looked for?"""
 
     sentence: str
     name: str | None = None
+    alone: bool = False
 
     def __add__(self, more: str) -> Diagnosis:
-        return Diagnosis(self.sentence + more, self.name)
+        return replace(self, sentence=self.sentence + more)
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,10 @@ def coarse(results: Results) -> Diagnosis | None:
         found = found or of_shape(a, b, subject, results.close)
         found = found or of_dtype(a, b, subject, results.close)
         if found is not None:
-            return found + where(results.cases[index], results.names, len(wrong), len(results.want))
+            others = (first_difference(results.got[i], results.want[i], results.close) for i in wrong)
+            alone = all(_right_but_for_shape(a, b, results.close) for _, a, b in others)
+            found += where(results.cases[index], results.names, len(wrong), len(results.want))
+            return replace(found, alone=alone)
     return None
 
 
@@ -339,11 +344,22 @@ def of_shape(got: Any, want: Any, subject: str, close: Closeness) -> Diagnosis |
         return Diagnosis(f"{subject} has the shape {shape(got)}, but {shape(want)} is needed: yours is {part}.", part)
     elif not a:
         tip = " You reduce over too many dimensions: see the argument dim of mean and sum."
-    elif math.prod(a) == math.prod(b) and values_close(given.reshape(b), needed, close).all():
+    elif _right_but_for_shape(got, want, close):
         tip, name = " The values are right, in another shape: see reshape.", "another shape"
     elif len(a) == len(b) - 1 and a == b[1:] and b[0] not in b[1:]:
         tip = " The batch dimension is missing: is one image handled where a batch comes in?"
     return Diagnosis(f"{subject} has the shape {shape(got)}, but {shape(want)} is needed.{tip}", name)
+
+
+def _right_but_for_shape(got: Any, want: Any, close: Closeness) -> bool:
+    """Are the values right, in another shape or with the dimensions in another order?"""
+    if not isinstance(got, Tensor | np.ndarray) or not isinstance(want, Tensor | np.ndarray):
+        return False
+    given, needed = as_float(got), as_float(want)
+    if given.numel() != needed.numel() or not given.numel():
+        return False
+    same = bool(values_close(given.reshape(needed.shape), needed, close).all())
+    return same or given.dim() == needed.dim() and _permutation(given, needed, close) is not None
 
 
 def _part(given: Tensor, needed: Tensor, close: Closeness) -> str | None:
@@ -446,6 +462,7 @@ def of_relation(
         or next(
             (Diagnosis(f"{subject} is {words} of what is needed.", words) for words, way in SHAPES if holds(way)), None
         )
+        or _cut_anew(flat, subject, loose)
         or _shifted(flat, subject, loose)
         or _spread_mean(flat, subject, loose)
         or _order(flat, subject, loose)
@@ -472,6 +489,19 @@ SHAPES: tuple[tuple[str, Callable[[Tensor], Tensor]], ...] = (
     ("the softmax over the last dimension", lambda t: t.softmax(-1) if t.dim() else t * torch.nan),
     ("the transpose (the last two dimensions swapped)", lambda t: t.mT if t.dim() > 1 else t * torch.nan),
 )
+
+
+def _cut_anew(flat, subject: str, close: Closeness) -> Diagnosis | None:
+    """The right values, with reshape where dimensions were to be moved."""
+    dims = {b.dim() for _, b in flat}
+    for order in itertools.permutations(range(n)) if len(dims) == 1 and 1 < (n := dims.pop()) < 6 else ():
+        moved = any(b.permute(order).shape != b.shape for _, b in flat)
+        if moved and all(_matches(a, lambda t, o=order: t.permute(o).reshape(t.shape), b, close) for a, b in flat):
+            return Diagnosis(
+                f"{subject} has the right values in wrong places: reshape() and view() cut anew what lies in memory, where dimensions are to be moved, by permute() or transpose().",
+                "reshape for permute",
+            )
+    return None
 
 
 def _factor(flat, cases, names, subject: str, close: Closeness) -> Diagnosis | None:

@@ -52,10 +52,10 @@ from sslcourse.checks.answers import (
     seed_everything,
     undisturbed,
 )
-from sslcourse.checks.compare import Closeness, equal, first_difference, pairs, same_type, snapshot
+from sslcourse.checks.compare import Closeness, equal, first_difference, is_number, pairs, same_type, snapshot
 from sslcourse.checks.diagnose import Diagnosis, Results, coarse, describe, described, fine
 from sslcourse.checks.mistakes import Answer, Case, Forbidden, Mistake, Wrong, changed, is_change, prose, yourself
-from sslcourse.checks.recognize import Draw, Search
+from sslcourse.checks.recognize import Draw, Foreseen, Search
 from sslcourse.checks.source import Source, source_of, source_once
 
 __all__ = ["Check", "CheckFailed", "Forbidden", "Mistake", "NotSolvedYet", "ValueCheck", "Wrong", "changed", "is_change", "value_and_gradients", "yourself"]  # fmt: skip
@@ -64,6 +64,13 @@ STOPPED = "\n(This machine is slow just now, and a search for the slip behind it
 MISTAKEN = ("a tensor for a number", "no gradient")  # an author's Mistake says more about these
 WIDTH = (
     72  # columns of a message: JupyterLab shows as many beside its list of files at 1024 pixels, and cuts in mid-word
+)
+# other values of an argument, from its own and from those of all cases
+OTHERWISE = (
+    lambda value, every: value.flip(0) if isinstance(value, Tensor) and value.dim() else value,
+    lambda value, every: value[:1].expand_as(value).clone() if isinstance(value, Tensor) and value.dim() else value,
+    lambda value, every: value * 0.5 if isinstance(value, Tensor) and value.is_floating_point() else value,
+    lambda value, every: next((n for n in every if n != value), value) if is_number(value) else value,
 )
 SECOND = 1000  # what passes the cases of one seed is tried on those of another
 OWN = 0x5E1F0000  # below 2**32: torch takes no more of a seed; with it, an answer's own manual_seed(0) doesn't draw what a case holds
@@ -201,7 +208,10 @@ class Check:
         told = (
             self._known_wrong(got, want, seed)
             or (self._known_mistake(answer, seed) if rough is None or rough.name in MISTAKEN else None)
-            or self._small_change(answer, got, want, seed, lambda: self._relation(results, rough))
+            or (rough if rough is not None and rough.alone else None)
+            or self._small_change(
+                answer, got, want, seed, lambda: self._relation(results, rough) or self._unused(answer, seed)
+            )
             or rough
             or self._unknown(answer, got, want, results, seed)
         )
@@ -303,6 +313,27 @@ class Check:
         found = rough or (fine(results) if results.got and results.wrong() else None)
         return found if found is not None and found.name else None
 
+    def _unused(self, answer: Answer, seed: int) -> Diagnosis | None:
+        """An argument that plays a part in the right results, and none in the learner's."""
+        for position, name in enumerate(self._names(len(self._fresh(seed)[0]))):
+            if name and self._matters(self.reference, position, seed) and not self._matters(answer, position, seed):
+                told = f"Your results don't depend on `{name}`: they stay the same whatever it is."
+                return Diagnosis(told, "an argument unused")
+        return None
+
+    def _matters(self, answer: Answer, position: int, seed: int) -> bool:
+        """Does another value of an argument change what an answer comes to?"""
+        there, _ = self._results(answer, seed)
+        for way in OTHERWISE:
+            cases = self._fresh(seed)
+            given = [way(case[position], [c[position] for c in cases if len(c) > position]) for case in cases]
+            for index, (case, other) in enumerate(zip(cases, given, strict=True)):
+                seed_everything(0)
+                result = self._result(answer, (*case[:position], other, *case[position + 1 :]))
+                if not self._alike([result], [there[index]], self.close):
+                    return True
+        return False
+
     def _small_change(
         self, answer: Answer, got: list[Any], want: list[Any], seed: int, relation: Callable[[], Diagnosis | None]
     ) -> Diagnosis | None:
@@ -341,7 +372,9 @@ class Check:
             own = list(self.arguments)
             if not own and inspect.isfunction(self.reference):
                 own = list(inspect.signature(self.reference).parameters)
-            self._memory["search"] = Search(sources, self._plain, own, self.close, noun) if sources else None
+            source = source_once(self.reference)
+            foreseen = Foreseen(source, self.wrongs) if source is not None else None
+            self._memory["search"] = Search(sources, self._plain, own, self.close, noun, foreseen) if sources else None
         return self._memory["search"]
 
     def _known_mistake(self, answer: Answer, seed: int) -> Diagnosis | None:

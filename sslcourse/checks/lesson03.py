@@ -798,7 +798,8 @@ knn_vote = Check(
         Wrong("votes overwritten", change=("scatter_add_", "scatter_"),
             also=(("return torch.zeros(len(queries), classes).scatter_add_(1, labels[index], weights)",
             "scores = torch.zeros(len(queries), classes); rows = torch.arange(len(queries))[:, None]; "
-            "scores[rows, labels[index]] += weights; return scores"),),
+            "scores[rows, labels[index]] += weights; return scores"), (("scatter_add_", "scatter_"), ("return ", "votes = "),
+            (", weights)", ", weights); return votes / votes.sum(dim=1, keepdim=True)"))),
             hint="""When several neighbours have the same class, only one of their votes survives: scores[rows, classes]
             += weights (and scatter_) write to each place once. scatter_add_ adds them all."""),
         Wrong("softmax over all, then the nearest",

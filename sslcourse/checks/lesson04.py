@@ -334,9 +334,12 @@ def _worlds(generator: torch.Generator) -> list[tuple[Tensor, tuple[int, ...]]]:
     one, two, three = (pictures(generator, n, 3, 4, 4) for n in (1, 2, 3))
     either_way = torch.cat([two, two.flip(-1)])  # every picture is there facing right and facing left
     mostly = torch.cat([three[:1], three[:1], three[:1], three[:1].flip(-1)])  # three in four face right
+    nearly = _symmetric(one, mirror)
+    nearly[0, -1, 0, 0] ^= 1  # not its own mirror image, by one bit of the last channel
     return [
         (one, turns),  # nothing in common: 1 and 0
         (one // 2 * 2, turns),  # nor where all bytes are even
+        (nearly, mirror),
         (_symmetric(one, mirror), mirror),
         (_symmetric(one, mirror), square),
         (_symmetric(one, (0, 2)), turns),
@@ -403,6 +406,8 @@ best_possible_prediction = Check(
         Wrong("share of unchanged", _per_picture_mean(lambda still, count: (still / count, math.log(count / still))),
             """You have it upside down: the elements that leave a picture unchanged are the ones that *can't* be told
             apart. The more there are, the lower the best accuracy, and the higher the loss."""),
+        Wrong("one channel compared", change=("picture.contiguous()", "picture[:1].contiguous()"),
+            hint="You compare one channel of the moved pictures. Two are the same where all their channels are."),
         Wrong("logarithm to base 2", change=("math.log(", "math.log2("), hint="""The accuracy is right; the loss is in
             bits. The course counts in nats: use the natural logarithm, math.log."""),
         Wrong("negative loss", change=("return accuracy, loss", "return accuracy, -loss"),

@@ -447,7 +447,7 @@ how_evenly_spread = Check(
         Wrong("distance not squared", change=(".square()", ""),
             hint="The distance isn't squared. In the exponent stands -2 times the squared distance, as in a Gaussian."),
         Wrong("factor 2 missing", change=("-2 *", "-"),
-            hint="The exponent is -2 times the squared distance; the 2 is missing."),
+            hint="Your exponent is half of -2 times the squared distance. (That of two directions is 2 - 2 cos.)"),
         Wrong("no logarithm", change=(".log()", ""),
             hint="The logarithm at the end is missing: the measure is at most 0, and yours is positive."),
         Wrong("sign in the exponent", change=("-2", "2"), hint="""The sign in the exponent is missing: there, pairs far

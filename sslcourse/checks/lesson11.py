@@ -304,8 +304,10 @@ update_the_centre = Check(
             away. momentum * center + (1 - momentum) * mean."""),
         Wrong("taken from the student",
             lambda center, student, teacher, momentum: new_center(center, teacher, student, momentum),
-            also=(("teacher.mean", "torch.cat([student, teacher]).mean"),), hint="""Your centre is an average of the
-            student's logits. It is taken off the teacher's, so it must be what the *teacher* says on average."""),
+            """Your centre is an average of the student's logits. It is taken off the teacher's, so it must be what the
+            *teacher* says on average."""),
+        Wrong("taken from both", change=("teacher.mean", "torch.cat([student, teacher]).mean"),
+            hint="Your centre averages both networks' logits. It is taken off the teacher's: average these alone."),
         Wrong("sum over pictures", change=("mean", "sum"), hint="""You add the logits up over the batch, so the centre
             grows with it. Take the mean over pictures, dim=0."""),
         Wrong("average of probabilities",

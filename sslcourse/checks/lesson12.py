@@ -228,6 +228,7 @@ def balanced_accuracy(predicted: Tensor, labels: Tensor) -> float:
 def _answers(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     for counts in ((30, 5, 3), (4, 0, 25, 8), (12, 6, 2, 0, 3)):  # a class may not occur
         labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+        labels = labels[torch.randperm(len(labels), generator=generator)]
         wrong = uniform(generator, len(labels)) < 0.4
         predicted = torch.where(wrong, whole(generator, len(counts), len(labels)), labels)
         predicted[-1] = 1  # class 1 is answered somewhere, even where it doesn't occur
@@ -287,35 +288,7 @@ macro_average = Check(
 weighted_knn = Check(
     name="12.5 weighted kNN", reference=lesson03.weighted_vote, cases=lesson03.knn_vote.cases,
     close=lesson03.knn_vote.close, forbidden=(yourself("sslcourse.evaluate"),), rights=lesson03.knn_vote.rights,
-    wrongs=(
-        Wrong("features not normalized", change=(("functional.normalize(queries, dim=1)", "queries"),
-            ("functional.normalize(bank, dim=1)", "bank")), also=(("functional.normalize(bank, dim=1)", "bank"),),
-            hint="""You take scalar products of features as they are: long vectors win, whatever their direction. Bring
-            both, bank and queries, to length 1 first."""),
-        Wrong("votes unweighted", change=("(nearest / temperature).softmax(dim=1)", "torch.full_like(nearest, 1 / k)"),
-            hint="All k neighbours have the same vote. The near ones should count more: exp(cosine / temperature)."),
-        Wrong("no temperature", change=(" / temperature", ""),
-            hint="""Your weights are exp(cosine), without the temperature: between -1 and 1 that hardly tells near from
-            far. Divide the cosine by it before the exponential."""),
-        Wrong("multiplied by the temperature", change=("/ temperature", "* temperature"),
-            hint="""You multiply by the temperature, so that a small one makes all votes alike. Divide by it: a small
-            one lets the nearest decide."""),
-        Wrong("everybody votes", change=("topk(k", "topk(len(bank)"), hint="""All pictures of the bank vote, and k plays
-            no part. Take the k largest cosines of each row: topk(k, dim=1)."""),
-        Wrong("the nearest left out", change=("index = similarity.topk(k, dim=1)",
-            "index = (found[:, 1:] for found in similarity.topk(k + 1, dim=1))"), hint="""You leave the nearest out, as
-            if each question were in the bank. These aren't: the bank holds labelled training pictures, and the
-            questions are others. (Where they are the same pictures, leaving out is right.)"""),
-        Wrong("the farthest vote", change=("topk(k, dim=1", "topk(k, dim=1, largest=False"),
-            hint="""The k *farthest* vote: a large cosine means near. With a distance the smallest are the nearest; with
-            a cosine the largest."""),
-        Wrong("one vote per class", change=(("scatter_add_", "scatter_"), ("return ", "votes = "),
-            (", weights)", ", weights); return votes / votes.sum(dim=1, keepdim=True)")),
-            hint="""Where two neighbours share a class, one of their votes is lost: votes[labels] += weights writes one
-            value per place, even if a place occurs twice. Use scatter_add_, or a loop."""),
-        Wrong("votes, not shares", change=(".softmax(dim=1)", ".exp()"),
-            hint="These are sums of votes, and shares are asked for: divide each row by its sum."),
-    ),
+    wrongs=lesson03.knn_vote.wrongs,
     hints=(
         """Do it for one query first, in a loop: its cosine with each picture of the bank, the k largest, a vote for
         each.""",

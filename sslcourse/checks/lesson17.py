@@ -137,6 +137,9 @@ whose_class_is_mine = Check(
             change=("(z @ z.T / temperature).masked_fill(itself, -torch.inf)", "(z @ z.T / temperature)"),
             hint="""Each view competes with itself in the softmax, at cosine 1. It must not be among the candidates:
             fill the diagonal with -inf before the softmax."""),
+        Wrong("itself among all", change=((".masked_fill(itself, -torch.inf)", ""), (".masked_fill(itself, 0)", ""),
+            (" & ~itself", "")), hint="""Each view is among its own candidates and its own partners: leave the diagonal
+            out of the softmax, and out of the mean."""),
         Wrong("large classes weigh more", change=("((log_share * positive).sum(dim=1) / positive.sum(dim=1)).mean()",
             "(log_share * positive).sum() / positive.sum()"), hint="""You take the mean over all pairs, so that a large
             class counts for more. First each view's mean over its own partners, then the mean over views."""),

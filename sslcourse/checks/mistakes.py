@@ -43,6 +43,11 @@ class Wrong:
         return [changed(reference, item) if is_change(item) else item for item in (first, *self.also)]
 
 
+def pairs_of(change: Changes) -> tuple[Change, ...]:
+    """One change is a tuple of one."""
+    return (change,) if isinstance(change[0], str) else change
+
+
 def is_change(item: Any) -> bool:
     """Is it ("old", "new"), or a tuple of such pairs?"""
     if not isinstance(item, tuple) or not item:
@@ -59,7 +64,7 @@ def changed(reference: Answer, changes: Changes) -> Answer:
         raise ChangeError(
             f"{getattr(reference, '__name__', reference)!s} has no source that could be changed: write the mistake as a function."
         )
-    return source.changed((changes,) if isinstance(changes[0], str) else changes)
+    return source.changed(pairs_of(changes))
 
 
 def prose(text: str) -> str:

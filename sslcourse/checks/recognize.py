@@ -13,6 +13,7 @@ import ast
 import contextlib
 import gc
 import io
+import itertools
 import math
 import sys
 import time
@@ -26,6 +27,7 @@ from torch import Tensor
 from sslcourse.checks.answers import Raised
 from sslcourse.checks.compare import Closeness, as_float, equal, is_number, pairs
 from sslcourse.checks.diagnose import Diagnosis
+from sslcourse.checks.mistakes import Wrong, is_change, pairs_of
 from sslcourse.checks.mutants import Mutant, mutants
 from sslcourse.checks.source import Source, reaches_out
 from sslcourse.checks.tree import Place, mutated, watched
@@ -42,6 +44,8 @@ ALONE = ("nothing done", "works on a copy")  # kinds that say enough, whatever e
 FAR = ("one for the other", "order of steps", "a factor of 255", "a factor of 90", "rounded down", "an argument for it",
        "another comparison", "1 less an argument", "a constant for it", "zeros for it", "a factor of 2", "squared", "amax for mean",
        "median for mean", "prod for sum", "amax for sum")  # fmt: skip # said where nothing nearer fits
+# what makes a slip right by chance: a size that is larger than it need be
+UNLIKELY = {f"{one} for {other}" for one in ("sum", "prod", "mean") for other in ("max", "min", "amax", "amin")}
 NAN = "nothing but NaN"
 Case = tuple[Any, ...]
 
@@ -94,12 +98,24 @@ class Written:
         return self.source.built(tree, __tick__=tick)
 
 
+class Foreseen:
+    """The reference as it is written, and an author's typical mistakes that are changes of it."""
+
+    def __init__(self, source: Source, wrongs: Sequence[Wrong]):
+        self.source, self.wrongs = source, [wrong for wrong in wrongs if is_change(wrong.change)]
+        self.efforts: dict[Any, Effort] = {}
+
+    def with_changes(self, changes: Sequence[Wrong], tick: Callable[[], None]) -> Any:
+        text = self.source.with_changes([change for wrong in changes for change in pairs_of(wrong.change)])
+        return self.source.built(watched(text, self.source.name, ()), __tick__=tick)
+
+
 @dataclass
 class Search:
     """The mutants of the right answers to one exercise: of the reference, and then of those written differently.
 
     play(answer, case): what a case comes to. arguments: the names a learner knows. noun: what the learner's results are
-    called, with a verb. stopped: did the last search end before its work was done?
+    called, with a verb. foreseen: the author's mistakes. stopped: did the last search end before its work was done?
     """
 
     sources: Sequence[Source]
@@ -107,6 +123,7 @@ class Search:
     arguments: Sequence[str]
     close: Closeness
     noun: str = "results are"
+    foreseen: Foreseen | None = None
     stopped: bool = field(default=False, init=False)
     _work: float = field(default=0.0, init=False, repr=False)
     _end: float = field(default=math.inf, init=False, repr=False)
@@ -148,6 +165,8 @@ class Search:
             tried.append((written, firsts))
         if known := relation():
             return known  # nearer than two mistakes at once
+        if self.foreseen is not None and (two := self._two_foreseen(self.foreseen, draw, again, index)):
+            return two
         if own is not None and (slip := self._own_slip(own, draw, again, index)):
             return slip
         for written, firsts in tried:
@@ -157,6 +176,19 @@ class Search:
             together = self._two(written, firsts, draw, index, self._work + (WHOLE - self._work) / left)
             if found := self._confirmed(written, together, draw, again, enough=1):
                 return self._told(written, found)
+        return None
+
+    def _two_foreseen(self, foreseen: Foreseen, draw: Draw, again: Callable[[], Draw], index: int) -> Diagnosis | None:
+        """Two of the author's mistakes, both made."""
+        pairs_ = itertools.combinations(foreseen.wrongs, 2)
+        fits = (
+            two
+            for two in pairs_
+            if not self._over(WHOLE) and self._same(draw.got[index], self._result(foreseen, two, draw, index))
+        )
+        for one, other in self._confirmed(foreseen, fits, draw, again, enough=1):
+            told = f'Two mistakes at once come to exactly your {self.noun.split()[0]}, "{one.name}" and "{other.name}"'
+            return Diagnosis(f"{told}. About the first: {one.hint}", f"{one.name} and {other.name}")
         return None
 
     def _own_slip(self, own: Source, draw: Draw, again: Callable[[], Draw], index: int) -> Diagnosis | None:
@@ -175,6 +207,8 @@ class Search:
             if self._over(end):
                 break
             change = (written.mutants[place],)
+            if change[0].kind in UNLIKELY:
+                continue
             if self._same(aim.got[index], self._result(written, change, aim, index)):
                 other = again()
                 if all(self._fits(written, change, d) for d in (aim, replace(other, got=other.want))):

@@ -47,15 +47,20 @@ class Source:
 
         Raises ChangeError.
         """
+        text = self.with_changes(changes)
+        try:
+            return self.built(ast.parse(text))
+        except SyntaxError as error:
+            raise ChangeError(f"{self.name} with {changes!r} is no Python: {error}.") from error
+
+    def with_changes(self, changes: Sequence[Change]) -> str:
+        """The changed text. Raises ChangeError where an old text doesn't stand there."""
         text = self.text
         for old, new in changes:
             if old not in text:
                 raise ChangeError(f"{old!r} doesn't stand in the source of {self.name}, so it can't become {new!r}.")
             text = text.replace(old, new)
-        try:
-            return self.built(ast.parse(text))
-        except SyntaxError as error:
-            raise ChangeError(f"{self.name} with {changes!r} is no Python: {error}.") from error
+        return text
 
     def built(self, tree: ast.Module, **names: Any) -> Any:
         """What `tree`, a changed tree of `text`, defines under the reference's name. names: more that it may use."""

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from sslcourse import backbones, distributed
 from sslcourse.errors import CourseError, Damaged, Diverged
-from sslcourse.files import reading, write_atomically
+from sslcourse.files import begins_with, reading, refuse_foreign, write_atomically
 from sslcourse.locking import claimed
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sslcourse.validation import Validation
 
 FORMAT = "sslcourse checkpoint 1"
+HISTORY = "history.jsonl"
 PARTS = {"run", "step", "model", "optimizer", "history", "random"}
 FREE = {"log_every", "checkpoint_every"}  # what may differ between a run and its continuation
 SINCE = {"config.schedule": "cosine"}  # what checkpoints of earlier versions don't name, and what their runs did
@@ -103,8 +104,6 @@ class Store:
         self.run = run
         self.shorter: int | None = None
         self.lengthened: list[int] = []
-        for leftover in self.folder.glob(".*.part") if distributed.rank() == 0 else ():  # of a run that was killed
-            leftover.unlink(missing_ok=True)
         begun = self.path.exists() or self.previous.exists()
         if begun and not resume:
             raise CourseError(
@@ -114,6 +113,11 @@ class Store:
             raise CourseError(
                 f"{folder} holds a {backbones.FILE} and no checkpoint to go on from; choose another folder, so that it stays."
             )
+        if not begun and distributed.rank() == 0:
+            refuse_foreign(self.folder / HISTORY, lambda path: begins_with(path, '{"step": '), "the history of a run")
+        for name in (self.path.name, self.previous.name, HISTORY, backbones.FILE) if distributed.rank() == 0 else ():
+            for leftover in self.folder.glob(f".{name}.*.part"):  # of a run that was killed
+                leftover.unlink(missing_ok=True)
 
     def save(
         self,
@@ -146,7 +150,7 @@ class Store:
 
     def write_history(self, records: list[dict]) -> None:
         lines = "".join(json.dumps(record) + "\n" for record in records)
-        write_atomically(self.folder / "history.jsonl", lines.encode(), then=RESUME)
+        write_atomically(self.folder / HISTORY, lines.encode(), then=RESUME)
 
     def restore(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, validation: Validation | None = None

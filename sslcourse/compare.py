@@ -224,6 +224,7 @@ def run(
             {name: made for name, made in found.items() if name not in refused} for found in (recipes, theirs)
         )
         results = _begin(out, data, splits, labels) | {"refused": refused, "notes": notes}
+        notes += _forget_other_data(results, splits)
         for kind, found in (("tasks", recipes), ("published", theirs)):
             results[kind] = sorted({*results[kind], *found})
         chance = {"backbone": backbone, "stem": stem}
@@ -246,9 +247,9 @@ def _jobs(
     stem: str | None,
 ) -> list[Measurement]:
     """What the results lack, once those of other weights are dropped from them: all rows of a seed, then the next seed."""
-    pixels, probed, jobs = _digest(splits), evaluate.known_factors(splits) if factors else [], []
+    on, probed, jobs = _data_digests(splits), evaluate.known_factors(splits) if factors else [], []
     for seed, row in itertools.product(range(seeds), lines):
-        _forget_other_weights(results, row, seed, splits, pixels, stem)
+        _forget_other_weights(results, row, seed, splits, on, stem)
         jobs += missing(results, row, seed, wanted, probed)
     return jobs
 
@@ -444,15 +445,33 @@ def _begin(out: Path | None, data: str, splits: Splits, labels: int) -> Results:
     return about | {name: found.get(name, empty) for name, empty in kept.items()}
 
 
-def _digest(splits: Splits) -> str:
-    """A digest of all labelled pixels."""
-    digest = hashlib.blake2b(digest_size=8)
+def _data_digests(splits: Splits) -> tuple[str, str]:
+    """What changes when a labelled image or its label does; and what earlier files have, of the pixels alone."""
+    pixels, labels = hashlib.blake2b(digest_size=8), hashlib.blake2b(digest_size=8)
     for part in (splits.train, splits.val, splits.test):
-        digest.update(part.images.numpy())
-    return digest.hexdigest()
+        pixels.update(part.images.numpy())
+        labels.update(part.require_labels().cpu().numpy())
+    return f"{pixels.hexdigest()} {labels.hexdigest()}", pixels.hexdigest()
 
 
-def _forget_other_weights(results: Results, row: Row, seed: int, splits: Splits, pixels: str, stem: str | None) -> None:
+def _forget_other_data(results: Results, splits: Splits) -> list[str]:
+    """Drop the rows that were measured on other images or labels, which a table would put beside these; a sentence on them."""
+    on, forgotten = _data_digests(splits), set()
+    for row, seeds in results["runs"].items():
+        for seed in [seed for seed, run in seeds.items() if run.get("key", on[0]).rpartition(" on ")[2] not in on]:
+            del seeds[seed]
+            forgotten.add((row, int(seed)))
+    results["records"] = [one for one in results["records"] if (one["row"], one["seed"]) not in forgotten]
+    results["runs"] = {row: seeds for row, seeds in results["runs"].items() if seeds}
+    for kind in ("tasks", "published"):
+        results[kind] = [row for row in results[kind] if row in results["runs"]]
+    rows = sorted({row for row, _ in forgotten})
+    return [f"What was known of {', '.join(rows)} is of other images or labels, and was left out."] if rows else []
+
+
+def _forget_other_weights(
+    results: Results, row: Row, seed: int, splits: Splits, on: Sequence[str], stem: str | None
+) -> None:
     """Drop the records of a run that were made from other weights: another recipe, file, code, data or PyTorch."""
     recipe = row.recipe(seed) if row.recipe is not None else None
     if recipe is not None:
@@ -460,11 +479,11 @@ def _forget_other_weights(results: Results, row: Row, seed: int, splits: Splits,
     else:
         chance = stem if row.network is not None and not row.published else None
         made_of = " ".join(filter(None, (row.name, row.published, chance, torch.__version__)))
-    key = f"{made_of} on {pixels}"
+    keys = [f"{made_of} on {data}" for data in on]
     runs = results["runs"].setdefault(row.name, {})
-    if runs.get(str(seed), {}).get("key") == key:
+    if runs.get(str(seed), {}).get("key") in keys:
         return
     results["records"] = [one for one in results["records"] if (one["row"], one["seed"]) != (row.name, seed)]
-    runs[str(seed)] = {"key": key, "backbone": row.arch}
+    runs[str(seed)] = {"key": keys[0], "backbone": row.arch}
     if recipe is not None:
         runs[str(seed)] |= {"steps": recipe.config.steps, "batch_size": recipe.config.batch_size}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sslcourse.errors import CourseError
-from sslcourse.files import write_atomically
+from sslcourse.files import reading, write_atomically
 from sslcourse.paths import typed
 from sslcourse.summary import Summary, of_accuracies, paired_difference
 
@@ -43,12 +43,30 @@ def read(path: str | Path) -> Results:
     """Results that `compare.run` wrote, of the first format as well. Raises CourseError for any other file."""
     path = typed(path)
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        with reading(path):
+            results = json.loads(path.read_bytes().decode())
+    except CourseError:
+        raise
+    except ValueError as error:
         raise CourseError(f"{path} can't be read as a comparison ({error}); choose another file.") from None
     if not isinstance(results, dict) or results.get("format") not in (FORMAT, NESTED):
         raise CourseError(f"{path} is not a comparison that `sslcourse compare` wrote; choose another file.")
-    return flattened(results)
+    try:
+        found = flattened(results)
+        _refuse_damaged(found)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise CourseError(f"{path} is damaged: what it measured can't be read; choose another file.") from None
+    return found
+
+
+def _refuse_damaged(results: Results) -> None:
+    """Raise KeyError, TypeError or ValueError where a record or a run isn't one."""
+    for one in results["records"]:
+        record(one["row"], int(one["seed"]), one["protocol"], int(one["labels"]), float(one["value"]))
+    for row, seeds in results["runs"].items():
+        for seed, run in seeds.items():
+            if not (isinstance(row, str) and int(seed) >= 0 and isinstance(run["backbone"], str)):
+                raise ValueError(row)
 
 
 def write(results: Results, path: str | Path) -> None:

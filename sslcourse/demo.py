@@ -135,13 +135,18 @@ def text(results: dict[str, Any]) -> str:
     lines = [
         f"\n{results['data']}, {results['labels_per_class']} labels per class: test accuracy on "
         f"{results['test_images']:,} pictures, mean ± standard deviation over seeds",
-        *(f"  {name:<32} {row['mean']:.3f} ± {row['std'] or 0:.3f}" for name, row in results["table"].items()),
+        *(f"  {name:<32} {row['mean']:.3f}{_spread(row['std'])}" for name, row in results["table"].items()),
         f"  pretraining gains {100 * gain['mean']:+.1f} points in fine-tuning{sure}",
         *([f"  {gain['caution']}"] if gain["caution"] else []),
         f"\nfigure: {results['figure']}    ({results['seconds']:.0f} s)",
         "open the course: make lab, or python -m sslcourse lab",
     ]
     return "\n".join(lines)
+
+
+def _spread(std: float | None) -> str:
+    """A single seed has none."""
+    return "" if std is None else f" ± {std:.3f}"
 
 
 def say(line: str) -> None:

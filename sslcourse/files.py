@@ -76,9 +76,17 @@ def begins_with(path: Path, text: str) -> bool:
         return file.read(len(text.encode()) + 3).removeprefix(b"\xef\xbb\xbf").startswith(text.encode())
 
 
+def refuse_pipe(path: Path | str) -> None:
+    """Raise CourseError for a pipe, a socket or a device, which might keep its reader waiting for good."""
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise CourseError(f"{path} is a pipe or a device, and reading it might never end; give a file.")
+
+
 @contextlib.contextmanager
 def reading(path: Path | str) -> Iterator[None]:
-    """CourseError, in one sentence, for a file or folder that can't be read within the block, whatever the reason."""
+    """CourseError, in one sentence, for a file or folder that can't be read within the block, whatever the reason, and
+    before it for a pipe."""
+    refuse_pipe(path)
     try:
         yield
     except PermissionError:

@@ -208,7 +208,8 @@ def spread(z: Tensor) -> Tensor:
 
     About 1 when they point everywhere, 0 when all are the same (Chen and He, 2020, 2011.10566). No gradient.
     """
-    return functional.normalize(z.detach().float(), dim=1).std(dim=0).mean() * z.shape[1] ** 0.5
+    unit = functional.normalize(z.detach().float(), dim=1)
+    return unit.std(dim=0, correction=min(1, len(z) - 1)).mean() * z.shape[1] ** 0.5  # of one image 0, and not NaN
 
 
 # --- predicting features -------------------------------------------------------------------------------------------

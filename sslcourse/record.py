@@ -10,6 +10,7 @@ from typing import Any
 from sslcourse.backbones import STAGES, Backbone
 from sslcourse.console import say
 from sslcourse.data import spec
+from sslcourse.data.decode import DEFAULT
 from sslcourse.paths import typed
 
 FLAGS = {"data": "--data", "labels": "--labels", "image_size": "--size"}  # how the command line asks for another one
@@ -57,6 +58,22 @@ def stage_of(source: str, backbone: Backbone, asked: int | str | None = None) ->
             f"the features of {source} are read at --stage {known}, its record says; --stage {asked} is used, as asked."
         )
     return asked
+
+
+def size_of(source: str, backbone: Backbone, settled: int | None) -> int:
+    """The side in pixels of the images that a backbone is to see: what was settled, else what a vision transformer's
+    positions are for, else DEFAULT, and a line on standard error that nothing says so."""
+    side = settled or own_size(backbone)
+    if side is None:
+        say(
+            f"{source} doesn't say for images of which size it is; {DEFAULT} pixels are used, and --size takes another."
+        )
+    return side or DEFAULT
+
+
+def own_size(backbone: Backbone) -> int | None:
+    """The side in pixels of the images that a vision transformer's positions are for."""
+    return getattr(backbone.trunk, "image_size", None)
 
 
 def notes(data: str, labels: str | Path | None = None, stage: int | str = "all") -> dict[str, str]:

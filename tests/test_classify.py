@@ -308,6 +308,8 @@ def test_fine_tuning_gives_a_model_with_the_same_answers(images, network):
         (lambda s: (s, {"stage": 2}), "fine-tuning reads the last stage"),
         (lambda s: (s, {"stage": "class", "protocol": "linear"}), "no class token"),
         (lambda s: (s, {"groups": torch.zeros(3)}), "one number per image"),
+        (lambda s: (s, {"groups": ["ann"] * len(s)}), "one number per image"),
+        (lambda s: (s, {"groups": torch.full((len(s),), float("nan"))}), "one number per image"),
         (lambda s: (ImageSet(s.images, 0 * s.labels, classes=("one",)), {}), "two or more"),
         (lambda s: (s.select(torch.cat([(s.labels == 0).nonzero().flatten()[:3], (s.labels > 0).nonzero().flatten()])), {}), "'red' has 3"),
     ],

@@ -254,3 +254,25 @@ def test_a_picture_is_found_by_every_name_of_its_folder(call, run, photographs, 
     for top, like in (("link", photographs), (photographs, "link")):
         code, _, err = call("search", "f.npy", top, "--like", f"{like}/красное/03.png")
         assert code == 0, err
+
+
+def test_fewer_folds_than_were_asked_for_are_said(call, photographs, tmp_path):
+    """Six pictures of a class are enough for three folds, whose number the result says."""
+    for place in sorted(photographs.glob("*/*.png")):
+        if int(place.stem) < 6:
+            (tmp_path / "six" / place.parent.name).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "six" / place.parent.name / place.name).write_bytes(place.read_bytes())
+    given = ("--data", "folder:six", "--protocol", "knn", "--seeds", "1", "--folds", "5")
+    code, out, err = call("evaluate", "random", *given, "--json")
+    assert code == 0 and json.loads(out)["folds"] == 3, err
+    assert "5 folds were asked for, and the smallest class is enough for 3." in err
+
+
+def test_the_size_that_nothing_says_is_said(call, photographs, tmp_path):
+    backbones.save(backbones.build("resnet-tiny", image_size=16), tmp_path / "weights.safetensors")
+    code, _, err = call("embed", "weights.safetensors", photographs, "--out", "f.npy")
+    assert code == 0 and "doesn't say for images of which size it is; 64 pixels are used" in err
+    assert "64 pixels" not in call("embed", "weights.safetensors", photographs, "--out", "f.npy", "--size", "16")[2]
+    backbones.save(backbones.build("vit-tiny", image_size=24), tmp_path / "weights.safetensors")
+    code, _, err = call("embed", "weights.safetensors", photographs, "--out", "v.npy", "--stage", "4")
+    assert code == 0 and "pixels are used" not in err

@@ -1,11 +1,12 @@
 """The comparison: every number where it belongs, nothing measured twice, nothing old taken for new."""
 
+import dataclasses
 import json
 
 import pytest
 import torch
 
-from sslcourse import backbones, compare, evaluate, locking, store
+from sslcourse import backbones, compare, comparison, evaluate, locking, store
 from sslcourse.data.imageset import ImageSet
 from sslcourse.data.splits import Splits
 from sslcourse.errors import CourseError
@@ -458,3 +459,41 @@ def test_the_text_has_the_test_size_intervals_and_the_advice():
     low, high = compare.curve(results, "a", "linear")[10].interval
     assert "on 200 images" in text and f"{low:.3f} to {high:.3f}" in text
     assert text.splitlines()[-1] == compare.advice(results)
+
+
+def test_what_was_measured_on_other_labels_is_not_beside_these(toy_world):
+    """Of rows that aren't measured this time, too; a file from before labels were looked at is gone on with."""
+    on, earlier = compare._data_digests(toy_world)
+    labels = toy_world.train.labels.flip(0)
+    other = dataclasses.replace(toy_world, train=dataclasses.replace(toy_world.train, labels=labels))
+    runs = {row: {"0": {"key": f"{row} on {data}", "backbone": ""}} for row, data in (("new", on), ("old", earlier))}
+    runs["other"] = {"0": {"key": f"x on {compare._data_digests(other)[0]}", "backbone": ""}}
+    results = {"runs": runs, "tasks": sorted(runs), "published": []}
+    results["records"] = [comparison.record(row, 0, "linear", 1, 0.5) for row in runs]
+    (sentence,) = compare._forget_other_data(results, toy_world)
+    assert sentence.startswith("What was known of other is of other images or labels")
+    assert set(results["runs"]) == {"new", "old"} == {one["row"] for one in results["records"]} == set(results["tasks"])
+    assert compare._forget_other_data(results, toy_world) == []
+    row = compare.Row("new", pixels=compare.raw_pixels)
+    for data, kept in (((on, earlier), True), (compare._data_digests(other), False)):
+        key = f"new {torch.__version__} on {on}"
+        found = results | {"runs": {"new": {"0": {"key": key, "backbone": ""}}}}
+        compare._forget_other_weights(found, row, 0, toy_world, data, None)
+        assert bool(found["records"] and any(one["row"] == "new" for one in found["records"])) == kept
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{}",
+        '{"runs": [], "records": []}',
+        '{"runs": {"a": {"0": 1}}, "records": []}',
+        '{"runs": {}, "records": [{"row": 1}]}',
+        '{"runs": {}, "records": [{"row": "a", "seed": 0, "protocol": "knn", "labels": 3, "value": "high"}]}',
+    ],
+)
+def test_a_damaged_comparison_is_one_sentence(tmp_path, content):
+    (tmp_path / "r.json").write_text(f'{{"format": "{comparison.FORMAT}", {content.strip()[1:]}'.replace(", }", "}"))
+    with pytest.raises(CourseError, match="is damaged.*choose another file") as error:
+        compare.read(tmp_path / "r.json")
+    assert "\n" not in str(error.value)

@@ -126,6 +126,19 @@ def test_a_layout_that_can_be_read_in_two_ways_is_refused(tmp_path, paths, sente
     assert "\n" not in str(error.value) and "top" in str(error.value)
 
 
+def test_a_split_of_another_name_is_not_left_out_in_silence(tmp_path):
+    seen, notes, warnings = found(make(tmp_path, *two("train", "holdout"), "extra/9.png"))
+    assert set(seen) == {"train"} and "left out: extra" in notes and "holdout" not in notes
+    assert "holdout/ beside train/ hold the same classes and were left out; call" in warnings
+
+
+@pytest.mark.parametrize("name", ["masks", "Thumbnails", "test", "validation"])
+def test_classes_whose_names_are_those_of_something_else_are_warned_of(tmp_path, name):
+    _, _, warnings = found(make(tmp_path / name, *two(""), f"{name}/9.png"))
+    assert f"{name} are taken for classes" in warnings
+    assert found(make(tmp_path / "train", "car/0.png", "train/1.png"))[2] == "", "vehicles"
+
+
 def test_kinds_of_classes_are_warned_of_with_both_readings(tmp_path):
     paths = ["animals/cat/0.png", "animals/dog/1.png", "vehicles/bus/2.png", "vehicles/car/3.png"]
     seen, _, warnings = found(make(tmp_path, *paths))

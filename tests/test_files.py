@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from sslcourse import backbones, comparison, files, pretext, train, weights
-from sslcourse.data import cache
+from sslcourse import backbones, checkpoint, classify, comparison, files, pretext, train, weights
+from sslcourse.data import cache, shards
 from sslcourse.errors import CourseError
 from sslcourse.locking import Claimed, claimed
 
@@ -84,3 +84,33 @@ def test_a_file_where_a_folder_should_be_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(CourseError, match="is a file; --out needs a folder"), claimed(tmp_path / "file"):
         pass
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+def test_a_pipe_keeps_no_reader_waiting(tmp_path):
+    """Whatever a command reads: features, a comparison, a checkpoint, a shard, or what lies where it is to write."""
+    pipe = tmp_path / "p.tar"
+    os.mkfifo(pipe)
+    os.mkfifo(tmp_path / "f.npy")
+    readers = (
+        lambda: classify.read_features(tmp_path / "f.npy"),
+        lambda: comparison.read(pipe),
+        lambda: checkpoint.read(pipe),
+        lambda: shards.survey(pipe, cache=False),
+        lambda: files.refuse_foreign(pipe, lambda path: True, "ours"),
+    )
+    for read in readers:
+        with pytest.raises(CourseError, match="is a pipe or a device, and reading it might never end"):
+            read()
+
+
+def test_nothing_of_others_in_a_runs_folder_is_lost(tmp_path):
+    (tmp_path / ".notes.part").write_text("mine")
+    (tmp_path / ".checkpoint.pt.12345678.part").write_text("of a run that was killed")
+    (tmp_path / "history.jsonl").write_text("mine")
+    with pytest.raises(CourseError, match="history.jsonl is there already and isn't the history of a run"):
+        checkpoint.Store(tmp_path, {}, resume=False)
+    assert len(list(tmp_path.iterdir())) == 3
+    (tmp_path / "history.jsonl").write_text('{"step": 20, "loss": 1.0}\n')
+    checkpoint.Store(tmp_path, {}, resume=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".notes.part", "history.jsonl"]

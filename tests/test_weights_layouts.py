@@ -510,6 +510,21 @@ def test_a_torchscript_archive_is_refused_with_the_way_out(tmp_path):
         weights.load(tmp_path / "ViT-B-32.pt")
 
 
+def test_what_a_file_is_does_not_hang_on_the_words_of_an_error(tmp_path, monkeypatch):
+    """Another PyTorch says it otherwise, and a file that is no program may be called like one."""
+    torch.jit.save(torch.jit.trace(nn.Linear(2, 2), torch.rand(1, 2)), tmp_path / "program.pt")
+    torch.save({"a": torch.zeros(2)}, tmp_path / "TorchScript.pt")
+
+    def fails(*_, **__):
+        raise RuntimeError("TorchScript is not what this is about")
+
+    monkeypatch.setattr(torch, "load", fails)
+    with pytest.raises(CourseError, match="is a TorchScript archive"):
+        weights.load(tmp_path / "program.pt")
+    with pytest.raises(CourseError, match="is damaged, or not a file of weights"):
+        weights.load(tmp_path / "TorchScript.pt")
+
+
 @pytest.mark.parametrize(
     "name",
     [

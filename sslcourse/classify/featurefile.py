@@ -87,6 +87,7 @@ def read(path: str | Path) -> tuple[Tensor, tuple[str, ...]]:
     Raises CourseError for what isn't such a file, and where array and table don't belong together.
     """
     path = Path(path)
+    files.refuse_pipe(path)
     try:
         features, names = _read_parquet(path) if path.suffix == PARQUET else _read_npy(path)
         features = torch.from_numpy(features)

@@ -19,7 +19,7 @@ from torch import Tensor
 from sslcourse import device as devices
 from sslcourse.data import splits
 from sslcourse.data.imageset import ImageSet, effective_count
-from sslcourse.errors import CourseError, whole_number
+from sslcourse.errors import CourseError, told, whole_number
 
 FOLDS = 5
 
@@ -66,12 +66,7 @@ class Folds:
         """
         labels, together = images.require_labels().cpu(), splits.together(images)
         if groups is not None:
-            groups = torch.as_tensor(groups)
-            if groups.shape != labels.shape:
-                raise CourseError(
-                    f"groups are one number per image, {len(images)} in all, and {tuple(groups.shape)} was given."
-                )
-            together = splits.joined(together, groups)
+            together = splits.joined(together, _whole(groups, len(images)))
         whole_number("folds", count, 2)
         if len(images.classes) < 2:
             raise CourseError(f"{images.name} has {len(images.classes)} class; telling apart needs two or more.")
@@ -136,6 +131,18 @@ class Folds:
                 named = learner.make(learned[inner], setting).scores(learned[held]).argmax(dim=1)
                 right[setting] += int((named == labels[held]).sum())
         return max(settings, key=lambda setting: right[setting])
+
+
+def _whole(groups: Any, count: int) -> Tensor:
+    """int64 (N,) of what may be groups; CourseError for anything else."""
+    try:
+        numbers = torch.as_tensor(groups)
+        plain = numbers.shape == (count,) and not (numbers.is_floating_point() or numbers.is_complex())
+    except (TypeError, ValueError, RuntimeError):
+        plain = False
+    if not plain:
+        raise CourseError(f"groups are one number per image, whole ones, {count} in all, and {told(groups)} was given.")
+    return numbers.cpu()
 
 
 def parts(labels: Tensor, groups: Tensor, folds: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

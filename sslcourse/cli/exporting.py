@@ -13,7 +13,6 @@ from sslcourse.errors import CourseError
 from sslcourse.paths import typed
 
 if TYPE_CHECKING:
-    from sslcourse.backbones import Backbone
     from sslcourse.classify import Model
 
 
@@ -100,7 +99,7 @@ def _reader(source: str, image_size: int | None, stage: str | None, hints: dict[
 
     backbone = weights.load(source, **hints)
     used = record.settled(source, record.of(backbone), image_size=image_size)
-    side = used.image_size or _own_size(backbone)
+    side = used.image_size or record.own_size(backbone)
     if side is None:
         raise CourseError(
             f"{source} doesn't say for images of which size it is, and a file of this format is for one; give it as "
@@ -108,8 +107,3 @@ def _reader(source: str, image_size: int | None, stage: str | None, hints: dict[
         )
     read_at = record.stage_of(source, backbone, options.stage(stage))
     return Model(backbone, nn.Identity(), (), image_size=side, stage=read_at)
-
-
-def _own_size(backbone: Backbone) -> int | None:
-    """The side in pixels of the images that a vision transformer's positions are for."""
-    return getattr(backbone.trunk, "image_size", None)

@@ -111,7 +111,7 @@ def _about(spec: str, splits: Splits) -> dict[str, Any]:
 
 def _save_preview(splits: Splits, path: Path) -> None:
     """A grid of images, a row of some classes where there are labels, as a PNG file."""
-    os.environ.setdefault("MPLBACKEND", "Agg")
+    os.environ["MPLBACKEND"] = "Agg"  # whatever a person's is for: nothing is shown here
     figure = _preview(splits.train if len(splits.train) else splits.unlabeled)
     content = io.BytesIO()
     with warnings.catch_warnings():

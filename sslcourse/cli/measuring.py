@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,6 +38,7 @@ def demo(
     """The whole course in two minutes: pretrain on rotation, then measure what it is worth with few labels."""
     from sslcourse import demo as the_demo
 
+    os.environ["MPLBACKEND"] = "Agg"  # whatever a person's is for: nothing is shown here
     results = the_demo.run(data, seeds=seeds, steps=steps, out=out, size=size, seed=seed, device=device)
     texts.show(results, the_demo.text(results), as_json, indent=2)
 
@@ -99,7 +101,7 @@ def evaluate(
     texts.notices(splits.notes)
     measured = fixed or _baseline(backbone, splits)
     asked = {"protocol": protocol, "seeds": seeds, "stage": read_at, "device": where, "progress": True}
-    curve, tested = _curve(measured, splits, budgets, folds, **asked)
+    curve, tested, folds = _curve(measured, splits, budgets, folds, **asked)
     result = {
         "source": source,
         "data": used.data or "world",
@@ -244,20 +246,25 @@ def _curve(
     budgets: list[int] | None,
     folds: int | None,
     **asked: Any,
-) -> tuple[list[dict[str, Any]], int]:
-    """What was measured with each number of labels per class, the largest last, and on how many images."""
+) -> tuple[list[dict[str, Any]], int, int | None]:
+    """What was measured with each number of labels per class, the largest last, on how many images, and by how many folds."""
     from sslcourse import classify
     from sslcourse import evaluate as evaluation
     from sslcourse.classify import fitting
+    from sslcourse.classify import folds as cut
 
     if folds is None:
         found = evaluation.label_efficiency(network, splits, [10] if budgets is None else budgets, **asked)
         tested = len(splits.test)
     else:
-        images = fitting.together(splits)
+        images, asked_for = fitting.together(splits), folds
+        folds = cut.Folds.of(images, asked_for).count
+        if folds < asked_for:
+            texts.notices([f"{asked_for} folds were asked for, and the smallest class is enough for {folds}."])
         found = classify.label_efficiency(network, images, [None] if budgets is None else budgets, folds=folds, **asked)
         tested = len(images)
-    return [_measured(budget, found[budget]) for budget in sorted(found, key=lambda budget: budget or 0)], tested
+    curve = [_measured(budget, found[budget]) for budget in sorted(found, key=lambda budget: budget or 0)]
+    return curve, tested, folds
 
 
 def _measured(labels_per_class: int | None, summary: Summary) -> dict[str, Any]:

@@ -121,8 +121,9 @@ def embed(
     from sslcourse import classify, record
 
     backbone, side = _backbone(source, size)
+    side = record.size_of(source, backbone, side)
     read_at = 4 if patches and stage is None else record.stage_of(source, backbone, options.stage(stage))
-    done = classify.embed(backbone, pictures, out, size=side or 64, stage=read_at, patches=patches, device=device)
+    done = classify.embed(backbone, pictures, out, size=side, stage=read_at, patches=patches, device=device)
     texts.notices(done.notes)
     texts.show(*texts.written(done, "features"), as_json)
 
@@ -161,7 +162,10 @@ def explore_pictures(
         str, typer.Option(help="label-next: typiclust (few labels), k-center (many) or random")
     ] = "typiclust",
     labelled: Annotated[
-        Path | None, options.path_option(help="label-next: a CSV whose first column names what has a label already.")
+        Path | None,
+        options.path_option(
+            help="label-next: a CSV of what has a label already, as --labels takes it, or a list of paths."
+        ),
     ] = None,
     seed: options.Seed = 0,
 ) -> None:

@@ -42,6 +42,18 @@ ANNOTATIONS = {
     "segmentation",
 }
 ANNOTATIONS |= {"segmentationclass", "segmentationobject", "groundtruth", "gt", "ground truth", "ground_truth", "depth"}
+COPIES = {
+    "thumbnails",
+    "thumbnail",
+    "thumbs",
+    "previews",
+    "preview",
+    "resized",
+    "cropped",
+    "augmented",
+    "backup",
+    "copies",
+}
 PART = re.compile(r"(fold|cv|part|batch|chunk|shard|split|subset)[-_ ]?\d+")
 
 
@@ -179,8 +191,15 @@ def _take_splits(root: Branch, roles: dict[str, Branch], others: dict[str, Branc
     renamed = [f"{name}/ as {role}" for role, name in layout.named.items() if name.lower() != role]
     if renamed:
         layout.notes.append(f"read as splits: {', '.join(renamed)}.")
-    if others:
-        layout.notes.append(f"folders beside {layout.named['train']}/ that were left out: {named(others)}.")
+    known = layout.classes["train"].keys()
+    alike = [name for name, branch in others.items() if known & _class_branches(branch).keys()]
+    if alike:
+        layout.warnings.append(
+            f"{named(f'{name}/' for name in alike)} beside {layout.named['train']}/ hold the same classes and were left out; "
+            "call what is to be measured on val or test."
+        )
+    if different := [name for name in others if name not in alike]:
+        layout.notes.append(f"folders beside {layout.named['train']}/ that were left out: {named(different)}.")
     _warn_of_deeper_classes(_class_branches(roles["train"]), layout)
 
 
@@ -211,14 +230,23 @@ def _take_classes(root: Branch, folders: dict[str, Branch], layout: Layout) -> N
         _take_parts(root, folders, layout)
     elif folders:
         _refuse_the_same_subfolders(root, folders)
-        splits = [name for name in folders if role_of(name) in MEASURED]
-        if len(splits) > 1:
-            layout.warnings.append(
-                f"{named(splits)} are taken for classes, since they hold images and no class folders; if they are splits, "
-                "sort their images into CLASS/ folders."
-            )
+        _warn_of_odd_classes(list(folders), layout)
         layout.classes["train"] = _files(folders)
         _warn_of_deeper_classes(folders, layout)
+
+
+def _warn_of_odd_classes(names: list[str], layout: Layout) -> None:
+    """Class folders that are called as splits, annotations or copies usually are. A class may well be called train."""
+    splits = [name for name in names if role_of(name) in MEASURED]
+    if len(splits) > 1 or any(role_of(name) != "train" for name in splits):
+        layout.warnings.append(
+            f"{named(splits)} are taken for classes, since they hold images and no class folders; if they are splits, "
+            "sort their images into CLASS/ folders."
+        )
+    if beside := [name for name in names if name.lower() in ANNOTATIONS | COPIES]:
+        layout.warnings.append(
+            f"{named(beside)} are taken for classes; if they hold annotations or copies of the other images, move them away."
+        )
 
 
 def _refuse_whole_sets(root: Branch, folders: dict[str, Branch]) -> None:

@@ -30,7 +30,7 @@ from sslcourse.data.options import LoadOptions
 from sslcourse.data.splits import Splits
 from sslcourse.data.walk import Passed, named
 from sslcourse.errors import CourseError
-from sslcourse.files import reading
+from sslcourse.files import reading, refuse_pipe
 from sslcourse.paths import typed
 
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -155,6 +155,7 @@ def _images(path: Path, cache: bool) -> tuple[list[tuple[str, str]], dict[str, i
 
 def _walked(path: Path) -> Iterator[tuple[str | None, str]]:
     """(class or "", NAME@START+LENGTH) of each sample, and (None, its ending) for each file that is neither."""
+    refuse_pipe(path)
     known = decode.endings()
     alone: dict[str, set[str]] = {"image": set(), "class": set()}  # samples that have but the one
     sample, image, label = "", "", ""

@@ -13,6 +13,7 @@ import math
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -165,19 +166,17 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 def _pickle(path: Path) -> Mapping:
     """A file of `torch.save`. Nothing in it is ever executed."""
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a program is refused below, in one sentence
-            tree = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise _refusal(path, str(error)) from None
-    except RuntimeError as error:
-        if "TorchScript" not in str(error):
-            raise _damaged(path, error) from None
+    if _is_program(path):
         raise CourseError(
             f"{path} is a TorchScript archive, a program that brings its weights, and no program is run here; take the weights "
             "out of it: torch.save(torch.jit.load(OLD).state_dict(), NEW)."
-        ) from None
+        )
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise _refusal(path, str(error)) from None
     except Exception as error:  # a damaged pickle may raise anything
         raise _damaged(path, error) from None
     if not isinstance(tree, Mapping):
@@ -185,6 +184,15 @@ def _pickle(path: Path) -> Mapping:
             f"{path} holds a {type(tree).__name__} and not a dictionary of weights; save model.state_dict() instead."
         )
     return tree
+
+
+def _is_program(path: Path) -> bool:
+    """Whether a file is one of torch.jit.save, which keeps its constants beside the weights."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.rpartition("/")[2] == "constants.pkl" for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return False
 
 
 def _damaged(path: Path, error: Exception) -> CourseError:

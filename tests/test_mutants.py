@@ -248,18 +248,18 @@ def test_a_plain_number_is_no_tensor():
 # -- what the texts say -----------------------------------------------------------------------------------------------------
 
 
-def texts() -> dict[str, str]:
-    """The text and the stub of every exercise, by its number."""
-    found = {}
+def texts() -> tuple[dict[str, str], dict[str, str]]:
+    """The text and the stub of every exercise, by its number, and what stands above all exercises of its lesson."""
+    found, above_all = {}, {}
     for path in sorted(ROOT.glob("exercises/*/*.ipynb")):
         cells = ["".join(cell["source"]) for cell in json.loads(path.read_text())["cells"]]
         for above, cell in zip(cells, cells[1:], strict=False):
             if "NotImplementedError" in cell and (number := re.search(r"^## (\d+\.\d+) ", above, re.M)):
-                found[number[1]] = f"{above}\n{cell}"
-    return found
+                found[number[1]], above_all[number[1]] = f"{above}\n{cell}", cells[0]
+    return found, above_all
 
 
-TEXTS = texts()
+TEXTS, ABOVE_ALL = texts()
 PLAIN = re.compile(r"\b(two floats|a float\b(?! \()|an int\b|plain numbers?|Python number)")
 MOVED = ("not `augment`", "no picture is moved")
 SAID = {  # where the text says it in other words
@@ -277,9 +277,15 @@ def test_a_check_asks_for_what_the_text_says(check):
         name = call if isinstance(call, str) else call.__name__
         modules = [name.rsplit(".", depth)[0] for depth in range(name.count("."))]  # a.b.c is meant by "don't use a.b"
         said = [f"`{module}`" for module in modules] or [f"{name}`"]
-        assert any(word in text for word in (*said, *SAID.get(name, ()))), (
+        whole = f"{ABOVE_ALL[check.name.split()[0]]}\n{text}"
+        assert any(word in whole for word in (*said, *SAID.get(name, ()))), (
             f"{name} is forbidden, and the text is silent"
         )
+    for asked in re.findall(
+        r"[^.]*\b(?:Don't use|and not)\b(?:[^.`]|`[^`]*`)*\.", f"{ABOVE_ALL[check.name.split()[0]]}\n{text}"
+    ):
+        for module in re.findall(r"`(sslcourse\.[\w.]+)`", asked):
+            assert any(module in forbidden.calls for forbidden in check.forbidden), f"{module} is taken for an answer"
     docstring = re.search(r'"""(.*?)"""', TEXTS[check.name.split()[0]], re.S)
     given = docstring[1].split("->")[-1] if docstring else ""
     if check.kind == "function" and PLAIN.search(f"{text} {given}"):

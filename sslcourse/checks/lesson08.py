@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sslcourse import geometry, losses
 from sslcourse.checks.compare import EXACT
-from sslcourse.checks.framework import Check, Wrong, value_and_gradients
+from sslcourse.checks.framework import Check, Wrong, value_and_gradients, yourself
+
+THE_COURSE = yourself("sslcourse.losses", "sslcourse.geometry")  # the text above all of them
 
 
 def cosines(first: Tensor, second: Tensor) -> Tensor:
@@ -44,6 +45,7 @@ def _cosines_by_torch(first, second):
 
 every_view_against_every_other = Check(
     name="8.1 every view against every other", reference=cosines, cases=_two_views,
+    forbidden=(THE_COURSE,),
     rights=(_cosines_in_loop, _cosines_divided, _cosines_by_torch),
     wrongs=(
         Wrong("not normalized",
@@ -93,6 +95,7 @@ def partners(n: int) -> Tensor:
 
 where_is_the_partner = Check(
     name="8.2 where is the partner?", reference=partners, cases=lambda g: [(3,), (4,), (7,)], close=EXACT,
+    forbidden=(THE_COURSE,),
     rights=(
         lambda n: (torch.arange(2 * n) + n) % (2 * n), lambda n: torch.cat([torch.arange(n) + n, torch.arange(n)]),
         lambda n: torch.tensor([i + n if i < n else i - n for i in range(2 * n)]),
@@ -154,6 +157,7 @@ def _push_in_loop(similarity, temperature):
 
 who_is_pushed_away = Check(
     name="8.3 who is pushed away", reference=push, cases=_negatives, rights=(_push_by_exp, _push_in_loop),
+    forbidden=(THE_COURSE,),
     wrongs=(
         Wrong("temperature multiplied", change=("/", "*"),
             hint="""You multiply by the temperature, and so turn it around: your low temperature makes all negatives
@@ -236,7 +240,8 @@ def _nt_by_parts(first, second, temperature):
 
 contrastive_loss = Check(
     name="8.4 NT-Xent", reference=nt_xent, cases=_batches, run=value_and_gradients,
-    rights=(_nt_in_loop, losses.nt_xent, _nt_by_parts),
+    forbidden=(THE_COURSE,),
+    rights=(_nt_in_loop, _nt_by_parts),
     wrongs=(
         Wrong("self-similarity left in",
             change=(".masked_fill(torch.eye(len(scores), dtype=torch.bool), -math.inf)", ""),
@@ -354,6 +359,7 @@ def _false_by_counts(labels):
 
 false_negatives_counted = Check(
     name="8.5 false negatives", reference=false_negatives,
+    forbidden=(THE_COURSE,),
     cases=lambda g: [(torch.randint(c, (n,), generator=g),) for n, c in [(6, 2), (9, 3), (20, 4)]],
     rights=(_false_by_views, _false_by_counts, lambda labels: torch.tensor(false_negatives(labels))),
     wrongs=(
@@ -428,11 +434,12 @@ def _uniform_by_logsumexp(features):
 
 how_evenly_spread = Check(
     name="8.6 uniformity", reference=uniformity,
+    forbidden=(THE_COURSE,),
     cases=lambda g: [(torch.randn(n, d, generator=g) * 3 + shift,)
             for n, d, shift in [(4, 3, 0), (7, 5, 2), (6, 2, 1)]],
     rights=(
         _uniform_in_loop, _uniform_by_cosines, _uniform_by_logsumexp,
-        lambda features: torch.tensor(geometry.uniformity(features)),
+        lambda features: torch.tensor(uniformity(features).item()),
     ),
     wrongs=(
         Wrong("mean of the log", change=(".exp().mean().log()", ".mean()"),

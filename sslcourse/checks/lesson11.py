@@ -442,7 +442,7 @@ def _inside_in_loop(maps, masks):
 
 share_on_the_things = Check(
     name="11.6 how much attention lies on the things", reference=inside, cases=_looks,
-    forbidden=(yourself("sslcourse.geometry"),), rights=(_inside_by_patches, _inside_by_pixels, _inside_in_loop),
+    forbidden=(yourself("sslcourse.attention"),), rights=(_inside_by_patches, _inside_by_pixels, _inside_in_loop),
     wrongs=(
         Wrong("map not normalized", change=(" / maps.sum(dim=(1, 2))", ""), also=((("covered).sum(", "covered).mean("),
             (" / maps.sum(dim=(1, 2))", "")),),

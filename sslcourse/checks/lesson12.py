@@ -185,7 +185,7 @@ def _rate_in_loop(name, base, decay):
 
 layerwise_rates = Check(
     name="12.3 a learning rate for each layer", reference=rate_of, cases=_parameters,
-    close=Closeness(rtol=1e-6, atol=1e-12, plain=True), forbidden=(yourself("sslcourse.train"),),
+    close=Closeness(rtol=1e-6, atol=1e-12, plain=True), forbidden=(yourself("sslcourse.train", "sslcourse.supervised"),),
     rights=(_rate_by_table, _rate_in_loop),
     wrongs=(
         Wrong("early layers fastest", change=("5 - depth", "depth"),

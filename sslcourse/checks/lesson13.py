@@ -191,7 +191,7 @@ def _scores_by_products(support, labels, queries, ways):
 
 prototypes_and_scores = Check(
     name="13.3 scores by prototypes", reference=prototype_scores, cases=_supports,
-    close=Closeness(rtol=1e-4, atol=1e-4), forbidden=(yourself("sslcourse.transfer.fewshot"),),
+    close=Closeness(rtol=1e-4, atol=1e-4), forbidden=(yourself("sslcourse.transfer"),),
     rights=(_scores_in_loop, _scores_by_one_hot, _scores_by_products),
     wrongs=(
         Wrong("sum instead of mean", change=(".mean(", ".sum("), hint="""Your prototypes are sums: with 5 shots they lie
@@ -332,7 +332,7 @@ def _adapted_in_loop(unlabeled, test, weight, bias, eps):
 batch_norm_in_a_new_domain = Check(
     name="13.5 batch norm in a new domain", reference=adapted_norm, cases=_maps, close=Closeness(rtol=1e-4, atol=1e-5),
     forbidden=(
-        yourself("sslcourse.transfer.domains"),
+        yourself("sslcourse.transfer"),
         Forbidden("a module of PyTorch", (functional.batch_norm,), """
             You let PyTorch's batch norm do it: here it is to be written by hand, from a mean and a variance."""),
     ),

@@ -14,7 +14,9 @@ from torch.nn import functional
 
 from sslcourse.checks.cases import normal, uniform, whole
 from sslcourse.checks.compare import EXACT, Closeness
-from sslcourse.checks.framework import Check, Wrong
+from sslcourse.checks.framework import Check, Wrong, yourself
+
+THE_COURSE = yourself("sslcourse.transfer")  # the text above all of them
 
 
 def prepare(train: Tensor, new: Tensor) -> Tensor:
@@ -45,6 +47,7 @@ def _prepare_by_hand(train, new):
 
 features_for_k_means = Check(
     name="15.1 features for k-means", reference=prepare, cases=_features, rights=(_prepare_in_loop, _prepare_by_hand),
+    forbidden=(THE_COURSE,),
     wrongs=(
         Wrong("statistics of the new features", change=("train.", "new."),
             also=(lambda train, new: prepare(torch.cat([train, new]), new),),
@@ -128,6 +131,7 @@ def _step_in_loop(features, centres):
 
 a_step_of_k_means = Check(
     name="15.2 a step of k-means", reference=step, cases=_clusterings, rights=(_step_by_index_add, _step_in_loop),
+    forbidden=(THE_COURSE,),
     wrongs=(
         Wrong("not a number", change=("(label == k).any()", "True"),
             hint="""An empty cluster becomes NaN: the mean of no row. No row is ever near to NaN, so it stays lost, and
@@ -232,6 +236,7 @@ def _hungarian_in_turn(labels, clusters):
 
 hungarian_accuracy = Check(
     name="15.3 Hungarian accuracy", reference=hungarian, cases=_tables, close=Closeness(plain=True),
+    forbidden=(THE_COURSE,),
     rights=(_hungarian_by_permutations, _hungarian_by_cost),
     wrongs=(
         Wrong("majority votes", change=("table[best]", "table.max(axis=0)"),
@@ -298,6 +303,7 @@ def _nmi_in_loop(table):
 
 normalized_mutual_information = Check(
     name="15.4 normalized mutual information", reference=nmi, cases=_counts, close=Closeness(rtol=1e-4, atol=1e-6),
+    forbidden=(THE_COURSE,),
     rights=(_nmi_by_logs, _nmi_in_loop),
     wrongs=(
         Wrong("not normalized", change=(" / ((classes + clusters) / 2)", ""),
@@ -386,6 +392,7 @@ def _cut_by_random_walk(weights, side):
 
 cut_a_picture = Check(
     name="15.5 cut a picture", reference=cut, cases=_graphs, close=EXACT, rights=(_cut_by_scipy, _cut_by_random_walk),
+    forbidden=(THE_COURSE,),
     wrongs=(
         Wrong("the background", change=("return _inwards", "return ~_inwards"),
             hint="""You found the cut and took the wrong side: your object holds most of the picture's border. The sign
@@ -474,6 +481,7 @@ def _strange_by_sklearn(normal, asked, defective):
 
 how_strange_is_it = Check(
     name="15.6 how strange is it?", reference=strangeness, cases=_inspections, close=Closeness(plain=True),
+    forbidden=(THE_COURSE,),
     rights=(_strange_in_loop, _strange_by_sklearn),
     wrongs=(
         Wrong("scaled by the defects, too", change=(("mean, std", "both = torch.cat([normal, asked]); mean, std"),

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sslcourse.checks.compare import EXACT, Closeness
-from sslcourse.checks.framework import Check, Wrong
+from sslcourse.checks.framework import Check, Wrong, yourself
+
+THE_COURSE = yourself("sslcourse.distributed")  # the text above all of them
 
 
 def my_part(order: Tensor, step: int, batch: int, rank: int, world: int) -> Tensor:
@@ -33,6 +35,7 @@ def _part_reshaped(order, step, batch, rank, world):
 
 my_part_of_the_batch = Check(
     name="19.1 my part of the batch", reference=my_part, cases=_orders, close=EXACT,
+    forbidden=(THE_COURSE,),
     rights=(_part_loop, _part_reshaped),
     wrongs=(
         Wrong("in blocks", change=("whole[rank::world]", "whole.chunk(world)[rank]"), hint="""You give each process a
@@ -98,6 +101,7 @@ def _bytes_of_state(network):
 
 count_the_bytes = Check(
     name="19.2 count the bytes", reference=training_bytes, cases=_networks, close=Closeness(plain=True),
+    forbidden=(THE_COURSE,),
     rights=(_bytes_loop, _bytes_of_state),
     wrongs=(
         Wrong("weights alone", change=(" + 3 * size(learned)", ""), hint="""You count weights and buffers. Training
@@ -173,6 +177,7 @@ def _accumulate_functional(network, images, labels, size):
 
 micro_batches = Check(
     name="19.3 micro-batches", reference=accumulate, cases=_batches, rights=(_accumulate_sums, _accumulate_functional),
+    forbidden=(THE_COURSE,),
     wrongs=(
         Wrong("mean of means", change=("len(some) / len(images)", "1 / len(images.split(size))"),
             hint="""You divide by the number of micro-batches, which is right where all are equally large. The last one
@@ -255,6 +260,7 @@ def _unscale_by_sum(gradient, scale, good, patience):
 
 a_loss_scale = Check(
     name="19.4 a loss scale that finds itself", reference=unscale, cases=_scaled,
+    forbidden=(THE_COURSE,),
     close=Closeness(rtol=1e-5, atol=0.0, dtype="exact"), rights=(_unscale_other, _unscale_by_sum),
     wrongs=(
         Wrong("divided in float16", change=("gradient.float() / scale", "(gradient / scale).float()"),
@@ -320,6 +326,7 @@ def _backward_view(arrived, rank):
 
 the_way_back = Check(
     name="19.5 the way back through a gather", reference=gather_backward, cases=_arrivals,
+    forbidden=(THE_COURSE,),
     rights=(_backward_loop, _backward_view),
     wrongs=(
         Wrong("own loss only", lambda arrived, rank: arrived[rank].chunk(len(arrived))[rank], """You take what your own
@@ -382,6 +389,7 @@ def _joint_loop(means, variances, counts):
 
 statistics_together = Check(
     name="19.6 batch norm's statistics, together", reference=joint_statistics, cases=_statistics,
+    forbidden=(THE_COURSE,),
     close=Closeness(rtol=1e-4, atol=1e-5), rights=(_joint_by_squares, _joint_loop),
     wrongs=(
         Wrong("mean of variances", change=(" + (means - mean).square()", ""),

@@ -11,6 +11,8 @@ from torch.nn import functional
 from sslcourse.checks.compare import EXACT, Closeness
 from sslcourse.checks.framework import Check, Wrong, yourself
 
+THE_COURSE = yourself("sslcourse.weights")  # the text above all of them
+
 
 def strip(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """{"module.encoder_q.conv1.weight": t, "module.queue": q} to {"conv1.weight": t}: what begins with the prefix."""
@@ -51,6 +53,7 @@ def _strip_replace_once(state, prefix):
 
 strip_a_prefix = Check(
     name="20.1 strip a prefix", reference=strip, cases=_states, close=EXACT, rights=(_strip_loop, _strip_replace_once),
+    forbidden=(THE_COURSE,),
     wrongs=(
         Wrong("replaced everywhere", change=(("removeprefix(prefix)", 'replace(prefix, "")'), ("tensor", "t")),
             hint="""You replace the prefix wherever it stands, in the middle of a name as well: `replace` knows no
@@ -132,6 +135,7 @@ def _judge_sets(wanted, given, head):
 
 may_that_be_missing = Check(
     name="20.2 may that be missing?", reference=judge, cases=_name_lists, rights=(_judge_loop, _judge_sets),
+    forbidden=(THE_COURSE,),
     wrongs=(
         Wrong("missing and left swapped", change=("return missing, left", "return left, missing"),
             also=(lambda wanted, given, head: judge(given, wanted, head),),
@@ -222,6 +226,7 @@ def _names_by_match(name):
 
 names_for_transformers = Check(
     name="20.3 another library's names", reference=to_transformers, cases=_torchvision_names,
+    forbidden=(THE_COURSE,),
     rights=(_names_by_replacing, _names_by_match),
     wrongs=(
         Wrong("stages from 1", change=("'layer')) - 1", "'layer'))"), hint="""Your stages are numbered from 1.
@@ -292,6 +297,7 @@ def _pixels_one_map(x, old, new):
 
 pixels_for_another_network = Check(
     name="20.4 pixels for another network", reference=renormalize, cases=_pixels, close=Closeness(rtol=1e-4, atol=1e-5),
+    forbidden=(THE_COURSE,),
     rights=(_pixels_by_channel, _pixels_one_map),
     wrongs=(
         Wrong("normalized twice", change=("x * old_std + old_mean", "x"),
@@ -364,7 +370,7 @@ def _cka_loop(x, y):
 
 
 linear_cka = Check(
-    name="20.5 linear CKA", reference=cka, cases=_feature_pairs, forbidden=(yourself("sslcourse.transfer.similarity"),),
+    name="20.5 linear CKA", reference=cka, cases=_feature_pairs, forbidden=(THE_COURSE, yourself("sslcourse.transfer.similarity")),
     rights=(_cka_by_tables, _cka_by_centring_matrix, _cka_loop),
     wrongs=(
         Wrong("not centred", change=("x, y = x - x.mean(dim=0), y - y.mean(dim=0)", "pass"),
@@ -430,6 +436,7 @@ def _positions_permuted(positions, side):
 
 positions_for_another_size = Check(
     name="20.6 positions for another size", reference=resize_positions,
+    forbidden=(THE_COURSE,),
     cases=lambda g: [(torch.randn(1, 1 + grid * grid, d, generator=g), side)
             for grid, d, side in ((3, 5, 6), (4, 2, 3), (2, 6, 5))],
     rights=(_positions_by_channel, _positions_permuted),

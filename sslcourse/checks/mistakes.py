@@ -93,8 +93,8 @@ class Mistake:
 class Forbidden:
     """A function that the exercise's text forbids, because the answer is to do its work.
 
-    calls: the functions (torch.nn.functional.cross_entropy), names of tensors' methods ("cross"), or names of modules
-    ("sslcourse.losses") for all that they define. They are seen however they were imported, and also when a module
+    calls: the functions (torch.nn.functional.cross_entropy), names of tensors' methods ("cross"), or names of modules and
+    packages ("sslcourse.losses", "sslcourse.transfer") for all that they and what lies in them define. They are seen however they were imported, and also when a module
     (nn.CrossEntropyLoss) calls them.
     """
 
@@ -110,10 +110,12 @@ class Forbidden:
         codes = {code for call in self.calls if (code := getattr(call, "__code__", None)) is not None}
         built_in = [call for call in self.calls if not isinstance(call, str) and not hasattr(call, "__code__")]
         names = {call for call in self.calls if isinstance(call, str)}
+        within = tuple(f"{name}." for name in names)
         seen: list[str] = []
 
         def watch(frame: Any, event: str, called: Any) -> None:
-            if event == "call" and (frame.f_code in codes or frame.f_globals.get("__name__") in names):
+            module = frame.f_globals.get("__name__") or ""
+            if event == "call" and (frame.f_code in codes or module in names or module.startswith(within)):
                 seen.append(frame.f_code.co_name)
             elif event == "c_call":
                 of_tensor = getattr(called, "__name__", None) in names and hasattr(

@@ -63,12 +63,12 @@ def stage_of(source: str, backbone: Backbone, asked: int | str | None = None) ->
 def size_of(source: str, backbone: Backbone, settled: int | None) -> int:
     """The side in pixels of the images that a backbone is to see: what was settled, else what a vision transformer's
     positions are for, else DEFAULT, and a line on standard error that nothing says so."""
-    side = settled or own_size(backbone)
+    side = own_size(backbone) if settled is None else settled
     if side is None:
         say(
             f"{source} doesn't say for images of which size it is; {DEFAULT} pixels are used, and --size takes another."
         )
-    return side or DEFAULT
+    return DEFAULT if side is None else side
 
 
 def own_size(backbone: Backbone) -> int | None:

@@ -272,6 +272,14 @@ def test_the_size_that_nothing_says_is_said(call, photographs, tmp_path):
     backbones.save(backbones.build("resnet-tiny", image_size=16), tmp_path / "weights.safetensors")
     code, _, err = call("embed", "weights.safetensors", photographs, "--out", "f.npy")
     assert code == 0 and "doesn't say for images of which size it is; 64 pixels are used" in err
+    for words in (
+        ("embed", "weights.safetensors", photographs, "--out", "z.npy", "--size", "0"),
+        ("export", "weights.safetensors", "z.pt2", "--format", "torch-export", "--image-size", "0"),
+    ):
+        code, _, err = call(*words)
+        assert code == 2 and "must be a whole number from 8 to 4096, and is 0" in err, (
+            "0 was asked for, and is no default"
+        )
     assert "64 pixels" not in call("embed", "weights.safetensors", photographs, "--out", "f.npy", "--size", "16")[2]
     backbones.save(backbones.build("vit-tiny", image_size=24), tmp_path / "weights.safetensors")
     code, _, err = call("embed", "weights.safetensors", photographs, "--out", "v.npy", "--stage", "4")

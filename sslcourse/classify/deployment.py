@@ -68,11 +68,11 @@ def save(model: Model, path: str | Path, format: str, *, overwrite: bool = False
     whole_number("the side of the images in pixels", model.image_size, SMALL, LARGEST_IMAGE)
     about = describe(model)
     try:
+        if path.is_dir():
+            raise CourseError(
+                f"{shown(path)} is a directory, and a file is written; give a name such as model{FORMATS[format]}."
+            )
         with claimed(path, file=True):
-            if path.is_dir():
-                raise CourseError(
-                    f"{shown(path)} is a directory, and a file is written; give a name such as model{FORMATS[format]}."
-                )
             if path.exists() and not overwrite:
                 raise CourseError(f"{shown(path)} is there already; choose another name, or replace it with overwrite.")
             with devices.on(torch.device("cpu"), model), devices.evaluating(model), torch.no_grad():

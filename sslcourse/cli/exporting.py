@@ -99,7 +99,7 @@ def _reader(source: str, image_size: int | None, stage: str | None, hints: dict[
 
     backbone = weights.load(source, **hints)
     used = record.settled(source, record.of(backbone), image_size=image_size)
-    side = used.image_size or record.own_size(backbone)
+    side = record.own_size(backbone) if used.image_size is None else used.image_size
     if side is None:
         raise CourseError(
             f"{source} doesn't say for images of which size it is, and a file of this format is for one; give it as "

@@ -156,7 +156,8 @@ def options_by_task(pairs: list[str], defaults: dict[str, dict[str, Any]]) -> di
     for name in (pair.partition("=")[0] for pair in pairs if "=" in pair):
         if name not in known:
             raise CourseError(
-                f"none of {', '.join(defaults) or 'no tasks'} has an option {name!r}{suggest(name, known)}."
+                f"none of {', '.join(defaults) or 'no tasks'} has an option {name!r}{suggest(name, known)}; "
+                "`sslcourse tasks` lists them."
             )
     own = {
         task: [p for p in pairs if "=" not in p or p.partition("=")[0] in options] for task, options in defaults.items()

@@ -3,14 +3,6 @@
 A notebook says `from sslcourse.checks import lesson02 as check`, and then `check.rotate_batch(my_rotate)`.
 """
 
-from sslcourse.checks.framework import (
-    Check,
-    CheckFailed,
-    Mistake,
-    NotSolvedYet,
-    ValueCheck,
-    Wrong,
-    value_and_gradients,
-)
+from sslcourse.checks.framework import Check, CheckFailed, Mistake, NotSolvedYet, ValueCheck, Wrong, value_and_gradients
 
 __all__ = ["Check", "CheckFailed", "Mistake", "NotSolvedYet", "ValueCheck", "Wrong", "value_and_gradients"]

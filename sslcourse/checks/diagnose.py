@@ -131,9 +131,7 @@ def _swapped_parts(results: Results) -> Diagnosis | None:
             for a, b in zip(results.got, results.want, strict=True)
         )
         if same:
-            return Diagnosis(
-                "The parts of your result are right, and come in another order than is needed.", "another order"
-            )
+            return Diagnosis("The parts of your result are right, in another order than is needed.", "another order")
     return None
 
 
@@ -675,9 +673,7 @@ def _order(flat, subject: str, close: Closeness) -> Diagnosis | None:
         if not ((rows <= limit).any(0).all() and (rows <= limit).any(1).all()):
             return None
     if flat[0][0].dim() == 1 and all(bool((a.diff() >= 0).all()) for a, _ in flat):
-        return Diagnosis(
-            f"{subject} has the right elements sorted from small to large: another order is needed.", "sorted"
-        )
+        return Diagnosis(f"{subject} has the right elements, sorted from small to large.", "sorted")
     rest = "" if flat[0][0].dim() == 1 else " (rows along dimension 0)"
     return Diagnosis(f"{subject} has the right elements{rest} in another order.", "another order")
 
@@ -689,10 +685,7 @@ def _shifted(flat, subject: str, close: Closeness) -> Diagnosis | None:
             return Diagnosis(f"{subject} is mirrored along dimension {dim}.", "mirrored")
         for shift in (1, -1):
             if all(_matches(a, lambda t, d=dim, s=shift: t.roll(s, d), b, close) for a, b in flat):
-                return Diagnosis(
-                    f"{subject} is shifted by one along dimension {dim}: count from 0, and look at the ends.",
-                    "shifted by one",
-                )
+                return Diagnosis(f"{subject} is shifted by one along dimension {dim}: see the ends.", "shifted by one")
     return None
 
 

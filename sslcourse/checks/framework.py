@@ -30,6 +30,7 @@ are refused on its cases.
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import io
 import re
@@ -43,15 +44,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from sslcourse.checks.answers import (
-    Raised,
-    comparable,
-    is_stub,
-    learners_line,
-    name_of,
-    seed_everything,
-    undisturbed,
-)
+from sslcourse.checks.answers import Raised, comparable, is_stub, learners_line, name_of, seed_everything, undisturbed
 from sslcourse.checks.compare import Closeness, equal, first_difference, is_number, pairs, same_type, snapshot
 from sslcourse.checks.diagnose import Diagnosis, Results, coarse, describe, described, fine
 from sslcourse.checks.mistakes import Answer, Case, Forbidden, Mistake, Wrong, changed, is_change, prose, yourself
@@ -62,9 +55,7 @@ __all__ = ["Check", "CheckFailed", "Forbidden", "Mistake", "NotSolvedYet", "Valu
 
 STOPPED = "\n(This machine is slow just now, and a search for the slip behind it was stopped: run the check again when it is idle.)"
 MISTAKEN = ("a tensor for a number", "no gradient")  # an author's Mistake says more about these
-WIDTH = (
-    72  # columns of a message: JupyterLab shows as many beside its list of files at 1024 pixels, and cuts in mid-word
-)
+WIDTH = 72  # columns: JupyterLab shows as many beside its list of files at 1024 pixels, and cuts in mid-word
 # other values of an argument, from its own and from those of all cases
 OTHERWISE = (
     lambda value, every: value.flip(0) if isinstance(value, Tensor) and value.dim() else value,
@@ -101,11 +92,8 @@ class NotSolvedYet(_Quiet, NotImplementedError):
 
 def wrapped(text: str) -> str:
     """The text in lines of at most WIDTH columns, broken between words; a line break in it stays one."""
-    lines = [
-        textwrap.wrap(line, WIDTH, break_long_words=False, break_on_hyphens=False, subsequent_indent="")
-        for line in text.splitlines()
-    ]
-    return "\n".join("\n".join(parts) for parts in lines)
+    fill = functools.partial(textwrap.fill, width=WIDTH, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(map(fill, text.splitlines()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,15 +283,17 @@ class Check:
         """The first typical wrong answer with these results in every case.
 
         First with dtypes as strict as the check is; then, if more than the dtype is wrong, whatever the dtype: who rotates
-        the wrong way *and* returns floats should hear of the rotation first.
+        the wrong way *and* returns floats should hear of the rotation first. Then, of a wrong loss, whatever the gradients.
         """
         known = [(w, index, a) for w in self.wrongs for index, a in enumerate(w.answers(self.reference))]
         theirs = [(w, self._kept(f"{w.name} {index}", a, seed)) for w, index, a in known]
         theirs = [(w, results) for w, results in theirs if not self._alike(results, want, self.close)]
         loose = Closeness(self.close.rtol, self.close.atol, "any")
-        for close in (self.close, loose) if not self._alike(got, want, loose) else (self.close,):
+        tries: list[tuple[Closeness, Callable]] = [(self.close, list)]
+        tries += [(loose, part) for part in (list, _values) if not self._alike(part(got), part(want), loose)]
+        for close, part in tries:
             for wrong, results in theirs:
-                if self._alike(got, results, close):
+                if self._alike(part(got), part(results), close):
                     return Diagnosis(wrong.hint, wrong.name)
         return None
 
@@ -417,9 +407,7 @@ class Check:
             if callable(answer) and not isinstance(answer, nn.Module | Tensor):
                 return f"The check needs a value here, and was given {describe(answer)}: call it, and pass what it returns."
             if answer is None:
-                return (
-                    "The check was given None: put your value in its place. (A function without `return` returns None.)"
-                )
+                return "The check was given None: put your value there. (A function without `return` returns None.)"
             return None
         if self.run is None and (mismatch := self._mismatch(answer)):
             return mismatch
@@ -512,6 +500,11 @@ class ValueCheck(Check):
 
     kind: Literal["function", "class", "value"] = "value"
     run: Callable[[Answer, Case], Any] | None = lambda answer, case: answer() if inspect.isfunction(answer) else answer
+
+
+def _values(results: list[Any]) -> list[Any]:
+    """The results without the gradients beside them."""
+    return [result.get("value", result) if isinstance(result, dict) else result for result in results]
 
 
 def _own_source(answer: Answer) -> Source | None:

@@ -631,6 +631,12 @@ def paired_interval(a, b):
     return float(d.mean()), float(t * error)
 
 
+def interval_ends(a, b):
+    """Two lists of n accuracies -> the ends of that interval, the lower one first."""
+    middle, half = paired_interval(a, b)
+    return middle - half, middle + half
+
+
 def _paired_in_torch(a, b):
     d = torch.tensor(a, dtype=torch.float64) - torch.tensor(b, dtype=torch.float64)
     return d.mean(), d.std() / len(d) ** 0.5 * float(stats.t(df=len(d) - 1).ppf(1 - 0.05 / 2))
@@ -645,6 +651,7 @@ def _paired_by_hand(a, b):
     return mean, (high - low) / 2
 
 
+OF_THE_PAIR = ("the mean alone", "the ends")  # mistakes of (mean, half) that the ends of the interval don't know
 paired_difference = Check(
     name="3.5 a paired difference with its interval", reference=paired_interval, cases=_paired_cases,
     close=Closeness(rtol=2e-3, atol=1e-6), rights=(_paired_in_torch, _paired_by_hand),

@@ -195,11 +195,8 @@ def _gaps(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor]]
 
 
 def _gaps_in_loop(tokens, blank, restore):
-    rows = [
-        [row[place] if place < len(row) else blank for place in order]
-        for row, order in zip(tokens, restore.tolist(), strict=True)
-    ]
-    return torch.stack([torch.stack(row) for row in rows])
+    both = zip(tokens, restore.tolist(), strict=True)
+    return torch.stack([torch.stack([row[at] if at < len(row) else blank for at in order]) for row, order in both])
 
 
 def _gaps_by_where(tokens, blank, restore):
@@ -310,13 +307,10 @@ def _attention_in_loop(queries, keys):
     return torch.stack(rows)
 
 
-def _attention_by_einsum(queries, keys):
-    return torch.einsum("ntd,nsd->nts", queries * queries.shape[-1] ** -0.5, keys).softmax(-1)
-
-
 attention_weights = Check(
     name="7.6 attention weights", reference=attention, cases=_queries,
-    rights=(_attention_in_loop, _attention_by_einsum),
+    rights=(_attention_in_loop,
+        lambda queries, keys: torch.einsum("ntd,nsd->nts", queries * queries.shape[-1] ** -0.5, keys).softmax(-1)),
     wrongs=(
         Wrong("not scaled", lambda q, k: (q @ k.transpose(1, 2)).softmax(2),
             "You don't scale: divide the products by sqrt(d), or the softmax gets sharper the wider the tokens are."),

@@ -231,16 +231,13 @@ the_teacher_follows = Check(
         Wrong("momentum the wrong way round", lambda teacher, student, momentum: follow(teacher, student, 1 - momentum),
             """Momentum is the wrong way round: with 0.99 your teacher takes 99 percent of the student at each step.
             Momentum is what the teacher keeps of *itself*; the student gets the rest, 1 - momentum."""),
-        Wrong("a copy", lambda teacher, student, momentum: [fast.detach().clone() for fast in student],
-            """Your teacher is a copy of the student, as with momentum 0: it isn't slow. Keep `momentum` of what it
-            was."""),
-        Wrong("it doesn't move", lambda teacher, student, momentum: [slow.clone() for slow in teacher],
-            """Your teacher never moves, as with momentum 1. If you wrote the average into a new variable, return that
-            one."""),
+        Wrong("a copy", lambda teacher, student, momentum: [fast.detach().clone() for fast in student], """Your teacher
+            is a copy of the student, as with momentum 0: it isn't slow. Keep `momentum` of what it was."""),
+        Wrong("it doesn't move", lambda teacher, student, momentum: [slow.clone() for slow in teacher], """Your teacher
+            never moves, as with momentum 1. If you wrote the average into a new variable, return that one."""),
         Wrong("one tensor alone",
-            lambda teacher, student, momentum: [follow(teacher, student, momentum)[0], *teacher[1:]],
-            """Only the first tensor moves. Every parameter of the teacher follows its own partner: a loop over both
-            lists."""),
+            lambda teacher, student, momentum: [follow(teacher, student, momentum)[0], *teacher[1:]], """Only the first
+            tensor moves. Every parameter of the teacher follows its own partner: a loop over both lists."""),
         Wrong("weights that add up to more than 1", change=("(1 - momentum) * fast", "fast"),
             also=(("momentum * slow", "slow"),),
             hint="""The student comes in whole, on top of the teacher: the weights add up to more than 1, and the

@@ -142,11 +142,10 @@ distil_one_pair = Check(
             hint="""The value is right, and no gradient reaches the student, so that it would learn nothing:
             torch.no_grad() or .detach() holds its side, too. Only the teacher's answer is data."""),
         Wrong("neither centred nor sharpened", change=(("(teacher - center) / teacher_temperature", "teacher"),
-            ("(student / temperature)", "student")),
-            also=((("(teacher - center) / teacher_temperature", "teacher"), (".detach()", ""),
-            ("(student / temperature)", "student")),),
-            hint="""Neither the centre nor a temperature has an effect on your result. Take the centre off the teacher's
-            logits, and divide each side by its own temperature before its softmax."""),
+            ("(student / temperature)", "student")), also=((("(teacher - center) / teacher_temperature", "teacher"),
+            (".detach()", ""), ("(student / temperature)", "student")),), hint="""Neither the centre nor a temperature
+            has an effect on your result. Take the centre off the teacher's logits, and divide each side by its own
+            temperature before its softmax."""),
         Wrong("centre taken off the student", change=(("(teacher - center)", "teacher"),
             ("(student /", "((student - center) /")), also=(("(student /", "((student - center) /"),),
             hint="""You subtract the centre from the student's logits, and the teacher keeps its favourite answer.
@@ -285,10 +284,6 @@ def _centres(generator: torch.Generator) -> list[tuple[Tensor, Tensor, Tensor, f
     return [(draw(1, k), draw(m, k), draw(n, k) + 1, momentum) for n, m, k, momentum in sizes]
 
 
-def _centre_by_lerp(center, student, teacher, momentum):
-    return torch.lerp(center, teacher.mean(dim=0, keepdim=True), 1 - momentum)
-
-
 def _centre_in_loop(center, student, teacher, momentum):
     return torch.stack(
         [momentum * center[0, k] + (1 - momentum) * teacher[:, k].sum() / len(teacher) for k in range(teacher.shape[1])]
@@ -296,7 +291,9 @@ def _centre_in_loop(center, student, teacher, momentum):
 
 
 update_the_centre = Check(
-    name="11.4 move the centre", reference=new_center, cases=_centres, rights=(_centre_by_lerp, _centre_in_loop),
+    name="11.4 move the centre", reference=new_center, cases=_centres, rights=(
+        lambda center, student, teacher, momentum: torch.lerp(center, teacher.mean(dim=0, keepdim=True), 1 - momentum),
+        _centre_in_loop),
     wrongs=(
         Wrong("momentum and its rest exchanged",
             lambda center, student, teacher, momentum: new_center(center, student, teacher, 1 - momentum),

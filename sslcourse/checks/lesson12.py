@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 from scipy import stats
 from sklearn.metrics import recall_score
@@ -103,17 +101,11 @@ def _grids(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         yield val, test
 
 
-def _report_in_loop(val, test):
-    return torch.stack([test[s, val[s].argmax()] for s in range(len(val))])
-
-
-def _report_by_index(val, test):
-    return test[torch.arange(len(val)), val.max(dim=1).indices]
-
-
 choose_on_validation = Check(
     name="12.2 choose on validation, measure on test", reference=report, cases=_grids, close=NUMBER,
-    rights=(_report_in_loop, _report_by_index),
+    rights=(
+        lambda val, test: torch.stack([test[s, val[s].argmax()] for s in range(len(val))]),
+        lambda val, test: test[torch.arange(len(val)), val.max(dim=1).indices]),
     wrongs=(
         Wrong("chosen on test", lambda val, test: test.amax(dim=1),
             also=(lambda val, test: test[:, test.mean(dim=0).argmax()], (", val", ", (val + test)")),
@@ -300,14 +292,6 @@ weighted_knn = Check(
 )  # fmt: skip
 
 
-def paired_interval(a: list[float], b: list[float]) -> tuple[float, float]:
-    """The 95% interval of the mean of a - b, seed by seed: (low, high)."""
-    d = np.asarray(a) - np.asarray(b)  # (n,)
-    error = d.std(ddof=1) / math.sqrt(len(d))
-    half = stats.t.ppf(0.975, len(d) - 1) * error
-    return float(d.mean() - half), float(d.mean() + half)
-
-
 def _interval_by_scipy(a, b):
     found = stats.ttest_rel(a, b).confidence_interval(0.95)
     return found.low, found.high
@@ -321,34 +305,15 @@ def _interval_by_t(a, b):
 
 
 the_paired_interval = Check(
-    name="12.6 the paired interval", reference=paired_interval, cases=lesson03.paired_difference.cases,
+    name="12.6 the paired interval", reference=lesson03.interval_ends, cases=lesson03.paired_difference.cases,
     close=Closeness(rtol=1e-6, atol=1e-9, dtype="any"), rights=(_interval_by_scipy, _interval_by_t),
     wrongs=(
-        Wrong("unpaired", lambda a, b: tuple(stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)),
-            also=(lambda a, b: tuple(stats.ttest_ind(a, b).confidence_interval(0.95)),
-            ("d.std(ddof=1)", "(np.std(a, ddof=1) + np.std(b, ddof=1))"),
-            ("d.std(ddof=1)", "math.hypot(np.std(a, ddof=1), np.std(b, ddof=1))")),
-            hint="""Your interval isn't paired: it takes the scatter of a and the scatter of b, and shared luck stays in
+        Wrong("two samples", lambda a, b: tuple(stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)),
+            """Your interval isn't paired: it takes the scatter of a and the scatter of b, and shared luck stays in
             both. Take the differences seed by seed first, and only their scatter."""),
-        Wrong("n in place of n - 1", change=("ddof=1", ""), hint="""You divide by n in the standard deviation (NumPy's
-            default). The mean was fitted to the same n differences, so divide by n - 1: std(ddof=1)."""),
-        Wrong("z in place of t", change=("stats.t.ppf(0.975, len(d) - 1)", "1.96"),
-            also=(("stats.t.ppf(0.975, len(d) - 1)", "stats.norm.ppf(0.975)"),),
-            hint="""You take 1.96, the quantile of a normal distribution whose spread is known. Yours is estimated from
-            a few differences: take Student's t with n - 1 degrees of freedom, 2.78 for n = 5."""),
-        Wrong("deviation in place of error", change=(" / math.sqrt(len(d))", ""),
-            hint="""You use the standard deviation, which says how far single differences scatter. The mean of n
-            scatters less: divide by sqrt(n)."""),
-        Wrong("one deviation or error", change=("stats.t.ppf(0.975, len(d) - 1) *", ""),
-            also=((("stats.t.ppf(0.975, len(d) - 1) *", ""), (" / math.sqrt(len(d))", "")),),
-            hint="""Mean ± one standard error, or deviation, is no 95% interval: multiply the standard error by the t
-            quantile, stats.t.ppf(0.975, n - 1)."""),
-        Wrong("one-sided quantile", change=("0.975", "0.95"), hint="""You take the 95% quantile, which leaves 5% out on
-            *each* side, 10% together. For a two-sided 95% interval it is ppf(0.975, ...)."""),
-        Wrong("degrees of freedom", change=("len(d) - 1", "len(d)"),
-            hint="Your t quantile has n degrees of freedom. One was spent on the mean: n - 1."),
-        Wrong("b minus a", lambda a, b: paired_interval(b, a),
-            "Your signs are reversed: that is b - a, and a - b is asked for."),
+        Wrong("middle and half", change=("middle - half, middle + half", "middle, half"),
+            hint="You return the middle and half of the width: both ends are asked for, (middle - half, middle + half)."),
+        *(w for w in lesson03.paired_difference.wrongs if w.name not in lesson03.OF_THE_PAIR),
     ),
     hints=(
         "Which n numbers is the interval about? Not 2n: the same seed belongs together.",

@@ -136,8 +136,7 @@ labels_within = Check(
             hint="Your classes are 1..N; the first is 0, as everywhere in PyTorch."),
         Wrong("remainder", lambda labels, classes: labels % len(classes),
             "A remainder gives two classes the same name as soon as they differ by N: look each one up in `classes`."),
-        Wrong("numbered by appearance",
-            change=("== classes", "== torch.tensor(list(dict.fromkeys(labels.tolist())))"),
+        Wrong("numbered by appearance", change=("== classes", "== torch.tensor(list(dict.fromkeys(labels.tolist())))"),
             hint="""You number the classes as they appear in `labels`, so that the queries, in another order, would get
             other names than the support. `classes` says which comes first."""),
         Wrong("shifted", lambda labels, classes: labels - classes.min(), """You take the smallest class off. That is

@@ -264,15 +264,8 @@ def exchange(tokens: Tensor, member: Tensor) -> Tensor:
 def _sentences(generator: torch.Generator) -> list[Case]:
     """Rows with no word of the group, one, two, two alike, three; the words of a group are 3, 5, 6 and 8 of ten."""
     member = torch.tensor([number in (3, 5, 6, 8) for number in range(10)])
-    rows = [
-        [1, 5, 2, 8, 4, 0, 0],
-        [7, 1, 2, 4, 0, 0, 0],
-        [3, 9, 0, 0, 0, 0, 0],
-        [6, 1, 3, 2, 8, 4, 9],
-        [1, 4, 8, 8, 3, 2, 7],
-        [2, 5, 3, 0, 0, 0, 0],
-    ]
-    tokens = torch.tensor(rows)
+    rows = "1528400 7124000 3900000 6132849 1488327 2530000"
+    tokens = torch.tensor([list(map(int, row)) for row in rows.split()])
     return [(tokens, member), (tokens[torch.randperm(6, generator=generator)[:4]], member), (tokens[:, :5], ~member)]
 
 
@@ -362,9 +355,8 @@ hard_negatives = Check(
     name="16.6 hard negatives", reference=with_hard_negatives, cases=_with_doubles, run=value_and_gradients,
     forbidden=(yourself("sslcourse.losses"),), rights=(_hard_in_loop, _hard_in_parts),
     wrongs=(
-        Wrong("no hard negatives", lambda images, texts, swapped, scale: losses.clip(images, texts, scale),
-            """The swapped texts don't take part. For every image they are N more texts to choose from, all of them
-            wrong."""),
+        Wrong("no hard negatives", lambda images, texts, swapped, scale: losses.clip(images, texts, scale), """The
+            swapped texts don't take part. For every image they are N more texts to choose from, all of them wrong."""),
         Wrong("swapped texts as positives", change=("[texts, swapped]", "[swapped, texts]"),
             hint="""In your matrix the swapped texts come first, so that they are taken for the right ones. Texts first,
             then the swapped ones: the right column of row i is i."""),

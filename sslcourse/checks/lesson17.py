@@ -305,9 +305,7 @@ def _rankings(generator: torch.Generator) -> Iterator[Case]:
 
 def _spearman_by_differences(first, second):
     n = len(first)
-    place = [
-        [sum(other < value for other in values.tolist()) for value in values.tolist()] for values in (first, second)
-    ]
+    place = [[sum(other < one for other in x.tolist()) for one in x.tolist()] for x in (first, second)]
     return 1 - 6 * sum((a - b) ** 2 for a, b in zip(*place, strict=True)) / (n * (n**2 - 1))
 
 

@@ -99,9 +99,8 @@ the_target = Check(
             You take the mean over the next frame's actions. Q-learning asks what the best one is worth."""),
         Wrong("best of the batch", change=("following.max(dim=1).values", "following.max()"), hint="""
             You take the largest value of the whole batch. Each row has a best action of its own: dim=1."""),
-        Wrong("which instead of how much",
-            change=("following.max(dim=1).values", "following.max(dim=1).indices"), hint="""
-            You add the best action's number. Its value is asked for: max(dim=1).values."""),
+        Wrong("which instead of how much", change=("following.max(dim=1).values", "following.max(dim=1).indices"),
+            hint="You add the best action's number. Its value is asked for: max(dim=1).values."),
         Wrong("not discounted", change=("gamma * (1 - over)", "(1 - over)"), hint="""
             The discount doesn't take part: what comes a step later counts gamma times as much."""),
         Wrong("reward kept back at the end",

@@ -346,9 +346,8 @@ the_way_back = Check(
             hint="You leave your own loss out. It depends on your rows, too."),
         Wrong("rows of rank 0", lambda arrived, rank: arrived.sum(dim=0).chunk(len(arrived))[0],
             "You return the first block, which is right for rank 0 alone. Block `rank` is yours."),
-        Wrong("no gradient", lambda arrived, rank: torch.zeros_like(arrived[0].chunk(len(arrived))[0]),
-            """You return zeros: that is the gather without gradient, and from the others' losses your network learns
-            nothing."""),
+        Wrong("no gradient", lambda arrived, rank: torch.zeros_like(arrived[0].chunk(len(arrived))[0]), """You return
+            zeros: that is the gather without gradient, and from the others' losses your network learns nothing."""),
     ),
     hints=(
         "Whose loss depends on the rows that you sent out? And which of the gathered rows are yours?",

@@ -47,12 +47,9 @@ def _strip_loop(state, prefix):
     return found
 
 
-def _strip_replace_once(state, prefix):
-    return {name.replace(prefix, "", 1): state[name] for name in state if name.startswith(prefix)}
-
-
 strip_a_prefix = Check(
-    name="20.1 strip a prefix", reference=strip, cases=_states, close=EXACT, rights=(_strip_loop, _strip_replace_once),
+    name="20.1 strip a prefix", reference=strip, cases=_states, close=EXACT, rights=(_strip_loop,
+        lambda state, prefix: {name.replace(prefix, "", 1): state[name] for name in state if name.startswith(prefix)}),
     forbidden=(THE_COURSE,),
     wrongs=(
         Wrong("replaced everywhere", change=(("removeprefix(prefix)", 'replace(prefix, "")'), ("tensor", "t")),
@@ -71,8 +68,7 @@ strip_a_prefix = Check(
             Leave it out."""),
         Wrong("not stripped", change=((".removeprefix(prefix)", ""), ("tensor", "t")),
             hint="You chose the right entries, and they still have their long names; take the prefix off."),
-        Wrong("stripped again and again",
-            change=("removeprefix(prefix)", "removeprefix(prefix).removeprefix(prefix)"),
+        Wrong("stripped again and again", change=("removeprefix(prefix)", "removeprefix(prefix).removeprefix(prefix)"),
             hint="""You take the prefix off again and again. A name may hold it twice in a row, and then the second one
             is part of the network's own name. Once is enough."""),
         Wrong("dot left", change=("removeprefix(prefix): tensor for name, tensor",

@@ -112,10 +112,9 @@ what_belongs_together = Check(
     name="22.2 what belongs together", reference=fold_of, cases=_groups, close=Closeness(dtype="exact"),
     rights=(_fold_in_loop, _fold_by_inverse),
     wrongs=(
-        Wrong("pictures dealt out", change=("place % folds", "torch.arange(len(groups)) % folds"),
-            hint="""You deal out pictures, one after the other, so that the shots of a burst land in different folds:
-            what a model is asked about, it has nearly seen. Deal out groups, and give each picture the fold of its
-            group."""),
+        Wrong("pictures dealt out", change=("place % folds", "torch.arange(len(groups)) % folds"), hint="""You deal out
+            pictures, one after the other, so that the shots of a burst land in different folds: what a model is asked
+            about, it has nearly seen. Deal out groups, and give each picture the fold of its group."""),
         Wrong("the order ignored", change=("return place", "return groups"),
             hint="""You take the number of the group for its place in the order. The groups are dealt out as `order`
             says: its first one goes to fold 0, the next to fold 1."""),

@@ -180,12 +180,8 @@ class Search:
 
     def _two_foreseen(self, foreseen: Foreseen, draw: Draw, again: Callable[[], Draw], index: int) -> Diagnosis | None:
         """Two of the author's mistakes, both made."""
-        pairs_ = itertools.combinations(foreseen.wrongs, 2)
-        fits = (
-            two
-            for two in pairs_
-            if not self._over(WHOLE) and self._same(draw.got[index], self._result(foreseen, two, draw, index))
-        )
+        likely = (two for two in itertools.combinations(foreseen.wrongs, 2) if not self._over(WHOLE))
+        fits = (two for two in likely if self._same(draw.got[index], self._result(foreseen, two, draw, index)))
         for one, other in self._confirmed(foreseen, fits, draw, again, enough=1):
             told = f'Two mistakes at once come to exactly your {self.noun.split()[0]}, "{one.name}" and "{other.name}"'
             return Diagnosis(f"{told}. About the first: {one.hint}", f"{one.name} and {other.name}")
@@ -500,9 +496,7 @@ def _leaves(result: Any) -> list[Any]:
 
 def _unusable(result: Any) -> bool:
     """Is it no value at all, or nothing but NaN?"""
-    leaves = [
-        leaf for leaf in _leaves(result) if leaf is not None and type(leaf).__name__ not in ("_Stopped", "Raised")
-    ]
+    leaves = [x for x in _leaves(result) if x is not None and type(x).__name__ not in ("_Stopped", "Raised")]
     floats = [as_float(leaf) for leaf in leaves if isinstance(leaf, Tensor) or is_number(leaf)]
     nan = bool(floats) and all(bool(f.isnan().all()) for f in floats if f.numel())
     return not leaves or nan and len(floats) == len(leaves)

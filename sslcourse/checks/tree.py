@@ -370,13 +370,8 @@ class Place:
             return self._call_in_words(node, depth)
         if isinstance(node, ast.BinOp):
             sides = [self.words(side, 0) for side in (node.left, node.right)]
-            names = {
-                ast.Add: "sum",
-                ast.Sub: "difference",
-                ast.Mult: "product",
-                ast.MatMult: "product",
-                ast.Div: "quotient",
-            }
+            names = dict.fromkeys((ast.Mult, ast.MatMult), "product")
+            names |= {ast.Add: "sum", ast.Sub: "difference", ast.Div: "quotient"}
             what = names.get(type(node.op))
             both = depth and SOMETHING not in sides
             return SOMETHING if what is None else f"the {what} of {' and '.join(sides)}" if both else f"a {what}"

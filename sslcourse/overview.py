@@ -88,9 +88,18 @@ def next_one(lessons: list[Lesson]) -> int:
 
 
 def table(lessons: list[Lesson]) -> list[list[str]]:
-    """Rows of cells, headings first: lesson, exercises and gaps solved, predictions entered."""
+    """Rows of cells, headings first: lesson, exercises and gaps solved, predictions entered.
+
+    Of a title, what stands before the colon: a row fits into a terminal.
+    """
     rows = [
-        [f"{one.number} {one.title}", share(one.checks), share(one.gaps), str(one.predicted or "")] for one in lessons
+        [
+            f"{one.number} {one.title.partition(':')[0]}",
+            share(one.checks),
+            share(one.gaps),
+            str(one.predicted or ""),
+        ]
+        for one in lessons
     ]
     total = [share(*(one.checks for one in lessons)), share(*(one.gaps for one in lessons))]
     return [

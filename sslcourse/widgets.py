@@ -304,7 +304,7 @@ def draw_softmax(axis: Axes, similarity: Tensor, temperature: float) -> None:
     share = (similarity / temperature).softmax(dim=0)  # (K,)
     colors = [plots.PALETTE[2]] + [plots.PALETTE[1]] * (len(share) - 1)
     axis.bar(range(len(share)), share.tolist(), color=colors)
-    axis.set_xticks(range(len(share)), [f"{s:.2f}" for s in similarity.tolist()], fontsize=7)
+    axis.set_xticks(range(len(share)), [f"{s:.2g}" for s in similarity.tolist()], fontsize=9)
     axis.set(ylim=(0, 1), xlabel="cosine (partner first)", ylabel="probability")
     axis.set_title(f"T = {temperature:.2g}: loss {-share[0].log().item():.2f}", fontsize=9)
 

@@ -410,6 +410,7 @@ class None_capsys:
         (lambda right, x: right + x**2, "every element of it differs .*by up to .*yours is .*needed is"),
         (lambda right, x: right + torch.rand_like(right), "draws from global randomness"),
         (lambda right, x: right @ right, "stopped with RuntimeError: .* It arose in line .* of test_checks.py: "),
+        (lambda right, x: F.relu(x), r"'F' is not defined \(torch.nn.functional is called functional here\)"),  # noqa: F821
     ],
 )
 def test_generic_diagnoses(change, words):

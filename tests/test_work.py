@@ -295,6 +295,8 @@ def test_predictions_are_counted_and_shown_with_what_came_out(call, started):
     out = call("progress")[1]
     assert "02/blossom: How much? You said 1.5 nats; it came out as 2.5 nats: you were 1 too low." in out
     assert "02/which: Which? You said the house." in out and "go on: sslcourse lab 02" in out
+    assert "as they were saved last" in out
+    assert max(map(len, out.partition("Solved is")[0].splitlines())) <= 90  # the table fits into a terminal
     assert json.loads(call("progress", "--json")[1])["predictions"]["02/blossom"]["measured"] == 2.5
 
 

@@ -7,6 +7,7 @@ import inspect
 import linecache
 import os
 import random
+import sys
 import sysconfig
 import traceback
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ import torch
 from torch import Tensor
 
 PACKAGE = Path(__file__).resolve().parents[1]
+# the names that modules usually have
+USUAL = {"F": "torch.nn.functional", "functional": "torch.nn.functional", "nn": "torch.nn", "np": "numpy"}
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,16 @@ def is_library(filename: str) -> bool:
         return True
     roots = [str(PACKAGE), *(sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib"))]
     return any(os.path.abspath(filename).startswith(root + os.sep) for root in roots) or "site-packages" in filename
+
+
+def known_as(error: BaseException | None) -> str:
+    """ " (torch.nn.functional is called functional here)", if a name isn't known that a module usually has; or ""."""
+    if not isinstance(error, NameError) or error.name not in USUAL or error.__traceback__ is None:
+        return ""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    module = USUAL[error.name]
+    names = [name for name, value in frame.f_globals.items() if value is sys.modules.get(module, error)]
+    return f" ({module} is called {names[0]} here)" if names else ""
 
 
 def learners_line(error: BaseException | None, answer: Any) -> str:

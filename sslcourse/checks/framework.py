@@ -44,7 +44,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from sslcourse.checks.answers import Raised, comparable, is_stub, learners_line, name_of, seed_everything, undisturbed
+from sslcourse.checks.answers import (
+    Raised,
+    comparable,
+    is_stub,
+    known_as,
+    learners_line,
+    name_of,
+    seed_everything,
+    undisturbed,
+)
 from sslcourse.checks.compare import Closeness, equal, first_difference, is_number, pairs, same_type, snapshot
 from sslcourse.checks.diagnose import Diagnosis, Results, coarse, describe, described, fine
 from sslcourse.checks.mistakes import Answer, Case, Forbidden, Mistake, Wrong, changed, is_change, prose, yourself
@@ -443,7 +452,7 @@ class Check:
     def _exception(self, answer: Answer, raised: Raised, case: Case, count: int, total: int) -> str:
         """The sentence about an exception: where in the learner's code, which, in which case."""
         text = raised.text.strip().splitlines()
-        what = f"{raised.type}: {text[0]}" if text else raised.type
+        what = (f"{raised.type}: {text[0]}" if text else raised.type) + known_as(raised.error)
         place = learners_line(raised.error, answer)
         how_often = "" if count == total else f" It happened in {count} of {total} cases; in the others all went well."
         given = described(case, self._names(len(case)))

@@ -104,7 +104,13 @@ def progress(lessons: list[Lesson], predicted: dict[str, dict[str, Any]], work: 
     there = lessons[overview.next_one(lessons)]
     entered = ["", *map(_prediction, sorted(predicted), map(predicted.get, sorted(predicted)))] if predicted else []
     return "\n".join(
-        [aligned(overview.table(lessons)), *entered, "", f"go on: sslcourse lab {there.number}   ({there.title})"]
+        [
+            aligned(overview.table(lessons)),
+            "Solved is what your notebooks say as they were saved last; save an open one (Ctrl+S) to have it counted.",
+            *entered,
+            "",
+            f"go on: sslcourse lab {there.number}   ({there.title})",
+        ]
     )
 
 

@@ -37,6 +37,7 @@ def ask(name: str, question: str, *, unit: str = "", choices: Sequence[str] = ()
             value="" if kept is None else f"{kept:g}",
             placeholder="a number, then Enter",
             description=unit,
+            style={"description_width": "initial"},  # as wide as the unit is
             continuous_update=False,
         )
 

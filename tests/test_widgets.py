@@ -100,6 +100,13 @@ def test_the_controls_wrap_and_the_picture_keeps_its_size():
     assert "max-width: 100%" in box.children[1].value and "width=" not in box.children[1].value
 
 
+def test_a_long_name_of_a_control_has_room():
+    """Jupyter gives a name 80 pixels, and cuts what is longer; the names of one row have the same width."""
+    names = ipywidgets.IntSlider(1, description="a"), ipywidgets.IntSlider(1, description="temperature")
+    widgets.explorer(lambda a, b: plt.figure(figsize=(1, 1)), dict(zip("ab", names, strict=True)), "a square")
+    assert [name.style.description_width for name in names] == ["99px", "99px"]
+
+
 @pytest.fixture
 def arguments(monkeypatch):
     """arguments(place, name): a list that grows by the arguments of each call of place.name, which works as before."""

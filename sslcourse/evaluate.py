@@ -6,6 +6,7 @@ The protocol everywhere: labelled images are drawn from `train`, choices are mad
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -131,10 +132,20 @@ class LinearProbe:
 
     def predict(self, features: Tensor) -> Tensor:
         """features (M, d) -> classes int64 (M,)."""
+        return torch.from_numpy(self.model.predict(self._standardized(features)))
+
+    def probabilities(self, features: Tensor, classes: int) -> Tensor:
+        """features (M, d) -> float64 (M, classes), 0 for a class that the probe has learned nothing of."""
+        found = torch.from_numpy(self.model.predict_proba(self._standardized(features)))
+        return torch.zeros(len(found), classes, dtype=found.dtype).index_copy_(
+            1, torch.from_numpy(self.model.classes_), found
+        )
+
+    def _standardized(self, features: Tensor) -> np.ndarray:
         if not hasattr(self, "model"):
             raise CourseError("this probe has learned nothing yet; call fit(features, labels, ...) first.")
         features = checked_features(features, width=self.scaler.n_features_in_)
-        return torch.from_numpy(self.model.predict(self.scaler.transform(features.double().numpy())))
+        return self.scaler.transform(features.double().numpy())
 
 
 # --- one measurement ---------------------------------------------------------------------------------------------
@@ -161,9 +172,18 @@ class Features:
 
 
 def probe_accuracy(
-    features: Features, splits: Splits, labels_per_class: int, seed: int, protocol: str = "linear"
+    features: Features,
+    splits: Splits,
+    labels_per_class: int,
+    seed: int,
+    protocol: str = "linear",
+    seen: Callable[[Tensor], None] | None = None,
 ) -> float:
-    """Test accuracy, in [0, 1], of a linear probe or kNN on `labels_per_class` labelled images drawn by `seed`."""
+    """Test accuracy, in [0, 1], of a linear probe or kNN on `labels_per_class` labelled images drawn by `seed`.
+
+    seen   is given what was counted: how much speaks for each class of each test image, (N, C), 0 or more. Of a linear
+           probe they are probabilities, of kNN the weights of the votes
+    """
     if protocol not in ("linear", "knn"):
         raise CourseError(f"a probe is linear or knn, and {protocol!r} was asked for{suggest(protocol, PROTOCOLS)}.")
     refuse_unlabelled(splits)
@@ -175,14 +195,13 @@ def probe_accuracy(
             )
     chosen = splits.train.indices_per_class(labels_per_class, seed)  # (C * K,)
     bank, labels = features.train[chosen], splits.train.labels[chosen]
+    classes = len(splits.train.classes)
     if protocol == "linear":
-        predicted = LinearProbe().fit(bank, labels, features.val, splits.val.labels).predict(features.test)
-    else:
-        classes = len(splits.train.classes)
-        val = {k: knn_scores(bank, labels, features.val, classes=classes, k=k).argmax(1) for k in NEIGHBOURS}
-        k = max(NEIGHBOURS, key=lambda k: (val[k] == splits.val.labels.cpu()).float().mean().item())
-        predicted = knn_scores(bank, labels, features.test, classes=classes, k=k).argmax(1)
-    return (predicted == splits.test.labels.cpu()).float().mean().item()
+        probe = LinearProbe().fit(bank, labels, features.val, splits.val.labels)
+        return _share_right(probe.probabilities(features.test, classes), splits.test, seen)
+    val = {k: knn_scores(bank, labels, features.val, classes=classes, k=k) for k in NEIGHBOURS}
+    k = max(NEIGHBOURS, key=lambda k: _share_right(val[k], splits.val))
+    return _share_right(knn_scores(bank, labels, features.test, classes=classes, k=k), splits.test, seen)
 
 
 def probe_accuracies(
@@ -205,21 +224,24 @@ def finetune_accuracy(
     seed: int,
     config: train.TrainConfig = train.FINETUNE,
     rates: Sequence[float] = (),
+    seen: Callable[[Tensor], None] | None = None,
     **options: Any,
 ) -> float:
     """Test accuracy, in [0, 1], after fine-tuning a copy of the whole backbone on few labels drawn by `seed`.
 
     With several learning `rates` in place of the one in `config`, the classifier that is best on validation is tested.
+    `seen` is given what was counted: probabilities of the classes of each test image, float64 (N, C).
     """
     refuse_unlabelled(splits)
     few = splits.train.sample_per_class(labels_per_class, seed)
+    where = options.get("device", "auto")
     classifier = best_of_rates(
         lambda trial: train.finetune(backbone, few, trial, **options)[0],
-        lambda classifier: _accuracy(classifier, splits.val, options.get("device", "auto")),
+        lambda classifier: _share_right(classifier.logits(splits.val, device=where), splits.val),
         dataclasses.replace(config, seed=seed),
         rates,
     )
-    return _accuracy(classifier, splits.test, options.get("device", "auto"))
+    return _share_right(classifier.logits(splits.test, device=where).double().softmax(dim=1), splits.test, seen)
 
 
 def best_of_rates(
@@ -245,8 +267,11 @@ def best_of_rates(
     return chosen
 
 
-def _accuracy(classifier: train.Classifier, images: ImageSet, device: str | torch.device) -> float:
-    return (classifier.predict(images, device=device) == images.labels.cpu()).float().mean().item()
+def _share_right(scores: Tensor, images: ImageSet, seen: Callable[[Tensor], None] | None = None) -> float:
+    """scores (N, C): for which share of the images the highest one is that of their class."""
+    if seen is not None:
+        seen(scores)
+    return (scores.argmax(dim=1) == images.labels.cpu()).float().mean().item()
 
 
 def refuse_unknown_protocol(protocol: str) -> None:
@@ -316,6 +341,7 @@ def label_efficiency(
     stage: int | str = "all",
     device: str | torch.device = "auto",
     progress: bool = False,
+    seen: Callable[[int, Tensor], None] | None = None,
 ) -> dict[int, Summary]:
     """Test accuracy against labels per class: {labels_per_class: a value per seed, and how sure their mean is}.
 
@@ -324,6 +350,7 @@ def label_efficiency(
     seeds      how many, or which. A seed draws the labelled images; where `backbone` is a function of the seed
                (random and from-scratch baselines), it draws the weights too
     stage      where frozen features are read, as in `extract`; fine-tuning reads the last one
+    seen       is given what each measurement counted: labels per class, and scores (N, C) of the test images, 0 or more
 
     Raises CourseError for an unknown protocol or stage, more labels than there are, or a set without labels.
     """
@@ -345,10 +372,11 @@ def label_efficiency(
             if protocol != "finetune" and (features is None or network is not backbone):
                 features = Features.of(network, splits, stage=stage, **options)
             for budget in budgets:
+                told = None if seen is None else functools.partial(seen, budget)
                 if protocol == "finetune":
-                    value = finetune_accuracy(network, splits, budget, seed, config, rates, **options)
+                    value = finetune_accuracy(network, splits, budget, seed, config, rates, told, **options)
                 else:
-                    value = probe_accuracy(features, splits, budget, seed, protocol)
+                    value = probe_accuracy(features, splits, budget, seed, protocol, told)
                 values[budget].append(value)
                 bar.update()
     return {budget: of_accuracies(accuracies, splits.test.independent) for budget, accuracies in values.items()}

@@ -31,15 +31,20 @@ class Classifier(nn.Module):
         return self.head(self.backbone(images))
 
     @torch.no_grad()
+    def logits(
+        self, images: ImageSet | Tensor, batch_size: int = 512, *, device: str | torch.device = "auto"
+    ) -> Tensor:
+        """Logits of uint8 images: float32 (N, C), on the CPU. The classifier stays where and as it was."""
+        pixels = images.images if isinstance(images, ImageSet) else images
+        device = devices.pick_device(device)
+        with devices.on(device, self), devices.evaluating(self):
+            return torch.cat([self(augment.to_float(part.to(device))).cpu() for part in pixels.split(batch_size)])
+
     def predict(
         self, images: ImageSet | Tensor, batch_size: int = 512, *, device: str | torch.device = "auto"
     ) -> Tensor:
         """The most likely class of each uint8 image: int64 (N,), on the CPU. The classifier stays where and as it was."""
-        pixels = images.images if isinstance(images, ImageSet) else images
-        device = devices.pick_device(device)
-        with devices.on(device, self), devices.evaluating(self):
-            chosen = [self(augment.to_float(part.to(device))).argmax(dim=1).cpu() for part in pixels.split(batch_size)]
-        return torch.cat(chosen)
+        return self.logits(images, batch_size, device=device).argmax(dim=1)
 
 
 def classification(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

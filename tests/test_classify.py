@@ -5,6 +5,7 @@ import csv
 import dataclasses
 import json
 import math
+import shutil
 import sys
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch.nn import functional
 
 from sslcourse import backbones, classify, evaluate, files, locking, record, train, weights
 from sslcourse.classify import calibration, featurefile, fitting, folds, heap, pages
-from sslcourse.classify.measures import Measures, wilson_interval
+from sslcourse.classify.measures import Answers, Measures, wilson_interval
 from sslcourse.data.imageset import ImageSet
 from sslcourse.data.splits import Splits
 from sslcourse.errors import CourseError
@@ -125,6 +126,30 @@ def test_measures_are_counted_by_hand():
     assert math.isnan(c["precision"]) and c["recall"] == 0  # never named
     assert measures.as_json()["per_class"][2]["precision"] is None
     assert "1 of a were called b" in measures.text()
+
+
+def test_the_confusion_matrix_is_shown_where_classes_are_few():
+    labels = torch.tensor([0, 0, 0, 1, 1, 2])
+    measures = Measures.of(torch.tensor([0, 0, 1, 1, 0, 1]), labels, ("a", "b", "c"))
+    table = measures.by_class().splitlines()
+    assert [line.split()[4:] for line in table[1:4]] == [
+        ["1", "2", "1", "0"],
+        ["2", "1", "1", "0"],
+        ["3", "0", "1", "0"],
+    ]
+    many = Measures.of(torch.arange(13), torch.arange(13), tuple("abcdefghijklm"))
+    assert all(len(line.split()) == 4 for line in many.by_class().splitlines())
+
+
+def test_answers_of_several_models_are_no_more_pictures():
+    labels = torch.tensor([0, 0, 0, 1, 1, 2])
+    named = torch.stack([torch.tensor([0, 0, 1, 1, 0, 1]), torch.tensor([0, 0, 0, 1, 0, 2])])
+    measures = Measures.of(named, labels, ("a", "b", "c"))
+    assert measures.confusion.tolist() == [[5, 1, 0], [2, 2, 0], [0, 1, 1]]
+    assert measures.count == 6 and measures.accuracy == pytest.approx(8 / 12)
+    assert measures.interval == pytest.approx(wilson_interval(4, 6))
+    assert [row["images"] for row in measures.per_class()] == [3, 2, 1]
+    assert "2 of 4 answers about b were a" in measures.text() and measures.as_json()["models"] == 2
 
 
 def test_the_interval_of_a_share():
@@ -464,6 +489,120 @@ def test_the_page_of_mistakes(tmp_path, images, network):
     assert count >= 3 and page.count("<img") == count and page.count('alt="') == count
     assert "<red>" not in page and "&lt;red&gt;" in page
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_the_page_of_several_models_begins_with_what_they_agree_on(tmp_path):
+    images = ImageSet(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), torch.tensor([0, 0, 1]), classes=("cat", "dog"))
+    images = dataclasses.replace(images, names=("right.png", "once.png", "twice.png"))
+    scores = [torch.tensor([[4.0, 1], [1, 9], [3, 1]]), torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.7, 0.3]])]
+    count = pages.wrong(tmp_path / "page.html", Answers.of(scores, images), pages.of_images(images), "two")
+    page = (tmp_path / "page.html").read_text()
+    assert count == 2 and "right.png" not in page and "2 of 3 pictures" in page
+    assert page.index("twice.png: dog, taken for cat (75%, wrong by 2 of 2)") < page.index(
+        "once.png: cat, taken for dog (90%, wrong by 1 of 2)"
+    )
+
+
+# Labels beside the pictures that a model is asked about.
+
+
+def given_labels(folder, wrong=(), without=(), group=None):
+    """A table of the right labels, but for some pictures another one or none."""
+    lines = ["path,label,patient"]
+    for place in sorted(folder.rglob("*.png")):
+        name, label = place.relative_to(folder), place.stem.split(", ")[1]
+        label = (
+            ""
+            if place.stem[:2] in without
+            else ("red" if label != "red" else "blue")
+            if place.stem[:2] in wrong
+            else label
+        )
+        lines.append(f'"{name}",{label},{group(place) if group else ""}')
+    (folder.parent / "labels.csv").write_text("\n".join(lines), encoding="utf-8")
+    return folder.parent / "labels.csv"
+
+
+def test_predictions_are_held_against_labels(tmp_path, folder, model):
+    table = given_labels(folder, wrong=("00", "03"), without=("01",))
+    done = classify.predict(
+        model, folder, tmp_path / "out.csv", labels=table, mistakes=tmp_path / "p.html", device="cpu", progress=False
+    )
+    found = {row["path"].split("/")[-1][:2]: row for row in rows(tmp_path / "out.csv")}
+    assert found["01"]["label"] == found["br"]["label"] == "" and found["02"]["label"] == found["02"]["class"]
+    measures = done.answers.measures
+    assert measures.count == 11 and measures.accuracy == pytest.approx(9 / 11), "no label, no class: not counted"
+    assert int(measures.confusion.fill_diagonal_(0).sum()) == 2
+    page = (tmp_path / "p.html").read_text()
+    assert page.count("<img") == 2 and "00, " in page and "03, " in page and "the model. The 2 surest" in page
+
+
+def test_pictures_of_one_patient_count_as_fewer(tmp_path, folder, model):
+    table = given_labels(folder, group=lambda place: int(place.stem[:2]) // 2)
+    done = classify.predict(model, folder, tmp_path / "out.csv", labels=table, device="cpu", progress=False)
+    assert done.answers.measures.count == 12 and done.answers.measures.independent == 6
+
+
+def test_a_folder_that_is_sorted_holds_its_own_labels(tmp_path, folder, model):
+    for place in [*folder.rglob("*.png")]:
+        (folder / place.stem.split(", ")[1]).mkdir(exist_ok=True)
+        place.rename(folder / place.stem.split(", ")[1] / place.name)
+    shutil.rmtree(folder / "day 0")
+    done = classify.predict(model, folder, tmp_path / "out.csv", labels=folder, device="cpu", progress=False)
+    assert done.answers.measures.confusion.tolist() == [[4, 0, 0], [0, 4, 0], [0, 0, 4]]
+
+
+def test_an_interrupted_table_with_labels_goes_on_and_with_others_begins_anew(tmp_path, folder, model, monkeypatch):
+    given = {
+        "labels": given_labels(folder, wrong=("00", "03", "11")),
+        "device": "cpu",
+        "batch_size": 5,
+        "progress": False,
+    }
+    whole = classify.predict(model, folder, tmp_path / "whole.csv", **given)
+    real, calls = classify.prediction.decode.decode, []
+
+    def once(*args, **kwargs):
+        calls.append(len(args[0]))
+        if len(calls) % 3 == 0:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    for labels, kept in ((given["labels"], 10), (given_labels(folder, wrong=("02",)), 0)):
+        given_labels(folder, wrong=("00", "03", "11"))
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(classify.prediction.decode, "decode", once)
+            classify.predict(model, folder, tmp_path / "out.csv", **given)
+        if not kept:
+            given_labels(folder, wrong=("02",))
+        done = classify.predict(model, folder, tmp_path / "out.csv", **given | {"labels": labels})
+        assert done.kept == kept
+        same = (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+        assert same == torch.equal(done.answers.measures.confusion, whole.answers.measures.confusion) == bool(kept)
+        calls.clear()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("path,label\n00.png,read\n", "classes that the model doesn't know: read .did you mean 'red'"),
+        ("path,label\nnobody.png,red\n", "no row of .* names an image"),
+        ("path,label\n{name},\n", "gives none of the 13 pictures"),
+        (None, "is another folder than"),
+    ],
+)
+def test_labels_that_do_not_fit_are_one_sentence(tmp_path, folder, model, text, words):
+    name = next(folder.rglob("00*.png")).relative_to(folder)
+    labels = tmp_path
+    if text is not None:
+        labels = tmp_path / "labels.csv"
+        labels.write_text(text.replace("00.png", f'"{name}"').replace("{name}", f'"{name}"'), encoding="utf-8")
+    given = {"device": "cpu", "progress": False}
+    with pytest.raises(CourseError, match=words):
+        classify.predict(model, folder, tmp_path / "out.csv", labels=labels, **given)
+    with pytest.raises(CourseError, match="mistakes are known where labels are"):
+        classify.predict(model, folder, tmp_path / "out.csv", mistakes=tmp_path / "p.html", **given)
+    assert not (tmp_path / "out.csv").exists() and not (tmp_path / "out.csv.part").exists()
 
 
 def test_features_of_a_folder_lie_in_the_rows_that_the_table_names(tmp_path, folder, network):

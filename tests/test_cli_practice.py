@@ -104,6 +104,51 @@ def test_few_labels_by_folds_and_as_a_curve_with_what_belongs_together(call, run
     assert code == 0 and found["images"] == 40 and found["independent"] == 20, err
 
 
+def test_predictions_say_how_many_are_right(call, run, photographs, tmp_path):
+    given = ("--data", f"folder:{photographs}", "--protocol", "knn", "--folds", "2", "--out", "m.safetensors")
+    assert call("finetune", run, *given)[0] == 0
+    with open("labels.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label"])
+        writer.writerows([f"красное/{i:02d}.png", "красное" if i else "blue, $things$"] for i in range(10))
+        writer.writerow(["nobody.png", "красное"])
+    predict = ("predict", "m.safetensors", photographs, "--csv", "out.csv", "--labels", "labels.csv")
+    code, out, err = call(*predict, "--mistakes", "p.html")
+    assert code == 0 and "accuracy 0.900 (95% interval 0.596 to 0.982; 10 images)" in out, err
+    assert "1 of blue, $things$ were called красное" in out and "mistakes: 1, in p.html" in out
+    assert "name no file, or several: 1, nobody.png" in err and "was made from pictures of this folder" in err
+    code, out, err = call(*predict, "--json")
+    assert code == 0 and json.loads(out)["measures"]["confusion"] == [[0, 1], [0, 9]], err
+    code, out, err = call(*predict[:-1], photographs, "--json")
+    assert code == 0 and json.loads(out)["measures"]["confusion"] == [[20, 0], [0, 20]], err
+    predict = ("predict", "m.safetensors", photographs, "--csv", "new", "--labels", "labels.csv", "--mistakes", "new")
+    assert "is to hold two things" in call(*predict)[2]
+
+
+@pytest.mark.parametrize("how", [("--folds", 2), ("--labels-per-class", "1,3")])
+def test_evaluate_says_which_classes_are_confused(call, photographs, tmp_path, how):
+    """The matrix counts every seed's answers about the images whose number is said, of the most labels."""
+    for i, place in enumerate(sorted(photographs.glob("*/*.png"))):
+        folder = tmp_path / "mixed" / ("one" if i % 3 else "other")  # colour says nothing
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{i}.png").write_bytes(place.read_bytes())
+    given = ("evaluate", "random", "--data", "folder:mixed", "--protocol", "knn", "--seeds", 2, *how)
+    code, out, err = call(*given, "--json", "--mistakes", "p.html")
+    result = json.loads(out)
+    found = result["measures"]
+    assert code == 0 and found["images"] == result["test_images"] and found["models"] == 2, err
+    (a, b), (c, d) = found["confusion"]
+    assert a + b + c + d == 2 * found["images"] and (a + d) / (a + b + c + d) == pytest.approx(result["mean"])
+    assert (
+        found["per_class"][0]["recall"] == pytest.approx(a / (a + b)) and found["per_class"][1]["images"] == (c + d) / 2
+    )
+    page = (tmp_path / "p.html").read_text(encoding="utf-8")
+    assert page.count("<img") == result["mistakes"] > 0 and "one of 2 models" in page
+    code, out, err = call(*given)
+    assert code == 0 and "precision  recall" in out and "the answers of 2 seeds together" in out, err
+    assert f"{max(b, c)} of " in out
+
+
 def test_features_are_read_where_the_record_says_and_elsewhere_when_asked(call, photographs, tmp_path):
     network = backbones.build("resnet-tiny", image_size=16)
     backbones.save(network, tmp_path / "run/backbone.safetensors", image_size=16, stage="2")
@@ -211,6 +256,8 @@ def test_what_is_written_is_claimed_before_anything_is_computed(call, run, photo
         assert "another run is writing m.safetensors" in call(*finetune)[2]
     with locking.claimed(tmp_path / "p.html", file=True):
         assert "another run is writing p.html" in call(*finetune, "--mistakes", "p.html")[2]
+        evaluated = ("evaluate", "random", "--data", f"folder:{photographs}", "--mistakes", "p.html")
+        assert "another run is writing p.html" in call(*evaluated)[2]
     assert "is to hold two things" in call(*finetune, "--mistakes", "m.safetensors")[2]
     (tmp_path / "folder").mkdir()
     for name in ("--out", "--mistakes"):

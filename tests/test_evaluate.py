@@ -319,6 +319,28 @@ def test_splits_that_cannot_be_measured_get_a_sentence(splits):
         evaluate.probe_accuracy(features, splits, 1, 0, "finetune")
 
 
+@pytest.mark.parametrize("protocol", evaluate.PROTOCOLS)
+def test_what_was_counted_is_seen(splits, protocol):
+    """Of each measurement, in its order, and what is seen gives the accuracy; a probe's rows are probabilities."""
+    seen, config = [], train.TrainConfig(steps=1, batch_size=8)
+    curve = evaluate.label_efficiency(
+        backbones.build(), splits, (1, 3), protocol=protocol, seeds=2, config=config, device="cpu",
+        seen=lambda budget, scores: seen.append((budget, scores)),
+    )  # fmt: skip
+    assert [budget for budget, _ in seen] == [1, 3, 1, 3]
+    for i, (budget, scores) in enumerate(seen):
+        right = (scores.argmax(dim=1) == splits.test.labels).float().mean().item()
+        assert right == curve[budget].values[i // 2] and bool((scores >= 0).all())
+        assert protocol == "knn" or torch.allclose(scores.sum(dim=1), torch.ones(45, dtype=scores.dtype))
+
+
+def test_probabilities_lie_in_the_columns_of_their_classes(splits):
+    features, labels = torch.randn(30, 4, generator=generator(0)), torch.arange(30) % 2 * 2  # classes 0 and 2 of 4
+    probe = evaluate.LinearProbe().fit(features, labels, features, labels)
+    found = probe.probabilities(features, 4)
+    assert torch.equal(found.argmax(dim=1), probe.predict(features)) and not found[:, [1, 3]].any()
+
+
 @pytest.mark.parametrize(
     ("scores", "best"), [((0.1, 0.5, 0.5), 1), ((math.nan, 0.2, 0.1), 1), ((math.nan, math.nan, math.nan), 0)]
 )

@@ -5,6 +5,7 @@ folds         every labelled picture judged by a model that hadn't seen it, with
 fitting       a classifier from a backbone and labelled pictures, and how good such classifiers are, by folds
 calibration   probabilities that mean what they say: temperature scaling, expected calibration error
 measures      confusion, precision and recall of each class, with intervals that know the number of pictures
+given         labels of the pictures that a model is asked about, and what it got right
 prediction    a class for every picture of a folder, as a table that grows while it is written, or its features
 featurefile   features of many pictures in a file, as NumPy's array with a table, or as a Parquet table
 deployment    the same as one file for programs without this course: ONNX, torch.export

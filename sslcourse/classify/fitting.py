@@ -24,7 +24,7 @@ from sslcourse import evaluate, record, train
 from sslcourse.backbones import Backbone
 from sslcourse.classify import calibration
 from sslcourse.classify.folds import FOLDS, Folds
-from sslcourse.classify.measures import Measures
+from sslcourse.classify.measures import Answers, Measures
 from sslcourse.classify.model import LinearHead, Model, NeighbourHead
 from sslcourse.data.imageset import ImageSet
 from sslcourse.data.splits import Splits
@@ -53,6 +53,11 @@ class Fitted:
     error: tuple[float, float]
     setting: float | int
     folds: int
+
+    def answers(self, images: ImageSet) -> Answers:
+        """What the folds said of the images that it was fitted to."""
+        shares = (self.logits / self.model.temperature).softmax(dim=1)  # (N, C)
+        return Answers.of([shares], images, self.measures.independent)
 
 
 def fit(
@@ -115,6 +120,7 @@ def label_efficiency(
     config: train.TrainConfig = train.FINETUNE,
     device: str | torch.device = "auto",
     progress: bool = False,
+    seen: Callable[[int | None, Tensor], None] | None = None,
 ) -> dict[int | None, Summary]:
     """Accuracy against labels per class by cross-validation, a value per seed: {budget: how sure its mean is}.
 
@@ -124,6 +130,7 @@ def label_efficiency(
 
     budgets   labels of each class that a model learns from; None: all that the other folds have
     seeds     how many, or which: a seed draws the folds and the few, and the weights where `backbone` is a function of it
+    seen      is given what each measurement counted: labels per class, and probabilities (N, C) of all the images
 
     The other arguments are those of `fit`. The models of a seed share most of the pictures that they learn from, which
     the interval doesn't know (Bengio and Grandvalet, 2004). Raises CourseError as `fit` does.
@@ -142,6 +149,8 @@ def label_efficiency(
         for budget in values:
             logits, _ = cut.judged(learner, tuple(settings or learner.settings), budget)
             values[budget].append((logits.argmax(dim=1) == cut.labels).double().mean().item())
+            if seen is not None:
+                seen(budget, logits.double().softmax(dim=1))
     return {budget: of_accuracies(found, first.independent) for budget, found in values.items()}
 
 

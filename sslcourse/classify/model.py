@@ -97,6 +97,12 @@ class Model(nn.Module):
             parts = features.in_batches(self.backbone, images, batch_size)
             return torch.cat([self(part.to(device).float() / 255).float().cpu() for part in parts])
 
+    def made_from(self, folder: str | Path) -> bool:
+        """Whether the notes say that it was made from pictures of this folder, of one in it, or of one that it is in."""
+        kind, _, place = str(self.notes.get("data", "")).partition(":")
+        here, there = Path(folder).resolve(), Path(place).resolve()
+        return kind == "folder" and (here.is_relative_to(there) or there.is_relative_to(here))
+
     def save(self, path: str | Path) -> None:
         """One safetensors file, written whole or not at all."""
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}

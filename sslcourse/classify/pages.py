@@ -5,16 +5,20 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import torch
 from PIL import Image
 from torch import Tensor
 
 from sslcourse import files
 from sslcourse.classify.fitting import Fitted
+from sslcourse.classify.measures import Answers
+from sslcourse.data import decode
 from sslcourse.data.imageset import ImageSet
 
+Pictures = Callable[[Sequence[int]], dict[int, Tensor]]  # numbers of pictures -> those of them that there are
 SIDE = 96  # pixels of a thumbnail on the page
 START = '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
 STYLE = (
@@ -49,25 +53,51 @@ def refuse_foreign(path: str | Path) -> None:
 
 def mistakes(path: str | Path, fitted: Fitted, images: ImageSet, most: int = 100) -> int:
     """Write the pictures that the folds got wrong, the surest first; gives how many there are in all."""
-    shares = (fitted.logits / fitted.model.temperature).softmax(dim=1)  # (N, C)
-    confidence, named = shares.max(dim=1)
-    labels = images.require_labels().cpu()
-    wrong = (named != labels).nonzero().flatten()
-    wrong = wrong[confidence[wrong].argsort(descending=True, stable=True)]
-    classes, names = images.classes, images.names
+    return wrong(path, fitted.answers(images), of_images(images), "a model that had not seen them", most)
+
+
+def of_images(images: ImageSet) -> Pictures:
+    """The pictures of a set by their numbers."""
+    return lambda numbers: {i: images.images[i] for i in numbers}
+
+
+def of_files(paths: Sequence[Path]) -> Pictures:
+    """The pictures in files, read when they are asked for; those that can't be read are left out."""
+
+    def read(numbers: Sequence[int]) -> dict[int, Tensor]:
+        found = decode.decode([paths[i] for i in numbers], SIDE, progress=False)
+        images = torch.from_numpy(found.images)
+        return {numbers[place]: image for place, image in zip(found.files.tolist(), images, strict=True)}
+
+    return read
+
+
+def wrong(path: str | Path, answers: Answers, pictures: Pictures, by: str, most: int = 100) -> int:
+    """Write the pictures that were taken for another class, the surest first; gives how many there are in all.
+
+    pictures   uint8 (3, H, W) of the numbers that it is given, for those that there are
+    by         who took them for another class
+
+    Of several models, the first are the pictures where the confidence in wrong answers is highest on the mean over them.
+    """
+    sure = answers.confidence * (answers.named != answers.labels)  # (S, N), 0 where the answer is right
+    order = sure.mean(dim=0).argsort(descending=True, stable=True)
+    chosen = [i for i in order.tolist() if bool(sure[:, i].any())]
+    shown = pictures(chosen[:most])
     write(
-        path, "Mistakes", f"{len(wrong)} of {len(labels)} pictures were taken for another class by a model that had not "
-        f"seen them. The {min(most, len(wrong))} surest stand here: a wrong label is often among them.",
-        [
-            (images.images[i], _said(classes, int(labels[i]), int(named[i]), float(confidence[i]), names and names[i]))
-            for i in wrong[:most].tolist()
-        ],
+        path, "Mistakes", f"{len(chosen)} of {len(answers.labels)} pictures were taken for another class by {by}. "
+        f"The {len(shown)} surest stand here: a wrong label is often among them.",
+        [(shown[i], _said(answers, i, sure[:, i])) for i in chosen[:most] if i in shown],
     )  # fmt: skip
-    return len(wrong)
+    return len(chosen)
 
 
-def _said(classes: Sequence[str], label: int, named: int, confidence: float, name: str | None) -> str:
-    return f"{f'{name}: ' if name else ''}{classes[label]}, taken for {classes[named]} ({confidence:.0%})"
+def _said(answers: Answers, number: int, sure: Tensor) -> str:
+    """A line on a picture. sure (S,): each model's confidence in its wrong answer."""
+    surest, name = int(sure.argmax()), answers.names and f"{answers.names[number]}: "
+    label, named = (answers.classes[int(c)] for c in (answers.labels[number], answers.named[surest, number]))
+    often = "" if len(sure) == 1 else f", wrong by {int((sure > 0).sum())} of {len(sure)}"
+    return f"{name or ''}{label}, taken for {named} ({sure[surest]:.0%}{often})"
 
 
 def _data(image: Tensor) -> str:

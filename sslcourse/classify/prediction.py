@@ -15,7 +15,9 @@ from tqdm.auto import tqdm
 from sslcourse import augment, files, locking
 from sslcourse import device as devices
 from sslcourse.backbones import LARGEST_IMAGE, Backbone
-from sslcourse.classify import featurefile
+from sslcourse.classify import featurefile, pages
+from sslcourse.classify.given import Given
+from sslcourse.classify.measures import Answers
 from sslcourse.classify.model import Model
 from sslcourse.classify.table import GrowingTable, part_of
 from sslcourse.console import shown
@@ -30,13 +32,15 @@ COLUMNS = ("path", "class", "probability", "problem")  # before those of the cla
 @dataclass(frozen=True)
 class Written:
     """How a file came about: pictures in all, those that were done already, (path, reason) of those that have no result, and
-    a sentence on each kind of file that wasn't taken for a picture."""
+    a sentence on each kind of file that wasn't taken for a picture; where labels were given, what was said of the pictures
+    that have one."""
 
     path: Path
     pictures: int
     kept: int
     unreadable: tuple[tuple[str, str], ...]
     notes: tuple[str, ...] = ()
+    answers: Answers | None = None
 
 
 def predict(
@@ -44,6 +48,8 @@ def predict(
     pictures: str | Path,
     table: str | Path,
     *,
+    labels: str | Path | None = None,
+    mistakes: str | Path | None = None,
     device: str | torch.device = "auto",
     batch_size: int = BATCH,
     progress: bool = True,
@@ -52,36 +58,42 @@ def predict(
 
     Columns: path (relative to the folder), class, probability (of that class), problem (why a file has no class; its
     other columns are empty then), and a probability for each class, headed by "p: " and its name. An interrupted run goes
-    on after its last whole row when it is started again with the same model and the same files. Raises CourseError for a
-    folder without pictures, where the table can't be written or something else lies there, and where another run is writing
-    it.
+    on after its last whole row when it is started again with the same model, the same files and the same labels.
+
+    labels     a CSV of paths and classes as `data.labels` reads it, or the folder itself, where it is sorted by classes: a
+               column `label` says what is given, before the probabilities, and `Written.answers` what was right
+    mistakes   a page to write of the pictures that were taken for another class
+
+    Raises CourseError for a folder without pictures, where the table or the page can't be written or something else lies
+    there, where another run is writing it, and as `Given.read` does.
     """
     top, table, device = Path(pictures), Path(table), devices.pick_device(device)
     names, notes = _pictures(top)
-    header = [*COLUMNS, *(f"p: {name}" for name in model.classes)]
-    files.refuse_foreign(table, lambda path: files.begins_with(path, ",".join(COLUMNS)), "a table of predictions")
-    files.refuse_foreign(
-        part_of(table), lambda path: files.begins_with(path, "# "), "rows of an interrupted prediction"
-    )
-    problems: list[tuple[str, str]] = []
+    given = None if labels is None else Given.read(Path(labels), top, names, model.classes)
+    _refuse(table, mistakes, given)
+    seen: list[list[str]] = []  # of each row all but the probabilities of the classes
 
     def rows(start: int) -> Iterator[list[list[str]]]:
         for some, reasons, images in read(top, names, model.image_size, start, batch_size, progress, "predicting"):
-            found = _rows(model, some, reasons, images, device)
-            problems.extend((row[0], row[3]) for row in found if row[3])
+            found = _rows(model, some, reasons, images, device, given)
+            seen.extend(row[: len(COLUMNS)] for row in found)
             yield found
 
     try:
-        with locking.claimed(table, file=True):
-            growing = GrowingTable(table, header, _stamp(model, top, names))
-            problems += [(row[0], row[3]) for row in growing.kept if row[3]]
+        with locking.claimed_files(table, mistakes and Path(mistakes)):
+            growing = GrowingTable(table, _header(model, given), _stamp(model, top, names, given))
+            seen += [row[: len(COLUMNS)] for row in growing.kept]
             growing.write(rows)
+            answers = None if given is None else given.answers(seen)
+            if mistakes is not None:
+                pages.wrong(mistakes, answers, pages.of_files([top / name for name in answers.names]), "the model")
     except OSError as error:
         raise CourseError(
             f"could not write {table} ({error.strerror or error}); the rows so far are kept beside it, and the same command "
             "goes on from there."
         ) from None
-    return Written(table, len(names), len(growing.kept), tuple(problems), tuple(notes))
+    problems = tuple((row[0], row[3]) for row in seen if row[3])
+    return Written(table, len(names), len(growing.kept), problems, (*notes, *(given.notes if given else ())), answers)
 
 
 def embed(
@@ -162,13 +174,39 @@ def _pictures(top: Path) -> tuple[list[str], list[str]]:
     return names, notes
 
 
+def _refuse(table: Path, mistakes: str | Path | None, given: Given | None) -> None:
+    """Raise CourseError where something else lies in the place of what is to be written, and for mistakes without labels."""
+    files.refuse_foreign(table, lambda path: files.begins_with(path, ",".join(COLUMNS)), "a table of predictions")
+    files.refuse_foreign(
+        part_of(table), lambda path: files.begins_with(path, "# "), "rows of an interrupted prediction"
+    )
+    if mistakes is not None:
+        if given is None:
+            raise CourseError(
+                "mistakes are known where labels are, and none were given; give labels, or no page of mistakes."
+            )
+        pages.refuse_foreign(mistakes)
+
+
+def _header(model: Model, given: Given | None) -> list[str]:
+    return [*COLUMNS, *(() if given is None else ("label",)), *(f"p: {name}" for name in model.classes)]
+
+
 def _rows(
-    model: Model, some: Sequence[str], reasons: dict[int, str], images: Tensor, device: torch.device
+    model: Model,
+    some: Sequence[str],
+    reasons: dict[int, str],
+    images: Tensor,
+    device: torch.device,
+    given: Given | None,
 ) -> list[list[str]]:
-    """The rows of one batch of files."""
+    """The rows of one batch of files, with the columns of `_header`."""
     logits = model.logits(images, device=device) if len(images) else torch.zeros(0, len(model.classes))
     shares = iter((logits / model.temperature).softmax(dim=1))  # each (C,)
-    return [_row(name, reasons.get(i), shares, model.classes) for i, name in enumerate(some)]
+    rows = [_row(name, reasons.get(i), shares, model.classes) for i, name in enumerate(some)]
+    for row in rows if given is not None else ():
+        row.insert(len(COLUMNS), given.label.get(row[0], ""))
+    return rows
 
 
 def _row(name: str, problem: str | None, shares: Iterator[Tensor], classes: Sequence[str]) -> list[str]:
@@ -181,12 +219,14 @@ def _row(name: str, problem: str | None, shares: Iterator[Tensor], classes: Sequ
     return [name, classes[best], f"{share[best]:.6f}", "", *(f"{p:.6f}" for p in share.tolist())]
 
 
-def _stamp(model: Model, top: Path, names: Sequence[str]) -> str:
-    """What changes when the model, the list of pictures, or the length or time of one of them does."""
+def _stamp(model: Model, top: Path, names: Sequence[str], given: Given | None) -> str:
+    """What changes when the model, the list of pictures, the length or time of one of them, or a label does."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(repr((model.classes, model.image_size, model.stage, model.temperature)).encode("utf-8", "replace"))
     for name, tensor in model.state_dict().items():
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    if given is not None:
+        digest.update(repr(sorted(given.label.items())).encode("utf-8", "replace"))
     within = os.path.realpath(top)
     digest.update(decode.DISK.stamp([os.path.join(within, name) for name in names]).encode())
     return digest.hexdigest()

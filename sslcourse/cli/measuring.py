@@ -14,7 +14,11 @@ from sslcourse.cli.running import command
 from sslcourse.errors import CourseError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from sslcourse import backbones
+    from sslcourse.classify.measures import Answers, Measures
+    from sslcourse.data.imageset import ImageSet
     from sslcourse.data.splits import Splits
     from sslcourse.summary import Summary
 
@@ -77,12 +81,14 @@ def evaluate(
     stem: options.Stem = None,
     activation: options.Activation = None,
     normalize: options.Normalize = None,
+    mistakes: options.Mistakes = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
 ) -> None:
     """Measure a backbone with few labels: kNN, linear probe or fine-tuning, over several draws of the labels."""
-    from sslcourse import backbones, record, weights
+    from sslcourse import backbones, locking, record, weights
     from sslcourse import device as devices
+    from sslcourse.classify import pages
     from sslcourse.data import load
 
     protocol = _protocol(source, protocol)
@@ -97,11 +103,16 @@ def evaluate(
     elif backbone is not None:
         backbones.refuse_unknown(backbone)
     read_at = _stage(source, stage, protocol, fixed)
+    if mistakes is not None:
+        pages.refuse_foreign(mistakes)
     splits = load(used.data or "world", size=used.image_size, labels=used.labels)
     texts.notices(splits.notes)
     measured = fixed or _baseline(backbone, splits)
     asked = {"protocol": protocol, "seeds": seeds, "stage": read_at, "device": where, "progress": True}
-    curve, tested, folds = _curve(measured, splits, budgets, folds, **asked)
+    with locking.claimed_files(mistakes):
+        curve, answers, tested, folds = _curve(measured, splits, budgets, folds, **asked)
+        if mistakes is not None:
+            pages.wrong(mistakes, answers, pages.of_images(tested), texts.asked_of(seeds))
     result = {
         "source": source,
         "data": used.data or "world",
@@ -112,13 +123,16 @@ def evaluate(
         "backbone": fixed.arch if fixed else backbone or BASELINE_BACKBONE,
         "image_size": list(splits.size),
         "classes": len(splits.classes),
-        "test_images": tested,
+        "test_images": len(tested),
         "device": str(where),
         **curve[-1],  # of the most labels
+        "measures": _by_class(answers.measures),
     }
     if len(curve) > 1:
         result["curve"] = curve
-    texts.show(result, texts.evaluated(result), as_json)
+    if mistakes is not None:
+        result["mistakes"] = int(answers.wrong.sum())
+    texts.show(result, texts.evaluated(result, answers.measures.by_class(), mistakes), as_json)
 
 
 @command(stopped=texts.comparison_stopped)
@@ -246,25 +260,34 @@ def _curve(
     budgets: list[int] | None,
     folds: int | None,
     **asked: Any,
-) -> tuple[list[dict[str, Any]], int, int | None]:
-    """What was measured with each number of labels per class, the largest last, on how many images, and by how many folds."""
+) -> tuple[list[dict[str, Any]], Answers, ImageSet, int | None]:
+    """What was measured with each number of labels per class, the largest last; what the models of the largest, one for each
+    seed, said of which images; and by how many folds."""
     from sslcourse import classify
     from sslcourse import evaluate as evaluation
     from sslcourse.classify import fitting
     from sslcourse.classify import folds as cut
+    from sslcourse.classify.measures import Answers
 
+    scores: dict[int | None, list[Tensor]] = {}  # of each number of labels (N, C), a seed each
+    asked["seen"] = lambda budget, found: scores.setdefault(budget, []).append(found)
     if folds is None:
+        tested = splits.test
         found = evaluation.label_efficiency(network, splits, [10] if budgets is None else budgets, **asked)
-        tested = len(splits.test)
     else:
-        images, asked_for = fitting.together(splits), folds
-        folds = cut.Folds.of(images, asked_for).count
+        tested, asked_for = fitting.together(splits), folds
+        folds = cut.Folds.of(tested, asked_for).count
         if folds < asked_for:
             texts.notices([f"{asked_for} folds were asked for, and the smallest class is enough for {folds}."])
-        found = classify.label_efficiency(network, images, [None] if budgets is None else budgets, folds=folds, **asked)
-        tested = len(images)
+        found = classify.label_efficiency(network, tested, [None] if budgets is None else budgets, folds=folds, **asked)
     curve = [_measured(budget, found[budget]) for budget in sorted(found, key=lambda budget: budget or 0)]
-    return curve, tested, folds
+    most = curve[-1]
+    return curve, Answers.of(scores[most["labels_per_class"]], tested, most["independent"]), tested, folds
+
+
+def _by_class(measures: Measures) -> dict[str, Any]:
+    """For JSON: all but the accuracy and its interval, which the result itself says, over seeds."""
+    return {name: found for name, found in measures.as_json().items() if name not in ("accuracy", "interval95")}
 
 
 def _measured(labels_per_class: int | None, summary: Summary) -> dict[str, Any]:

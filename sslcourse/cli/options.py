@@ -33,6 +33,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
 Labels = Annotated[
     Path | None, path_option(help="A CSV of paths and classes, for the pictures of a folder that isn't sorted.")
 ]
+Mistakes = Annotated[Path | None, path_option(help="An HTML page of the pictures that were taken for another class.")]
 Size = Annotated[int | None, typer.Option(help="Height and width in pixels to bring the images to.")]
 Seed = Annotated[int, typer.Option(min=-(2**63), max=2**63 - 1, help="Decides everything random.")]
 Seeds = Annotated[int, typer.Option(max=MOST_SEEDS, help="How many draws of the labelled images.")]

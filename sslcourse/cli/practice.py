@@ -37,9 +37,7 @@ def finetune(
     test: Annotated[
         bool, typer.Option("--test", help="Keep the test split aside and measure on it, once, at the end.")
     ] = False,
-    mistakes: Annotated[
-        Path | None, options.path_option(help="An HTML page of the pictures that were taken for another class.")
-    ] = None,
+    mistakes: options.Mistakes = None,
     seed: options.Seed = 0,
     size: options.Size = None,
     device: options.Device = "auto",
@@ -90,15 +88,25 @@ def predict(
     model: Annotated[Path, typer.Argument(help="A file that finetune wrote.", parser=typed, metavar="MODEL")],
     pictures: Pictures,
     csv: Annotated[Path, options.path_option("--csv", help="The table to write: path, class, probabilities.")],
+    labels: Annotated[
+        Path | None,
+        options.path_option(
+            help="To say how many are right: a CSV of paths and classes, or FOLDER, sorted by classes."
+        ),
+    ] = None,
+    mistakes: options.Mistakes = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
 ) -> None:
-    """Write the class of every picture of a folder, with its probability, to a table."""
+    """Write the class of every picture of a folder, with its probability, to a table; with labels, say how many are right."""
     from sslcourse import classify
 
-    done = classify.predict(classify.load(model), pictures, csv, device=device)
+    known = classify.load(model)
+    done = classify.predict(known, pictures, csv, labels=labels, mistakes=mistakes, device=device)
     texts.notices(done.notes)
-    texts.show(*texts.written(done, "predictions"), as_json)
+    if labels is not None and known.made_from(pictures):
+        texts.notices([f"{shown(model)} {texts.LEARNED_FROM}"])
+    texts.show(*texts.written(done, "predictions", mistakes), as_json)
 
 
 @command(stopped=texts.embedding_stopped)

@@ -156,8 +156,8 @@ PRETRAINING = (
 )  # of a result; the rest was logged
 
 
-def evaluated(result: dict[str, Any]) -> str:
-    """An accuracy, or a curve of them, with how sure it is."""
+def evaluated(result: dict[str, Any], by_class: str, mistakes: Path | None = None) -> str:
+    """An accuracy, or a curve of them, with how sure it is, and what was right of each class with the most labels."""
     labels, curve = result["labels_per_class"], result.get("curve")
     few = "all labels" if labels is None else f"{labels} labels per class"
     by = f", {result['folds']} folds" if result["folds"] else ""
@@ -175,7 +175,21 @@ def evaluated(result: dict[str, Any]) -> str:
     fewer = "" if independent == images else f", in groups that count as {independent:,}"
     lines += [f"{images:,} test images{fewer}{'' if curve else _interval(result)}"]
     lines += sorted({one["caution"] for one in curve or [result]} - {""})
+    most = f"with {few}" if curve else "class by class"
+    together = "" if result["seeds"] == 1 else f", the answers of {result['seeds']} seeds together"
+    lines += [f"{most}{together}:", by_class]
+    if mistakes is not None:
+        lines.append(f"mistakes: {result['mistakes']}, in {shown(mistakes)}")
     return "\n".join(lines)
+
+
+def asked_of(seeds: int) -> str:
+    """Who gave the answers on a page of mistakes."""
+    return (
+        "a model that had not seen them"
+        if seeds == 1
+        else f"one of {seeds} models that had not seen them, or by several"
+    )
 
 
 def _accuracy(one: dict[str, Any]) -> str:
@@ -229,7 +243,13 @@ def fitted(result: dict[str, Any], measures: str, out: Path) -> str:
     return "\n".join(lines)
 
 
-def written(done: Any, what: str) -> tuple[dict[str, Any], str]:
+LEARNED_FROM = (
+    "was made from pictures of this folder: on those that it learned from it is right more often than on new ones, and "
+    "finetune's own measurement leaves each of them out once."
+)
+
+
+def written(done: Any, what: str, mistakes: Path | None = None) -> tuple[dict[str, Any], str]:
     """What `classify.predict` or `embed` wrote, for JSON and in words."""
     result = {"out": str(done.path), "pictures": done.pictures, "kept": done.kept, "unreadable": list(done.unreadable)}
     lines = [f"{shown(done.path)}: {what} of {done.pictures - len(done.unreadable)} pictures"]
@@ -238,6 +258,13 @@ def written(done: Any, what: str) -> tuple[dict[str, Any], str]:
     if done.unreadable:
         path, reason = done.unreadable[0]
         lines.append(f"{len(done.unreadable)} have none, and the table says why; the first: {shown(path)} ({reason})")
+    if done.answers is not None:
+        measures = done.answers.measures
+        result["measures"] = measures.as_json()
+        lines.append(measures.text() if measures.count else "none of the pictures that have a label has a class")
+    if mistakes is not None:
+        result["mistakes"] = int(done.answers.wrong.sum())
+        lines.append(f"mistakes: {result['mistakes']}, in {shown(mistakes)}")
     return result, "\n".join(lines)
 
 

@@ -132,11 +132,13 @@ class LinearProbe:
 
     def predict(self, features: Tensor) -> Tensor:
         """features (M, d) -> classes int64 (M,)."""
-        return torch.from_numpy(self.model.predict(self._standardized(features)))
+        x = self._standardized(features)
+        return torch.from_numpy(self.model.predict(x))
 
     def probabilities(self, features: Tensor, classes: int) -> Tensor:
         """features (M, d) -> float64 (M, classes), 0 for a class that the probe has learned nothing of."""
-        found = torch.from_numpy(self.model.predict_proba(self._standardized(features)))
+        x = self._standardized(features)
+        found = torch.from_numpy(self.model.predict_proba(x))
         return torch.zeros(len(found), classes, dtype=found.dtype).index_copy_(
             1, torch.from_numpy(self.model.classes_), found
         )

@@ -113,7 +113,9 @@ class Measures:
             f"{c + 1:>3}{''.join(f'{n:>{digits}}' for n in row)}" for c, row in enumerate(self.confusion.tolist())
         ]
         head = f"    #{''.join(f'{c + 1:>{digits}}' for c in range(len(self.classes)))}" if few else ""
-        lines = [f"{'class':<{width}}  precision  recall  images{head}{'  (called, by number)' if few else ''}"]
+        lines = [
+            f"{'class':<{width}}  precision  recall  images{head}{'  (columns: what it was called)' if few else ''}"
+        ]
         for row, counts in zip(self.per_class(), matrix, strict=True):
             lines.append(
                 f"{row['class'][:width]:<{width}}  {_share(row['precision']):>9}  {_share(row['recall']):>6}  {row['images']:>6}"

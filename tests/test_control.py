@@ -333,13 +333,25 @@ def test_the_replay_rewards_what_isnt_foreseen_now(play):
     batch = replay._get_samples(np.arange(6))
     with torch.no_grad():
         expected = agent.model.surprise(batch.observations, batch.actions[:, 0], batch.next_observations)
-    torch.testing.assert_close(batch.rewards[:, 0], expected / expected.mean())
+    torch.testing.assert_close(batch.rewards[:, 0], expected / expected.mean() - 1)
     for parameter in agent.model.parameters():
         torch.nn.init.zeros_(parameter)
     replay.mean = 1.0
     again = replay._get_samples(np.arange(6)).rewards[:, 0]
     change = (batch.next_observations - batch.observations).square().mean(dim=1) / 2
-    torch.testing.assert_close(again, change / replay.mean)
+    torch.testing.assert_close(again, change / replay.mean - 1)
+
+
+def test_the_explorer_draws_what_it_does_by_its_worth(play):
+    agent = curious(play)
+    seen = np.repeat(agent.env.reset(), 4000, axis=0)
+    with torch.no_grad():
+        worth = agent.q_net(torch.from_numpy(seen[:1]))[0]
+    expected = ((worth - worth.mean()) / worth.std()).softmax(dim=0)
+    drawn, _ = agent.predict(seen)
+    torch.testing.assert_close(torch.from_numpy(drawn).bincount(minlength=4) / 4000, expected, atol=0.04, rtol=0)
+    best, _ = agent.predict(seen[:1], deterministic=True)
+    assert best[0] == worth.argmax()
 
 
 def test_the_explorers_model_learns_from_its_replay(play):

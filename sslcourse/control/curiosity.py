@@ -18,11 +18,9 @@ from sslcourse.control.environment import MOVES
 from sslcourse.control.extractor import BackboneFeatures, Frozen
 from sslcourse.control.learning import RECIPE, environments
 
-# it looks far ahead, explores by what it is curious about rather than by chance, and follows its target closely
-CURIOUS: dict[str, Any] = RECIPE | {
-    "batch_size": 64, "gamma": 0.97, "exploration_fraction": 0.2, "target_update_interval": 200,
-}  # fmt: skip
-MEMORY = 0.99  # of the mean surprise by which rewards are divided, per batch
+# it looks far ahead, and follows its target closely
+CURIOUS: dict[str, Any] = RECIPE | {"batch_size": 64, "gamma": 0.97, "target_update_interval": 200}
+MEMORY = 0.99  # of the mean surprise that rewards are compared with, per batch
 
 
 class ForwardModel(nn.Module):
@@ -47,7 +45,8 @@ class Surprising(ReplayBuffer):
     """A replay whose rewards are what a model of the world doesn't foresee *now*; the world's own aren't used.
 
     What has been understood since it was seen stops being rewarded. Surprise is divided by its running mean, since its scale
-    says nothing.
+    says nothing, and one is taken off: were every step worth about as much, values would be one large number, in which the
+    small differences between actions, all that counts, are hard to learn.
     """
 
     model: ForwardModel
@@ -59,17 +58,38 @@ class Surprising(ReplayBuffer):
             surprise = self.model.surprise(seen.observations, seen.actions[:, 0], seen.next_observations)  # (N,)
         now = surprise.mean().item()
         self.mean = now if self.mean is None else MEMORY * self.mean + (1 - MEMORY) * now
-        return seen._replace(rewards=(surprise / self.mean)[:, None])
+        return seen._replace(rewards=(surprise / self.mean - 1)[:, None])
 
 
 class Curious(DQN):
-    """Deep Q-learning for surprise alone, whose model of the world learns from the same replay."""
+    """Deep Q-learning for surprise alone, whose model of the world learns from the same replay.
+
+    While it explores, an action is drawn with probability proportional to exp(z), where z is its value in standard deviations
+    from the mean over the actions. The best action alone would be the same each time it stands in the same place, and a hand
+    that pushes against a wall stays there; drawn in this way, it walks at random with a drift to where it is curious.
+    """
 
     def _setup_model(self) -> None:
         super()._setup_model()
+        self.dice = torch.Generator().manual_seed(self.seed or 0)
         self.model = ForwardModel(self.observation_space.shape[0], seed=self.seed or 0)
         self.replay_buffer.model = self.model
         self.model_optimizer = torch.optim.Adam(self.model.parameters(), lr=self.learning_rate)
+
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        if deterministic:
+            return super().predict(observation, state, episode_start, deterministic=True)
+        with torch.no_grad():
+            values = self.q_net(torch.as_tensor(observation, device=self.device))  # (N, A)
+        spread = values.std(dim=1, keepdim=True).clamp_min(1e-6)
+        chances = ((values - values.mean(dim=1, keepdim=True)) / spread).softmax(dim=1).cpu()
+        return torch.multinomial(chances, 1, generator=self.dice)[:, 0].numpy(), state
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
         for _ in range(gradient_steps):

@@ -16,8 +16,8 @@ from sslcourse.summary import Summary
 FORMAT = "sslcourse control 1"
 STORED = Path(__file__).parents[2] / "benchmarks" / "control.json"
 FRAMES, PLAY, STEPS = 5_000, 2_000, 200  # in all, of these random play, and the steps of pretraining on it
-CORRIDOR = {"rooms": 12, "steps": 200, "screen": False}  # of `Fetch`: where the reward is far away
-EXPLORED = 10_000  # frames of an explorer's training
+CORRIDOR = {"rooms": 24, "steps": 200, "screen": False}  # of `Fetch`: where the reward is far away
+EXPLORED = 20_000  # frames of an explorer's training
 OF_PLAY = {kind.name: kind for kind in (pretraining.TemporalContrast, pretraining.InverseDynamics)}
 TASKS = ("random", "rotation", "simclr", *OF_PLAY)  # what a frozen backbone has learned from; random weights first
 

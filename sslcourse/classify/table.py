@@ -1,7 +1,8 @@
 """A table that grows while it is written, and goes on where it stopped.
 
-What an interruption left stays until there is more of it, on a full disk too. Rows go to `NAME.part` beside the table, behind a line with a stamp of what the rows depend on. When the last one is
-written, the rows without the stamp get the table's name.
+What an interruption left stays until there is more of it, on a full disk too. Rows go to `NAME.part` beside the table,
+behind a line with a stamp of what the rows depend on. When the last one is written, the rows without the stamp get the
+table's name.
 """
 
 from __future__ import annotations

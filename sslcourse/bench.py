@@ -155,9 +155,9 @@ def streaming(where: torch.device, seconds: float, *, workers: int, batch: int =
         files, task = ImageFiles(photographs(Path(folder), 512), 64, workers=workers), make()
         pairs = []
         for _ in range(3):
-            theirs = _rate(_repeated(_bare_step(make(), files.sample(batch), where)), where, seconds, batch)
+            other = _rate(_repeated(_bare_step(make(), files.sample(batch), where)), where, seconds, batch)
             ours = _rate(lambda steps: _pretrain(task, files, where, steps, batch), where, 2 * seconds, batch)
-            pairs.append((ours, theirs))
+            pairs.append((ours, other))
     return _ratio(pairs)
 
 
@@ -207,11 +207,11 @@ def photographs(
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
-    dice = devices.generator(0)
+    generator = devices.generator(0)
     paths = [folder / f"{i:04}.{kind}" for i in range(count)]
     for path, image in zip(paths, world.draw("unlabeled", count, size=64).images, strict=True):
         large = torch.nn.functional.interpolate(image[None].float(), size, mode="bilinear")[0]  # (3, height, width)
-        noisy = (large + noise * torch.randn(large.shape, generator=dice)).clamp(0, 255).to(torch.uint8)
+        noisy = (large + noise * torch.randn(large.shape, generator=generator)).clamp(0, 255).to(torch.uint8)
         Image.fromarray(noisy.permute(1, 2, 0).numpy()).save(path, quality=90, compress_level=1)
     return paths
 
@@ -294,11 +294,11 @@ def _rate(side: Callable[[int], Any], where: torch.device, seconds: float, batch
 
 
 def _ratio(pairs: list[tuple[float, float]]) -> dict[str, float]:
-    """The median ratio of (ours, theirs), in images per second."""
+    """The median ratio of (ours, other), in images per second."""
     return {
-        "ratio": statistics.median(ours / theirs for ours, theirs in pairs),
+        "ratio": statistics.median(ours / other for ours, other in pairs),
         "ours, images/s": statistics.median(ours for ours, _ in pairs),
-        "bare, images/s": statistics.median(theirs for _, theirs in pairs),
+        "bare, images/s": statistics.median(other for _, other in pairs),
     }
 
 
@@ -321,14 +321,14 @@ def against_lightly(images: Tensor, where: torch.device, seconds: float) -> dict
         SimCLR(backbones.build(), crop=0.08, jitter=1.0).to(where, memory_format=devices.memory_format(where)).train()
     )
     optimizer = train.make_optimizer(task, train.TrainConfig(steps=1))
-    dice = devices.generator(0, where)
+    generator = devices.generator(0, where)
     resident = images.to(where)
 
     def ours(steps: int) -> None:
         for _ in range(steps):
-            task.views(resident[torch.randint(len(resident), (BATCH,))], dice)
+            task.views(resident[torch.randint(len(resident), (BATCH,))], generator)
 
-    def theirs(steps: int) -> None:
+    def other(steps: int) -> None:
         for _ in range(steps):
             next(stream)
 
@@ -345,8 +345,8 @@ def against_lightly(images: Tensor, where: torch.device, seconds: float) -> dict
         config = train.TrainConfig(steps=steps, batch_size=BATCH, log_every=10**6)
         train.pretrain(task, images, config, device=where, progress=False)
 
-    theirs(2)
-    alone = _one_after_the_other(ours, theirs, where, seconds)
+    other(2)
+    alone = _one_after_the_other(ours, other, where, seconds)
     loops = _one_after_the_other(our_loop, their_loop, where, seconds)
     return {"two views alone": alone, "training loop": loops}
 
@@ -367,11 +367,11 @@ def _endless(loader: torch.utils.data.DataLoader):
         yield from loader
 
 
-def _one_after_the_other(ours: Callable, theirs: Callable, where: torch.device, seconds: float) -> dict[str, float]:
+def _one_after_the_other(ours: Callable, other: Callable, where: torch.device, seconds: float) -> dict[str, float]:
     """For a side with worker processes, which work ahead while the other side runs: each side runs alone, long enough
     for what was ready to be used up (two workers hold four batches)."""
     rates = []
-    for side in (theirs, ours):
+    for side in (other, ours):
         side(6)
         devices.synchronize(where)
         begin, steps = time.perf_counter(), 0
@@ -384,10 +384,10 @@ def _one_after_the_other(ours: Callable, theirs: Callable, where: torch.device, 
 
 
 def _side_by_side(
-    ours: Callable[[int], Any], theirs: Callable[[int], Any], where: torch.device, seconds: float, images: int,
+    ours: Callable[[int], Any], other: Callable[[int], Any], where: torch.device, seconds: float, images: int,
     rounds: int = ROUNDS,
 ) -> dict[str, float]:  # fmt: skip
-    """Ratio of speeds, ours over theirs, the median over `rounds`. Each side takes a number of steps, and may give the
+    """Ratio of speeds, ours over other, the median over `rounds`. Each side takes a number of steps, and may give the
     seconds that they took; otherwise those of the whole call count."""
 
     def clock(side: Callable[[int], Any], steps: int) -> float:
@@ -397,9 +397,9 @@ def _side_by_side(
         devices.synchronize(where)
         return (took or time.perf_counter() - begin) / steps
 
-    ours(3), theirs(3)
-    steps = max(5, round(seconds / rounds / clock(theirs, 3)))
-    pairs = [(clock(ours, steps), clock(theirs, steps)) for _ in range(rounds)]
+    ours(3), other(3)
+    steps = max(5, round(seconds / rounds / clock(other, 3)))
+    pairs = [(clock(ours, steps), clock(other, steps)) for _ in range(rounds)]
     return {
         "ratio": statistics.median(t / o for o, t in pairs),
         "ours, images/s": images / statistics.median(o for o, _ in pairs),

@@ -85,10 +85,10 @@ def _ticks() -> dict[int, tuple[int, int]] | None:
         lines = STAT.read_text(encoding="ascii").splitlines()
     except OSError:
         return None
-    found, mine = {}, _own_cores()
+    found, own = {}, _own_cores()
     for name, *numbers in (line.split() for line in lines if line.startswith("cpu")):
         core = name.removeprefix("cpu")
-        if core.isdigit() and (not mine or int(core) in mine):
+        if core.isdigit() and (not own or int(core) in own):
             user, nice, system, idle, waiting, irq, softirq, steal, *_ = map(int, [*numbers, *"0000"])
             found[int(core)] = (idle + waiting, user + nice + system + idle + waiting + irq + softirq + steal)
     return found or None

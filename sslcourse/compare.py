@@ -211,7 +211,7 @@ def run(
     recipes = {task: _recipe(task, changes, (options or {}).get(task, {})) for task in tasks}
     for recipe in recipes.values():
         recipe(0)  # a wrong number is said before anything is computed
-    theirs = _published(published, reading or {})
+    checkpoints = _published(published, reading or {})
     with locking.claimed(out, file=True) if out is not None else contextlib.nullcontext():
         splits = load(data, size=size, labels=labels_file)
         evaluate.refuse_unlabelled(splits)
@@ -219,16 +219,16 @@ def run(
         refused = refusals(recipes, splits.unlabeled)
         if refused and len(refused) == len(recipes):
             raise CourseError(f"none of the tasks can learn from {data}: {' '.join(refused.values())}")
-        refused |= unmeasurable(theirs, splits, device)
-        recipes, theirs = (
-            {name: made for name, made in found.items() if name not in refused} for found in (recipes, theirs)
+        refused |= unmeasurable(checkpoints, splits, device)
+        recipes, checkpoints = (
+            {name: made for name, made in found.items() if name not in refused} for found in (recipes, checkpoints)
         )
         results = _begin(out, data, splits, labels) | {"refused": refused, "notes": notes}
         notes += _forget_other_data(results, splits)
-        for kind, found in (("tasks", recipes), ("published", theirs)):
+        for kind, found in (("tasks", recipes), ("published", checkpoints)):
             results[kind] = sorted({*results[kind], *found})
         chance = {"backbone": backbone, "stem": stem}
-        lines = rows(recipes, splits.unlabeled, published=theirs, device=device, progress=False, **chance)
+        lines = rows(recipes, splits.unlabeled, published=checkpoints, device=device, progress=False, **chance)
         jobs = _jobs(results, lines, seeds, splits, wanted, factors, stem)
         _measure(jobs, splits, results, out, device, progress)
         results["advice"] = advice(results)

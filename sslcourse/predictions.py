@@ -28,7 +28,7 @@ def ask(name: str, question: str, *, unit: str = "", choices: Sequence[str] = ()
     Shown as the last expression of a cell. Whoever enters another answer before measuring replaces the first.
     """
     kept = progress.predictions().get(name, {}).get("predicted")
-    said = widgets.HTML(said_of(kept, unit), layout=widgets.Layout(margin="0 0 0 8px"))
+    message = widgets.HTML(said_of(kept, unit), layout=widgets.Layout(margin="0 0 0 8px"))
     wide = widgets.Layout(width="auto")
     if choices:
         field = widgets.RadioButtons(options=list(choices), value=kept if kept in choices else None, layout=wide)
@@ -44,13 +44,13 @@ def ask(name: str, question: str, *, unit: str = "", choices: Sequence[str] = ()
     def entered(change: dict[str, Any]) -> None:
         answer = change["new"] if choices else number(change["new"], unit)
         if answer is None:
-            said.value = "A number is needed, such as 0.5; the lesson goes on without one, too."
+            message.value = "A number is needed, such as 0.5; the lesson goes on without one, too."
             return
         progress.keep("predictions", name, asked=question, unit=unit, predicted=answer)
-        said.value = said_of(answer, unit)
+        message.value = said_of(answer, unit)
 
     field.observe(entered, names="value")
-    return widgets.VBox([widgets.HTML(f"<b>Your prediction.</b> {question}"), field, said])
+    return widgets.VBox([widgets.HTML(f"<b>Your prediction.</b> {question}"), field, message])
 
 
 def number(text: str, unit: str = "") -> float | None:

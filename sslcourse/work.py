@@ -120,29 +120,29 @@ def _update(course: Path, work: Path) -> Changes:
     for pattern in COPIED:
         for name in _names(course, pattern):
             _rename_former(work / name)
-            mine, new = _content(work / name), _digest(_content(course / name))
-            if mine is None:
+            present, new = _content(work / name), _digest(_content(course / name))
+            if present is None:
                 changes.new.append(name)
             elif delivered.get(name, {}).get("from") == new:
                 continue
-            elif _is_written_in(mine, name, course, delivered):
+            elif _is_written_in(present, name, course, delivered):
                 changes.kept.append(name)
                 continue
             else:
                 changes.renewed.append(name)
-                if name in delivered and _digest(mine) != delivered[name]["is"]:  # it was run
+                if name in delivered and _digest(present) != delivered[name]["is"]:  # it was run
                     _keep(work / name, work)
             _deliver(name, course, work, delivered)
     _remember(work, delivered)
     return changes
 
 
-def _is_written_in(mine: bytes, name: str, course: Path, delivered: dict[str, Any]) -> bool:
+def _is_written_in(present: bytes, name: str, course: Path, delivered: dict[str, Any]) -> bool:
     """Whether a person wrote in their file. Running a notebook isn't writing: only the text of its cells counts."""
     before, new = delivered.get(name, {}), _copied(course / name)
-    if _digest(mine) in (before.get("is"), _digest(new)):
+    if _digest(present) in (before.get("is"), _digest(new)):
         return False
-    wrote = _written(mine)
+    wrote = _written(present)
     return wrote is None or wrote not in (before.get("wrote"), _written(new))
 
 

@@ -194,7 +194,7 @@ def facts(**other):
         "rocm": None,
         "mps built": False,
         "threads": 8,
-        "said": [],
+        "warned": [],
     }
     return plain | other
 
@@ -311,7 +311,7 @@ def test_what_the_driver_does_not_say(smi):
 @pytest.mark.parametrize("hidden", ["", "-1", "7"])
 def test_a_hidden_gpu(smi, monkeypatch, hidden):
     driver = smi(HEADER.format("580.65", "13.0"), [a_card()])
-    torch = asking.Answer(facts(**NO_GPU, said=["CUDA initialization: something"]))
+    torch = asking.Answer(facts(**NO_GPU, warned=["CUDA initialization: something"]))
     finding = gpu.check_devices(torch, driver)
     assert finding.status == "warning" and "CUDA initialization: something" in finding.advice
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)

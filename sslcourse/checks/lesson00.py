@@ -93,4 +93,4 @@ cross_entropy = Check(
         in column labels[i]. Then the logarithm, the minus, the mean.""",
         "-logits.log_softmax(dim=1)[torch.arange(len(labels)), labels].mean()",
     ),
-)  # fmt: skip
+)

@@ -103,7 +103,7 @@ rotate_batch = Check(
         "torch.stack([torch.rot90(image, int(k), dims=(1, 2)) for image, k in zip(...)])",
     ),
     praise="No pixel changed its value: only places were exchanged.",
-)  # fmt: skip
+)
 
 
 def all_four(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -198,7 +198,7 @@ four_rotations = Check(
         torch.arange(4).repeat_interleave(len(images))""",
     ),
     praise="This is the whole data set of the task: no one was asked for a label.",
-)  # fmt: skip
+)
 
 
 LARGE = 50.0  # logits beyond it break a softmax that doesn't subtract the largest first
@@ -335,7 +335,7 @@ cross_entropy = Check(
         "(torch.logsumexp(logits, dim=1) - logits[torch.arange(len(turns)), turns]).mean()",
     ),
     praise="It holds for logits of a thousand, too.",
-)  # fmt: skip
+)
 
 
 def gradient_of_logits(logits: Tensor, turns: Tensor) -> Tensor:
@@ -465,7 +465,7 @@ logits_gradient = Check(
         "(logits.softmax(dim=1) - F.one_hot(turns, logits.shape[1])) / len(logits)",
     ),
     praise="Each row adds up to 0: what one logit gains, the others lose.",
-)  # fmt: skip
+)
 
 
 def _stabilizer(picture: Tensor) -> list[int]:
@@ -603,7 +603,7 @@ bayes_loss = Check(
         range(4))).""",
     ),
     praise="No network, however large and however long it trains, goes below this.",
-)  # fmt: skip
+)
 
 
 def both_variances(table: Tensor, n: int) -> tuple[float, float]:
@@ -700,4 +700,4 @@ estimator_variances = Check(
         "table.mean(dim=1).var(correction=0) / n, and table.var(correction=0) / (4 * n)",
     ),
     praise="Now you can say beforehand which of the two is worth its computing.",
-)  # fmt: skip
+)

@@ -161,7 +161,7 @@ train_step = Check(
         optimizer.step(), and return loss.item().""",
     ),
     praise="Zero, backward, step: every network of this course is trained by these three lines.",
-)  # fmt: skip
+)
 
 
 class SmallNet(nn.Module):
@@ -336,7 +336,7 @@ rotnet_model = Check(
         nn.Identity(); and forward returns self.classifier(self.backbone(x)).""",
     ),
     praise="After pretraining, model.backbone is what you keep, and model.classifier what you throw away.",
-)  # fmt: skip
+)
 
 
 def warmup_cosine(progress, warmup):
@@ -427,7 +427,7 @@ schedule = Check(
         warmup) / (1 - warmup))).""",
     ),
     praise="A schedule without memory can't be resumed wrong.",
-)  # fmt: skip
+)
 
 
 def _probe_cases(generator: torch.Generator) -> Iterator[tuple]:
@@ -610,7 +610,7 @@ frozen_probe = Check(
         "def train(self, mode=True): super().train(mode); self.backbone.eval(); return self",
     ),
     praise="Whatever the probe reads now was there before it came.",
-)  # fmt: skip
+)
 
 
 def _paired_cases(generator: torch.Generator) -> Iterator[tuple]:
@@ -716,7 +716,7 @@ paired_difference = Check(
         math.sqrt(len(d)).""",
     ),
     praise="If the interval doesn't hold 0, the seeds alone don't explain the difference.",
-)  # fmt: skip
+)
 
 
 def _knn_cases(generator: torch.Generator) -> Iterator[tuple]:
@@ -834,4 +834,4 @@ knn_vote = Check(
         "torch.zeros(len(queries), classes).scatter_add_(1, labels[index], (nearest / temperature).softmax(dim=1))",
     ),
     praise="No training at all: a good first look at any backbone.",
-)  # fmt: skip
+)

@@ -118,7 +118,7 @@ flip_some_pictures = Check(
         up_down and flip(2).""",
     ),
     praise="Both flips together are the half turn: that is why the group of flips has four elements.",
-)  # fmt: skip
+)
 
 
 def eight_symmetries(images: Tensor) -> Tensor:
@@ -226,7 +226,7 @@ eight_symmetries_of_a_batch = Check(
         eight in a list.""",
         "torch.stack([torch.rot90(images.flip(-1) if e >= 4 else images, e % 4, dims=(-2, -1)) for e in range(8)])",
     ),
-)  # fmt: skip
+)
 
 
 def compose(first: int, second: int) -> int:
@@ -308,7 +308,7 @@ compose_two_elements = Check(
         return turns % 4 + 4 * mirrored""",
     ),
     praise="That is the dihedral group of the square, in three lines.",
-)  # fmt: skip
+)
 
 
 def best_possible(pictures: Tensor, elements: Sequence[int]) -> tuple[float, float]:
@@ -448,7 +448,7 @@ best_possible_prediction = Check(
         n * log(n_outcome / n) / total, where n_outcome is the sum of n there.""",
     ),
     praise="Whatever a network claims above this accuracy on new pictures, it has got from a leak.",
-)  # fmt: skip
+)
 
 
 def strip_means(images: Tensor, width: int) -> Tensor:
@@ -537,7 +537,7 @@ mean_colour_of_strips = Check(
         -width:])], dim=1)""",
     ),
     praise="Twelve numbers; in the lesson they answer the pretext question about scenes.",
-)  # fmt: skip
+)
 
 
 def drop_when_hidden(
@@ -573,7 +573,7 @@ def _hidden_pictures(generator: torch.Generator) -> Iterator[tuple]:
         (brightest_edge, 7, 4, 0.5, 0.3, 0.25), (brightest_channel, 12, 5, 0.25, 0.6, 0.25),
         (light_or_dark, 20, 6, 0.9, 0.5, 0.25), (brightest_edge, 33, 6, 0.7, 0.4, 0.25),
         (brightest_channel, 40, 3, 1.0, 0.5, 0.8), (light_or_dark, 25, 4, 0.1, 0.5, 0.9),
-    ]  # fmt: skip
+    ]
     for predict, n, size, fill, share, error in settings:
         images = uniform(generator, n, 3, size, size + 2)
         answers = predict(images)
@@ -660,4 +660,4 @@ shortcut_detector = Check(
         after = (predict(covered) == answers).float().mean(); return (before - after).item()""",
     ),
     praise="Use it on every network that is better than you expected.",
-)  # fmt: skip
+)

@@ -82,7 +82,7 @@ light_behind_a_number = Check(
         "torch.where(x > 0.04045, ((x + 0.055) / 1.055) ** 2.4, x / 12.92)",
     ),
     praise="Whoever averages pixels, blurs or resizes without this step averages numbers, not light.",
-)  # fmt: skip
+)
 
 
 def best_answers(share: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
@@ -159,7 +159,7 @@ mean_and_mode = Check(
         "return share @ centres, centres[share.argmax(dim=1)]",
     ),
     praise="Regression can give the first alone. A network that gives you the shares leaves the choice to you.",
-)  # fmt: skip
+)
 
 
 def colorfulness(images: Tensor) -> Tensor:
@@ -243,7 +243,7 @@ how_colourful = Check(
         yb.mean((1, 2)))""",
     ),
     praise="A number for 'how gray is it?', without anybody's taste in it.",
-)  # fmt: skip
+)
 
 
 def annealed_mean(logits: Tensor, centres: Tensor, temperature: float) -> Tensor:
@@ -323,7 +323,7 @@ annealed_mean_of_maps = Check(
         'torch.einsum("nqhw,qc->nchw", (logits / temperature).softmax(dim=1), centres)',
     ),
     praise="At T = 1 it is the mean, at T near 0 the mode; Zhang et al. took 0.38.",
-)  # fmt: skip
+)
 
 
 def weights_of_bins(frequency: Tensor, strength: float) -> Tensor:
@@ -404,7 +404,7 @@ rebalancing_weights = Check(
         weights).sum()""",
     ),
     praise="Because the mean weight of a pixel is 1, the learning rate needs no change.",
-)  # fmt: skip
+)
 
 
 def soft_labels(ab: Tensor, centres: Tensor, neighbours: int = 5, sigma: float = 5.0) -> Tensor:
@@ -516,4 +516,4 @@ soft_labels_of_colours = Check(
         (2 * sigma**2)); return torch.zeros(len(ab), len(centres)).scatter(1, index, w / w.sum(dim=1, keepdim=True))""",
     ),
     praise="sslcourse does this once for every whole-numbered colour, and looks it up ever after.",
-)  # fmt: skip
+)

@@ -58,7 +58,7 @@ offset_of_a_position = Check(
         3 and its column is cell % 3, both counted from the corner.""",
         "cell = position + (position >= 4); torch.stack([cell // 3 - 1, cell % 3 - 1], dim=1)",
     ),
-)  # fmt: skip
+)
 
 
 def split(images: Tensor, grid: int) -> Tensor:
@@ -119,7 +119,7 @@ split_into_tiles = Check(
         Without a loop: reshape to (N, C, grid, h, grid, w) and bring the two grid dimensions to the front.""",
         "images.reshape(n, c, grid, h, grid, w).permute(0, 2, 4, 1, 3, 5).reshape(n, grid * grid, c, h, w)",
     ),
-)  # fmt: skip
+)
 
 
 def solve(laid: Tensor, order: Tensor) -> Tensor:
@@ -175,7 +175,7 @@ solve_a_puzzle = Check(
         order: at which place does tile 0 lie, tile 1, ...?""",
         "back = order.argsort(dim=1); laid[torch.arange(len(laid))[:, None], back]",
     ),
-)  # fmt: skip
+)
 
 
 def hamming(orders: Tensor) -> Tensor:
@@ -221,7 +221,7 @@ hamming_distances = Check(
         T).""",
         "(orders[:, None] != orders[None]).sum(dim=2)",
     ),
-)  # fmt: skip
+)
 
 
 def second_corner(first: Tensor, offset: Tensor, further: Tensor, size: int, gap: int) -> Tensor:
@@ -286,7 +286,7 @@ second_patch = Check(
         that the patches share their row or column.""",
         "first + offset * (size + gap + further)",
     ),
-)  # fmt: skip
+)
 
 
 def far_apart(orders: Tensor, count: int) -> Tensor:
@@ -362,4 +362,4 @@ permutations_far_apart = Check(
         """distance = (orders[:, None] != orders[None]).sum(2); while len(chosen) < count:
         chosen.append(int(distance[chosen].amin(dim=0).argmax()))""",
     ),
-)  # fmt: skip
+)

@@ -71,7 +71,7 @@ inside_the_hole = Check(
         "((predicted - truth).square() * hole).sum() / (hole.sum() * truth.shape[1])",
     ),
     praise="What is outside gets no gradient: nothing is earned by copying.",
-)  # fmt: skip
+)
 
 
 def _grids(generator: torch.Generator) -> list[tuple[Tensor, int]]:
@@ -127,7 +127,7 @@ patchify = Check(
         "images.reshape(n, c, h // p, p, w // p, p).permute(0, 2, 4, 3, 5, 1).reshape(n, -1, p * p * c)",
     ),
     praise="A picture is now a sentence of patches.",
-)  # fmt: skip
+)
 
 
 def masking(noise: Tensor, keep: int) -> tuple[Tensor, Tensor]:
@@ -178,7 +178,7 @@ random_masking = Check(
         "shuffle = noise.argsort(dim=1); return shuffle[:, :keep], shuffle.argsort(dim=1)",
     ),
     praise="Patch j was kept exactly if restore[j] < keep.",
-)  # fmt: skip
+)
 
 
 def fill_gaps(tokens: Tensor, blank: Tensor, restore: Tensor) -> Tensor:
@@ -236,7 +236,7 @@ gaps = Check(
         None].expand(-1, -1, d))""",
     ),
     praise="This is what the decoder gets, before positions are added.",
-)  # fmt: skip
+)
 
 
 def normalized(pixels: Tensor) -> Tensor:
@@ -286,7 +286,7 @@ normalized_target = Check(
         "(pixels - mean) / (variance + 1e-6).sqrt()",
     ),
     praise="How light a patch is no longer counts; what is drawn in it does.",
-)  # fmt: skip
+)
 
 
 def attention(queries: Tensor, keys: Tensor) -> Tensor:
@@ -331,4 +331,4 @@ attention_weights = Check(
         "(queries @ keys.transpose(1, 2) / queries.shape[2] ** 0.5).softmax(dim=2)",
     ),
     praise="That is what `vit.Attention.weights` computes for each of its heads.",
-)  # fmt: skip
+)

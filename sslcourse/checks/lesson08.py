@@ -85,7 +85,7 @@ every_view_against_every_other = Check(
         matrix product of z with its transpose.""",
         "z = torch.nn.functional.normalize(torch.cat([first, second]), dim=1); return z @ z.T",
     ),
-)  # fmt: skip
+)
 
 
 def partners(n: int) -> Tensor:
@@ -129,7 +129,7 @@ where_is_the_partner = Check(
         modulo 2n.""",
         "return (torch.arange(2 * n) + n) % (2 * n)",
     ),
-)  # fmt: skip
+)
 
 
 def push(similarity: Tensor, temperature: float) -> Tensor:
@@ -193,7 +193,7 @@ who_is_pushed_away = Check(
         "A softmax, of s / T: exponentials of the cosines divided by the temperature, divided by the sum of their row.",
         "return (similarity / temperature).softmax(dim=1)",
     ),
-)  # fmt: skip
+)
 
 
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
@@ -329,7 +329,7 @@ contrastive_loss = Check(
         """z = normalize(torch.cat([first, second]), dim=1); s = z @ z.T / temperature; s = s.masked_fill(torch.eye(2 *
         n, dtype=torch.bool), -float('inf')); return cross_entropy(s, torch.arange(2 * n).roll(n))""",
     ),
-)  # fmt: skip
+)
 
 
 def false_negatives(labels: Tensor) -> float:
@@ -398,7 +398,7 @@ false_negatives_counted = Check(
         pictures, how many have the same class? Average over pictures.""",
         "same = labels[:, None] == labels; return (same.sum().item() - n) / (n * (n - 1))",
     ),
-)  # fmt: skip
+)
 
 
 def uniformity(features: Tensor) -> Tensor:
@@ -474,4 +474,4 @@ how_evenly_spread = Check(
         and the logarithm last.""",
         "z = torch.nn.functional.normalize(features, dim=1); return (-2 * torch.pdist(z).square()).exp().mean().log()",
     ),
-)  # fmt: skip
+)

@@ -61,7 +61,7 @@ where_a_teacher_ends = Check(
         student.""",
         "left = momentum ** steps; left * start + (1 - left) * student",
     ),
-)  # fmt: skip
+)
 
 
 def enqueue(queue: Tensor, pointer: int, keys: Tensor) -> tuple[Tensor, int]:
@@ -146,7 +146,7 @@ write_into_the_queue = Check(
         key.""",
         "place = (pointer + torch.arange(len(keys))) % len(queue); queue = queue.clone(); queue[place] = keys",
     ),
-)  # fmt: skip
+)
 
 
 def ages(pointer: int, size: int, batch: int) -> Tensor:
@@ -191,7 +191,7 @@ how_old_is_a_key = Check(
         "Row r was written (pointer - 1 - r) % size keys before the newest one. And how many steps is that?",
         "(pointer - 1 - torch.arange(size)) % size // batch",
     ),
-)  # fmt: skip
+)
 
 
 def follow(teacher: list[Tensor], student: list[Tensor], momentum: float) -> list[Tensor]:
@@ -260,7 +260,7 @@ the_teacher_follows = Check(
         """with torch.no_grad(): return [momentum * slow + (1 - momentum) * fast for slow, fast in zip(teacher,
         student)]""",
     ),
-)  # fmt: skip
+)
 
 
 def moco_loss(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -> Tensor:
@@ -374,7 +374,7 @@ mocos_loss = Check(
         """functional.cross_entropy(torch.cat([positive, negatives], dim=1) / temperature, torch.zeros(N,
         dtype=torch.long)), with keys.detach()""",
     ),
-)  # fmt: skip
+)
 
 
 def moco_step(
@@ -455,4 +455,4 @@ a_step_in_order = Check(
         """keys = normalize(keys, dim=1); loss = info_nce(queries, keys, queue, temperature); queue = queue.clone();
         queue[(pointer + torch.arange(N)) % K] = keys; return loss, queue, (pointer + N) % K""",
     ),
-)  # fmt: skip
+)

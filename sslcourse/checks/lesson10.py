@@ -94,7 +94,7 @@ stop_the_gradient = Check(
         """one = cosine_similarity(first @ weight, second.detach(), dim=1).mean(); the other direction likewise; -(one +
         other) / 2""",
     ),
-)  # fmt: skip
+)
 
 
 def cross_correlation(first: Tensor, second: Tensor) -> Tensor:
@@ -172,7 +172,7 @@ correlate_two_views = Check(
         mean, over the pictures, of a product.""",
         "a = (first - first.mean(dim=0)) / first.std(dim=0, correction=0); b likewise; a.T @ b / len(a)",
     ),
-)  # fmt: skip
+)
 
 
 def barlow(c: Tensor, redundancy: float) -> Tensor:
@@ -234,7 +234,7 @@ barlow_from_c = Check(
         "c.diagonal() gives the diagonal; c - c.diag().diag() is C with zeros there.",
         "(1 - c.diagonal()).square().sum() + redundancy * (c - c.diag().diag()).square().sum()",
     ),
-)  # fmt: skip
+)
 
 
 def variance_hinge(z: Tensor, epsilon: float) -> Tensor:
@@ -298,7 +298,7 @@ the_variance_hinge = Check(
         "z.var(dim=0) has shape (d,). Epsilon under the root; then 1 minus that; nothing below 0; the mean at the end.",
         "(1 - (z.var(dim=0) + epsilon).sqrt()).clamp(min=0).mean()",
     ),
-)  # fmt: skip
+)
 
 
 def covariance_penalty(z: Tensor) -> Tensor:
@@ -364,7 +364,7 @@ the_covariance_penalty = Check(
         "centred.T @ centred / (N - 1) is (d, d). covariance.diag().diag() holds its diagonal and zeros elsewhere.",
         "c = centred.T @ centred / (len(z) - 1); (c - c.diag().diag()).square().sum() / z.shape[1]",
     ),
-)  # fmt: skip
+)
 
 
 def sinkhorn(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
@@ -452,4 +452,4 @@ assign_with_sinkhorn = Check(
         """plan = (scores / epsilon).exp(); in a loop: plan = plan / plan.sum(dim=0, keepdim=True), then the same with
         dim=1""",
     ),
-)  # fmt: skip
+)

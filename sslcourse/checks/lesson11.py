@@ -82,7 +82,7 @@ what_the_teacher_says = Check(
         answers, dim=1.""",
         "((logits - center) / temperature).softmax(dim=1)",
     ),
-)  # fmt: skip
+)
 
 
 def distil(student: Tensor, teacher: Tensor, center: Tensor, temperature: float, teacher_temperature: float) -> Tensor:
@@ -185,7 +185,7 @@ distil_one_pair = Check(
         """p = ((teacher - center) / teacher_temperature).softmax(1).detach(); -(p * (student /
         temperature).log_softmax(1)).sum(1).mean()""",
     ),
-)  # fmt: skip
+)
 
 
 def multi_crop(student: list[Tensor], teacher: list[Tensor], temperature: float) -> Tensor:
@@ -268,7 +268,7 @@ pairs_of_crops = Check(
         """pairs = [(s, t) for t in range(len(teacher)) for s in range(len(student)) if s != t]; the mean over them of
         -(teacher[t] * (student[s] / temperature).log_softmax(1)).sum(1).mean()""",
     ),
-)  # fmt: skip
+)
 
 
 def new_center(center: Tensor, student: Tensor, teacher: Tensor, momentum: float) -> Tensor:
@@ -329,7 +329,7 @@ update_the_centre = Check(
         "The measurement is teacher.mean(dim=0, keepdim=True), (1, K). The old centre's share is the momentum.",
         "momentum * center + (1 - momentum) * teacher.mean(dim=0, keepdim=True)",
     ),
-)  # fmt: skip
+)
 
 
 def next_teacher(teacher: Tensor, student: Tensor, progress: float, start: float) -> Tensor:
@@ -345,7 +345,7 @@ def _weights(generator: torch.Generator) -> list[tuple[Tensor, Tensor, float, fl
     return [
         (draw(3, 2), draw(3, 2), 0.0, 0.6), (draw(4), draw(4), 0.3, 0.8), (draw(2, 5), draw(2, 5), 0.8, 0.5),
         (draw(3), draw(3), 1.0, 0.9),
-    ]  # fmt: skip
+    ]
 
 
 def _next_by_lerp(teacher, student, progress, start):
@@ -396,7 +396,7 @@ follow_the_student = Check(
         keeps this share of itself.""",
         "m = 1 - (1 - start) * (1 + math.cos(math.pi * progress)) / 2; m * teacher + (1 - m) * student",
     ),
-)  # fmt: skip
+)
 
 
 def inside(maps: Tensor, masks: Tensor) -> Tensor:
@@ -477,4 +477,4 @@ share_on_the_things = Check(
         on a thing. Weight the map by it, sum, and divide by the map's own sum.""",
         "(maps * covered).sum(dim=(1, 2)) / maps.sum(dim=(1, 2))",
     ),
-)  # fmt: skip
+)

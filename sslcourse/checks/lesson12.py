@@ -83,7 +83,7 @@ a_balanced_draw = Check(
         says in which order to take them.""",
         "for each c in labels.unique(): chosen.append(members[dice[members].argsort()[:k]]); then torch.cat(chosen)",
     ),
-)  # fmt: skip
+)
 
 
 def report(val: Tensor, test: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ choose_on_validation = Check(
         "val.argmax(dim=1) is each seed's choice, (S,). Then take from row s of `test` the value in that column.",
         "test[torch.arange(len(val)), val.argmax(dim=1)]",
     ),
-)  # fmt: skip
+)
 
 
 def rate_of(name: str, base: float, decay: float) -> float:
@@ -208,7 +208,7 @@ layerwise_rates = Check(
         "name begins with 'head.') or of the stem."),
         "depth = 5 for the head, the stage's number, 0 for the stem; base * decay ** (5 - depth)",
     ),
-)  # fmt: skip
+)
 
 
 def balanced_accuracy(predicted: Tensor, labels: Tensor) -> float:
@@ -273,7 +273,7 @@ macro_average = Check(
         labels.unique().""",
         "torch.stack([(predicted[labels == c] == c).float().mean() for c in labels.unique()]).mean().item()",
     ),
-)  # fmt: skip
+)
 
 
 # lesson 03 asks for the same
@@ -289,7 +289,7 @@ weighted_knn = Check(
         """votes = torch.zeros(len(queries), classes).scatter_add_(1, labels[index], (nearest / temperature).exp());
         then divide by votes.sum(dim=1, keepdim=True)""",
     ),
-)  # fmt: skip
+)
 
 
 def _interval_by_scipy(a, b):
@@ -321,4 +321,4 @@ the_paired_interval = Check(
         error; times a quantile.""",
         "half = stats.t.ppf(0.975, n - 1) * d.std(ddof=1) / math.sqrt(n); (d.mean() - half, d.mean() + half)",
     ),
-)  # fmt: skip
+)

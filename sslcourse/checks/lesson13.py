@@ -96,7 +96,7 @@ draw_an_episode = Check(
         """rows = [order[labels[order] == c] for c in classes]; torch.stack([r[:shots] for r in rows]),
         torch.stack([r[shots : shots + queries] for r in rows])""",
     ),
-)  # fmt: skip
+)
 
 
 def relabel(labels: Tensor, classes: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ labels_within = Check(
         dictionary {class: place} does it, too.""",
         "(labels[:, None] == classes).int().argmax(dim=1)",
     ),
-)  # fmt: skip
+)
 
 
 def prototype_scores(support: Tensor, labels: Tensor, queries: Tensor, ways: int) -> Tensor:
@@ -232,7 +232,7 @@ prototypes_and_scores = Check(
         """centres = torch.stack([support[labels == n].mean(0) for n in range(ways)]); -(queries[:, None] -
         centres).square().sum(dim=2)""",
     ),
-)  # fmt: skip
+)
 
 
 def interval(values: Tensor) -> tuple[float, float]:
@@ -296,7 +296,7 @@ interval_of_the_mean = Check(
         t that leaves 2.5% on each side.""",
         "values.mean().item(), stats.t.ppf(0.975, n - 1) * values.std().item() / math.sqrt(n)",
     ),
-)  # fmt: skip
+)
 
 
 def adapted_norm(unlabeled: Tensor, test: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
@@ -375,7 +375,7 @@ batch_norm_in_a_new_domain = Check(
         keepdim=True. Then the test maps, with weight and bias as weight[:, None, None].""",
         "(test - mean) / (variance + eps).sqrt() * weight[:, None, None] + bias[:, None, None]",
     ),
-)  # fmt: skip
+)
 
 
 def transfer_gap(correct: Tensor) -> Tensor:
@@ -438,4 +438,4 @@ what_a_domain_costs = Check(
         "accuracy = correct.float().mean(dim=2). The diagonal is at home; the rest of row s is where source s went.",
         "home = accuracy.diagonal(); home - (accuracy.sum(dim=1) - home) / (len(accuracy) - 1)",
     ),
-)  # fmt: skip
+)

@@ -90,7 +90,7 @@ intersection_over_union = Check(
         """sides = (torch.minimum(a[:, None, 2:], b[:, 2:]) - torch.maximum(a[:, None, :2], b[:, :2])).clamp(min=0); the
         intersection is sides.prod(dim=2), the union is the sum of the areas minus that.""",
     ),
-)  # fmt: skip
+)
 
 
 def mirror(boxes: Tensor, labels: Tensor, width: int) -> Tensor:
@@ -154,7 +154,7 @@ mirrored_boxes = Check(
         """torch.stack([width - right, top, width - left, bottom], dim=2) with left, top, right, bottom =
         boxes.unbind(dim=2); then moved[labels < 0] = 0""",
     ),
-)  # fmt: skip
+)
 
 
 def mean_iou(predicted: Tensor, truth: Tensor, classes: int) -> float:
@@ -228,7 +228,7 @@ mean_intersection_over_union = Check(
         classes where either is 0, and average the rest.""",
         "scores = [both / either for each c with either > 0]; sum(scores) / len(scores)",
     ),
-)  # fmt: skip
+)
 
 
 def focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
@@ -287,7 +287,7 @@ the_focal_loss = Check(
         """p = logits.sigmoid(); p_t = torch.where(targets == 1, p, 1 - p); a = torch.where(targets == 1, alpha, 1 -
         alpha); (a * (1 - p_t) ** gamma * -p_t.log()).sum()""",
     ),
-)  # fmt: skip
+)
 
 
 def nms(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
@@ -363,7 +363,7 @@ non_maximum_suppression = Check(
         """for i in scores.argsort(descending=True).tolist(): if all(overlap[i, j] <= threshold for j in kept):
         kept.append(i)""",
     ),
-)  # fmt: skip
+)
 
 
 def average_precision(hits: Tensor, scores: Tensor, count: int) -> float:
@@ -453,4 +453,4 @@ average_precision_of_a_class = Check(
         recall = right / count; then max([p for r, p in zip(recall, precision) if r >= level], default=0) for each
         level""",
     ),
-)  # fmt: skip
+)

@@ -84,7 +84,7 @@ features_for_k_means = Check(
         "Subtract train.mean(dim=0), divide by train.std(dim=0), and then divide each row by its length.",
         "functional.normalize((new - train.mean(dim=0)) / train.std(dim=0), dim=1)",
     ),
-)  # fmt: skip
+)
 
 
 def step(features: Tensor, centres: Tensor) -> Tensor:
@@ -171,7 +171,7 @@ a_step_of_k_means = Check(
         """nearest, label = torch.cdist(features, centres).min(dim=1); new[k] = features[label == k].mean(dim=0) if
         (label == k).any() else features[nearest.argmax()]""",
     ),
-)  # fmt: skip
+)
 
 
 def hungarian(labels: Tensor, clusters: Tensor) -> float:
@@ -264,7 +264,7 @@ hungarian_accuracy = Check(
         takes tables that aren't square, too.""",
         "rows, columns = linear_sum_assignment(table, maximize=True); table[rows, columns].sum() / len(labels)",
     ),
-)  # fmt: skip
+)
 
 
 def nmi(table: Tensor) -> Tensor:
@@ -342,7 +342,7 @@ normalized_mutual_information = Check(
         """h = [torch.special.entr(x).sum() for x in (p.sum(1), p.sum(0), p)]; (h[0] + h[1] - h[2]) / ((h[0] + h[1]) /
         2)""",
     ),
-)  # fmt: skip
+)
 
 
 def cut(weights: Tensor, side: int) -> Tensor:
@@ -430,7 +430,7 @@ cut_a_picture = Check(
         """inside = (vectors[:, 1] > 0).view(side, side); border = inside.sum() - inside[1:-1, 1:-1].sum(); the border
         has 4 * side - 4 patches""",
     ),
-)  # fmt: skip
+)
 
 
 def strangeness(normal: Tensor, asked: Tensor, defective: Tensor) -> tuple[Tensor, float]:
@@ -522,4 +522,4 @@ how_strange_is_it = Check(
         """bad, good = score[defective][:, None], score[~defective]; ((bad > good).double() + 0.5 * (bad ==
         good)).mean()""",
     ),
-)  # fmt: skip
+)

@@ -83,7 +83,7 @@ which_text_and_which_image = Check(
         """own = torch.arange(len(images)); (functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T,
         own)) / 2""",
     ),
-)  # fmt: skip
+)
 
 
 def sigmoid_loss(images: Tensor, texts: Tensor, scale: float, bias: float) -> Tensor:
@@ -146,7 +146,7 @@ each_pair_by_itself = Check(
         "-logsigmoid(logit) for a pair, -logsigmoid(-logit) for two that don't belong together: a sign decides.",
         "belongs = 2 * torch.eye(N) - 1; -functional.logsigmoid(belongs * logits).sum() / N",
     ),
-)  # fmt: skip
+)
 
 
 def class_directions(texts: Tensor) -> Tensor:
@@ -196,7 +196,7 @@ a_classifier_out_of_words = Check(
         "Normalize each prompt (its numbers lie along dim 2), average over the prompts (dim 1), normalize the mean.",
         "functional.normalize(functional.normalize(texts, dim=2).mean(dim=1), dim=1)",
     ),
-)  # fmt: skip
+)
 
 
 def recall_at(similarity: Tensor, k: int) -> float:
@@ -247,7 +247,7 @@ among_the_first_k = Check(
         column.""",
         "own = similarity.diagonal()[:, None]; ((similarity > own).sum(dim=1) < k).float().mean().item()",
     ),
-)  # fmt: skip
+)
 
 
 def exchange(tokens: Tensor, member: Tensor) -> Tensor:
@@ -318,7 +318,7 @@ swapped_words = Check(
         before you write.""",
         "a, b = row[i].item(), row[j].item(); row[i], row[j] = b, a, for the first two places, on tokens.clone()",
     ),
-)  # fmt: skip
+)
 
 
 def with_hard_negatives(images: Tensor, texts: Tensor, swapped: Tensor, scale: float) -> Tensor:
@@ -387,4 +387,4 @@ hard_negatives = Check(
         """cross_entropy(scale * images @ torch.cat([texts, swapped]).T, own), and cross_entropy(scale * texts @
         images.T, own)""",
     ),
-)  # fmt: skip
+)

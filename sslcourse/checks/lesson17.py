@@ -89,7 +89,7 @@ sure_answers_alone = Check(
         """probability, answer = guess.detach().softmax(dim=1).max(dim=1); then the mean of cross_entropy(asked, answer,
         reduction="none") * (probability >= threshold)""",
     ),
-)  # fmt: skip
+)
 
 
 def contrast_loss(embeddings: Tensor, labels: Tensor, temperature: float) -> Tensor:
@@ -169,7 +169,7 @@ whose_class_is_mine = Check(
         """positive = (labels[:, None] == labels) & ~eye; -((log_share * positive).sum(1) / positive.sum(1)).mean(),
         where log_share is 0 on the diagonal""",
     ),
-)  # fmt: skip
+)
 
 
 def taught_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -230,7 +230,7 @@ answer_as_the_teacher = Check(
         """told = (teacher.detach() / temperature).softmax(dim=1); -(told * (student /
         temperature).log_softmax(dim=1)).sum(dim=1).mean()""",
     ),
-)  # fmt: skip
+)
 
 
 def dimensions_used(features: Tensor) -> float:
@@ -285,7 +285,7 @@ how_many_dimensions = Check(
         "Shares of the singular values, their entropy (natural logarithm), its exponential.",
         "share = values / values.sum(); torch.exp(-(share * share.log()).sum()).item()",
     ),
-)  # fmt: skip
+)
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> float:
@@ -338,4 +338,4 @@ do_they_rank_alike = Check(
         "ranks = values.argsort().argsort(); then the usual correlation of the two lists of ranks.",
         "a, b = centred ranks; a @ b / (a.norm() * b.norm())",
     ),
-)  # fmt: skip
+)

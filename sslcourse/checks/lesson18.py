@@ -60,7 +60,7 @@ what_is_still_to_come = Check(
         "From the end: what a step brings is its reward plus gamma times what the next one brings.",
         "later = rewards[t] + gamma * later, for t in reversed(range(len(rewards)))",
     ),
-)  # fmt: skip
+)
 
 
 def q_target(rewards: Tensor, over: Tensor, following: Tensor, gamma: float) -> Tensor:
@@ -112,7 +112,7 @@ the_target = Check(
         "The reward, plus gamma times the best value of the next frame; and nothing of the latter where there is none.",
         "rewards + gamma * (1 - over) * following.max(dim=1).values",
     ),
-)  # fmt: skip
+)
 
 
 def surprise(predicted: Tensor, came: Tensor) -> Tensor:
@@ -149,7 +149,7 @@ how_surprising = Check(
         "Squared differences, their mean over the features of a row, halved.",
         "(predicted - came).square().mean(dim=1) / 2",
     ),
-)  # fmt: skip
+)
 
 
 def contrast(queries: Tensor, keys: Tensor, bilinear: Tensor) -> Tensor:
@@ -203,4 +203,4 @@ beside_the_reward = Check(
         "Scores queries @ bilinear @ keys.T, (N, N); the right column of row i is i; the keys are constants.",
         "functional.cross_entropy(queries @ bilinear @ keys.detach().T, torch.arange(len(queries)))",
     ),
-)  # fmt: skip
+)

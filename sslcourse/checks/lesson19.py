@@ -62,7 +62,7 @@ my_part_of_the_batch = Check(
         "whole = the `batch` entries from step * batch on. Of them, every world-th, beginning at rank.",
         "order[step * batch : (step + 1) * batch][rank::world]",
     ),
-)  # fmt: skip
+)
 
 
 def training_bytes(network: nn.Module) -> int:
@@ -133,7 +133,7 @@ count_the_bytes = Check(
         """sum((4 if p.requires_grad else 1) * p.nbytes for p in network.parameters()) + sum(b.nbytes for b in
         network.buffers())""",
     ),
-)  # fmt: skip
+)
 
 
 def accumulate(network: nn.Module, images: Tensor, labels: Tensor, size: int) -> Tensor:
@@ -211,7 +211,7 @@ micro_batches = Check(
         """network.zero_grad(); for some, theirs in zip(images.split(size), labels.split(size)):
         (functional.cross_entropy(network(some), theirs) * len(some) / len(images)).backward()""",
     ),
-)  # fmt: skip
+)
 
 
 def unscale(gradient: Tensor, scale: float, good: int, patience: int) -> tuple[Tensor | None, float, int]:
@@ -297,7 +297,7 @@ a_loss_scale = Check(
         """if not torch.isfinite(gradient).all(): return None, scale / 2, 0; otherwise gradient.float() / scale, with
         scale * 2 and 0 where good + 1 == patience, and scale and good + 1 elsewhere""",
     ),
-)  # fmt: skip
+)
 
 
 def gather_backward(arrived: Tensor, rank: int) -> Tensor:
@@ -354,7 +354,7 @@ the_way_back = Check(
         "Sum over the first dimension, which runs over the losses. Then the block of n rows number `rank`.",
         "arrived.sum(dim=0).chunk(len(arrived))[rank]",
     ),
-)  # fmt: skip
+)
 
 
 def joint_statistics(means: Tensor, variances: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -425,4 +425,4 @@ statistics_together = Check(
         """share = (counts / counts.sum())[:, None]; mean = (share * means).sum(0); variance = (share * (variances +
         (means - mean) ** 2)).sum(0)""",
     ),
-)  # fmt: skip
+)

@@ -36,7 +36,7 @@ def _states(generator: torch.Generator) -> list[tuple[dict[str, Tensor], str]]:
             "backbone."),
         (state("module.module.model.0.weight", "module.odd.bias", "model.odd.bias"), "module."),
         (state("trunk.net.0.weight", "head.0.weight", "old_trunk.net.0.weight"), "trunk."),
-    ]  # fmt: skip
+    ]
 
 
 def _strip_loop(state, prefix):
@@ -83,7 +83,7 @@ strip_a_prefix = Check(
         (`removeprefix`).""",
         "{name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}",
     ),
-)  # fmt: skip
+)
 
 
 def judge(wanted: list[str], given: list[str], head: str) -> tuple[list[str], list[str], bool]:
@@ -166,7 +166,7 @@ may_that_be_missing = Check(
         with the head's name and a dot; of an empty list that is true.""",
         "missing = sorted(set(wanted) - set(given)); fine = all(name.startswith(head + '.') for name in missing)",
     ),
-)  # fmt: skip
+)
 
 
 def to_transformers(name: str) -> str:
@@ -257,7 +257,7 @@ names_for_transformers = Check(
         """f'encoder.stages.{int(stage[-1]) - 1}.layers.{block}.layer.{int(part[-1]) - 1}.convolution.weight' is the
         third case for a convolution.""",
     ),
-)  # fmt: skip
+)
 
 
 def renormalize(x: Tensor, old: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor]) -> Tensor:
@@ -327,7 +327,7 @@ pixels_for_another_network = Check(
         and std are (3,), and x is (N, 3, H, W): .view(1, 3, 1, 1) puts them at the channels.""",
         "(x * old_std + old_mean - new_mean) / new_std, each of them .view(1, 3, 1, 1)",
     ),
-)  # fmt: skip
+)
 
 
 def cka(x: Tensor, y: Tensor) -> Tensor:
@@ -402,7 +402,7 @@ linear_cka = Check(
         """(y.T @ x).square().sum() / ((x.T @ x).norm() * (y.T @ y).norm()), after x = x - x.mean(dim=0) and the same
         for y""",
     ),
-)  # fmt: skip
+)
 
 
 def resize_positions(positions: Tensor, side: int) -> Tensor:
@@ -473,4 +473,4 @@ positions_for_another_size = Check(
         """grid = positions[:, 1:].transpose(1, 2).reshape(1, -1, g, g); grid = functional.interpolate(grid, (side,
         side), mode='bicubic'); torch.cat([positions[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)""",
     ),
-)  # fmt: skip
+)

@@ -64,7 +64,7 @@ hide_the_patches = Check(
         token gets, hidden or not, is its place.""",
         "torch.where(hidden[:, :, None], token, patches) + places",
     ),
-)  # fmt: skip
+)
 
 
 def patch_loss(student: Tensor, teacher: Tensor, hidden: Tensor, temperature: float) -> Tensor:
@@ -130,7 +130,7 @@ the_patches_loss = Check(
         by the number of hidden patches of each picture, then the mean over pictures.""",
         "((cost * hidden).sum(1) / hidden.sum(1)).mean()",
     ),
-)  # fmt: skip
+)
 
 
 def context(blocks: Tensor, side: int) -> Tensor:
@@ -195,7 +195,7 @@ what_is_left_to_see = Check(
         if its row and its column do.""",
         "two loops, over pictures and over their blocks, around the line with the slices",
     ),
-)  # fmt: skip
+)
 
 
 def statistic(numbers: Tensor, t: Tensor) -> Tensor:
@@ -267,7 +267,7 @@ the_statistic = Check(
         trapezoids; twice, and times N.""",
         "2 * len(numbers) * torch.trapezoid(((cosine - normal) ** 2 + sine**2) * normal, t)",
     ),
-)  # fmt: skip
+)
 
 
 def koleo(z: Tensor) -> Tensor:
@@ -327,7 +327,7 @@ room_for_everyone = Check(
         mean of the logarithms.""",
         "-distance.min(dim=1).values.log().mean()",
     ),
-)  # fmt: skip
+)
 
 
 def gram(student: Tensor, anchor: Tensor) -> Tensor:
@@ -389,4 +389,4 @@ the_gram_anchor = Check(
         gradient.""",
         "(own @ own.mT - kept @ kept.mT).square().mean(), with kept from anchor.detach()",
     ),
-)  # fmt: skip
+)

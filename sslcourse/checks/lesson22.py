@@ -81,7 +81,7 @@ how_sure_of_a_share = Check(
         times the root of p (1 - p) / n + z²/4n².""",
         "half = z / scale * (share * (1 - share) / count + z * z / (4 * count**2)).sqrt()",
     ),
-)  # fmt: skip
+)
 
 
 def fold_of(groups: Tensor, order: Tensor, folds: int) -> Tensor:
@@ -136,7 +136,7 @@ what_belongs_together = Check(
         array that is filled at the places `order`.""",
         "dealt = {group: k % folds for k, group in enumerate(order.tolist())}",
     ),
-)  # fmt: skip
+)
 
 
 def calibration_error(probabilities: Tensor, labels: Tensor, bins: int) -> Tensor:
@@ -225,4 +225,4 @@ how_far_off_are_probabilities = Check(
         of mean confidence and share of right ones; add up, each weighed by its share of the pictures.""",
         "sum over bins of here.float().mean() * (confidence[here].mean() - right[here].mean()).abs()",
     ),
-)  # fmt: skip
+)

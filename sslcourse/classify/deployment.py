@@ -184,14 +184,14 @@ def _compare(network: Deployed, answer: Answer, side: int, path: Path) -> None:
         images = pictures(count, side)
         ours = network(images)
         try:
-            theirs = answer(images)
+            exported = answer(images)
         except Exception as error:  # runtimes raise whatever they stumble over
             reason = " ".join(str(error).split())[:160]
             raise CourseError(
                 f"what was exported doesn't run on {count} pictures ({shown(reason)}); try the other format."
             ) from error
         bound = TOLERANCE * max(1.0, float(ours.abs().max()))
-        off = float((ours - theirs).abs().max()) if ours.shape == theirs.shape else float("inf")
+        off = float((ours - exported).abs().max()) if ours.shape == exported.shape else float("inf")
         if not off <= bound:  # NaN isn't
             raise CourseError(
                 f"what was exported differs from the network by {off:.2g}, where {bound:.2g} is allowed, and {shown(path)} was "
@@ -201,9 +201,9 @@ def _compare(network: Deployed, answer: Answer, side: int, path: Path) -> None:
 
 def pictures(count: int, side: int) -> Tensor:
     """uint8 (count, 3, side, side) with what photographs have: smooth regions, an edge, grain."""
-    dice = devices.generator(devices.derive_seed("pictures", count, side))
-    coarse = torch.rand(count, 3, 6, 6, generator=dice)
+    generator = devices.generator(devices.derive_seed("pictures", count, side))
+    coarse = torch.rand(count, 3, 6, 6, generator=generator)
     smooth = functional.interpolate(coarse, (side, side), mode="bicubic", align_corners=False)  # (N, 3, S, S)
     smooth[:, :, side // 3 :, side // 2 :] *= 0.4
-    grain = 0.03 * torch.randn(count, 3, side, side, generator=dice)
+    grain = 0.03 * torch.randn(count, 3, side, side, generator=generator)
     return ((smooth + grain).clamp(0, 1) * 255).to(torch.uint8)

@@ -111,8 +111,8 @@ def read(path: str | Path) -> tuple[Tensor, tuple[str, ...]]:
 def _reason(error: Exception) -> str:
     """Why a file isn't one of features. NumPy's own words on foreign ones would have code in them run."""
     match error:
-        case OSError(strerror=str(said)):
-            return said
+        case OSError(strerror=str(reason)):
+            return reason
         case KeyError():
             return f"it has no {error}"
     return f"it is none, or damaged: {type(error).__name__}"

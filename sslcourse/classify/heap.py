@@ -42,34 +42,34 @@ class Heap:
     def duplicates(self, count: int) -> Found:
         pairs = explore.near_duplicates(self.features)[:count]
         numbers = torch.tensor([i for a, b, _ in pairs for i in (a, b)], dtype=torch.int64)
-        said = [f"{self.names[i]}: {s:.3f}, pair {n}" for n, (a, b, s) in enumerate(pairs, 1) for i in (a, b)]
+        captions = [f"{self.names[i]}: {s:.3f}, pair {n}" for n, (a, b, s) in enumerate(pairs, 1) for i in (a, b)]
         about = "Two and two, the most alike first, with the cosine of their features. They may be copies, or only look alike."
-        return "Near-duplicates", about, numbers, said
+        return "Near-duplicates", about, numbers, captions
 
     def outliers(self, count: int) -> Found:
         distance = explore.oddness(self.features)
         numbers = distance.argsort(descending=True, stable=True)[:count]
-        said = [f"{self.names[i]}: {distance[i]:.2f}" for i in numbers.tolist()]
-        return "Outliers", "The farthest from their ten nearest neighbours first, with 1 - cosine.", numbers, said
+        captions = [f"{self.names[i]}: {distance[i]:.2f}" for i in numbers.tolist()]
+        return "Outliers", "The farthest from their ten nearest neighbours first, with 1 - cosine.", numbers, captions
 
     def clusters(self, count: int, seed: int) -> Found:
         """The three pictures nearest to the middle of each k-means cluster, the largest cluster first."""
         x = explore.unit(self.features)
         found = clustering.k_means(x, count, seed=seed, starts=4)
         distance = (x - found.centres[found.labels]).norm(dim=1)  # (N,), to the middle of its own
-        numbers, said = [], []
+        numbers, captions = [], []
         for cluster in torch.bincount(found.labels, minlength=count).argsort(descending=True, stable=True).tolist():
             members = (found.labels == cluster).nonzero().flatten()
             for i in members[distance[members].argsort()][:3].tolist():
                 numbers.append(i)
-                said.append(f"{self.names[i]}: cluster of {len(members)}")
-        return "Clusters", "Three pictures of each, the largest cluster first.", torch.tensor(numbers), said
+                captions.append(f"{self.names[i]}: cluster of {len(members)}")
+        return "Clusters", "Three pictures of each, the largest cluster first.", torch.tensor(numbers), captions
 
     def label_next(self, count: int, labelled: Path | None, how: str, seed: int) -> Found:
         taken = self._labelled(labelled) if labelled else None
         numbers = explore.choose(self.features, count, labelled=taken, how=how, seed=seed)
-        said = [self.names[i] for i in numbers.tolist()]
-        return "To label next", f"In the order of their worth, chosen by {how}.", numbers, said
+        captions = [self.names[i] for i in numbers.tolist()]
+        return "To label next", f"In the order of their worth, chosen by {how}.", numbers, captions
 
     def _labelled(self, path: Path) -> Tensor:
         """Rows of the pictures to which a table gives a label, as `--labels` reads it. Raises CourseError where it gives none."""
@@ -82,7 +82,7 @@ class Heap:
             )
         return torch.tensor(sorted(place[file] for file in found), dtype=torch.int64)
 
-    def page(self, out: Path, title: str, about: str, numbers: Tensor, said: Sequence[str]) -> None:
+    def page(self, out: Path, title: str, about: str, numbers: Tensor, captions: Sequence[str]) -> None:
         """Write these pictures, with a line under each. Raises CourseError where none of them can be read."""
         files = [self.top / self.names[i] for i in numbers.tolist()]
         read = decode.decode(files, pages.SIDE, progress=False)
@@ -92,7 +92,7 @@ class Heap:
                 "the folder that was embedded, as it was then."
             )
         images = torch.from_numpy(read.images)
-        entries = [(images[place], said[i]) for place, i in enumerate(read.files.tolist())]
+        entries = [(images[place], captions[i]) for place, i in enumerate(read.files.tolist())]
         pages.write(out, title, about, entries)
 
 

@@ -35,8 +35,8 @@ def write(path: str | Path, title: str, about: str, entries: Iterable[tuple[Tens
     Raises CourseError where something else lies there (`refuse_foreign`).
     """
     items = "".join(
-        f'<li><img src="{_data(image)}" alt="{html.escape(said, quote=True)}">{html.escape(said)}</li>'
-        for image, said in entries
+        f'<li><img src="{_data(image)}" alt="{html.escape(caption, quote=True)}">{html.escape(caption)}</li>'
+        for image, caption in entries
     )
     refuse_foreign(path)
     page = (

@@ -71,7 +71,7 @@ class Curious(DQN):
 
     def _setup_model(self) -> None:
         super()._setup_model()
-        self.dice = torch.Generator().manual_seed(self.seed or 0)
+        self.generator = torch.Generator().manual_seed(self.seed or 0)
         self.model = ForwardModel(self.observation_space.shape[0], seed=self.seed or 0)
         self.replay_buffer.model = self.model
         self.model_optimizer = torch.optim.Adam(self.model.parameters(), lr=self.learning_rate)
@@ -89,7 +89,7 @@ class Curious(DQN):
             values = self.q_net(torch.as_tensor(observation, device=self.device))  # (N, A)
         spread = values.std(dim=1, keepdim=True).clamp_min(1e-6)
         chances = ((values - values.mean(dim=1, keepdim=True)) / spread).softmax(dim=1).cpu()
-        return torch.multinomial(chances, 1, generator=self.dice)[:, 0].numpy(), state
+        return torch.multinomial(chances, 1, generator=self.generator)[:, 0].numpy(), state
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
         for _ in range(gradient_steps):
@@ -128,10 +128,10 @@ def explore(backbone: Backbone | None, play: Tensor | None, frames: int, *, seed
     venv = Counting(environments(**options))
     venv.seed(seed)
     if backbone is None:
-        dice = np.random.default_rng(seed)
+        generator = np.random.default_rng(seed)
         venv.reset()
         for _ in range(frames // venv.num_envs):
-            venv.step(dice.integers(len(MOVES), size=venv.num_envs))
+            venv.step(generator.integers(len(MOVES), size=venv.num_envs))
         return venv.counts
     extractor = BackboneFeatures(venv.observation_space, backbone, play)
     agent = Curious(

@@ -62,9 +62,9 @@ class Fetch(gymnasium.Env):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
-        dice = self.np_random
-        self.hand = STARTS[dice.integers(len(STARTS))]
-        self.wish, self.taken = int(dice.integers(len(WISHES))), 0
+        random = self.np_random
+        self.hand = STARTS[random.integers(len(STARTS))]
+        self.wish, self.taken = int(random.integers(len(WISHES))), 0
         return self._look(), self._info()
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:

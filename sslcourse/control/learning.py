@@ -158,10 +158,10 @@ def mean_return(
     count = 50
     venv = wrap(environments(count, **options))
     venv.seed(HELD_OUT)
-    seen, dice = venv.reset(), np.random.default_rng(HELD_OUT)
+    seen, generator = venv.reset(), np.random.default_rng(HELD_OUT)
     each, gained = -(-episodes // count), [[] for _ in range(count)]
     while min(map(len, gained)) < each:
-        done = dice.integers(4, size=count) if found is None else found.predict(seen, deterministic=True)[0]
+        done = generator.integers(4, size=count) if found is None else found.predict(seen, deterministic=True)[0]
         seen, rewards, over, _ = venv.step(done)
         for own, reward, ended in zip(gained, rewards, over, strict=True):
             if ended:

@@ -19,7 +19,7 @@ def random_play(env: gymnasium.Env, frames: int, seed: int = 0) -> ImageSet:
     frame before); and, to measure by and never to learn from, "row" and "column" of the hand in the room and "wish".
     """
     frames = whole_number("frames", frames, 2, 10**7)
-    dice = np.random.default_rng(seed)
+    generator = np.random.default_rng(seed)
     images = np.empty((frames, *env.observation_space.shape), np.uint8)
     known = np.zeros((frames, 5), np.int64)
     seen, info = env.reset(seed=seed)
@@ -27,7 +27,7 @@ def random_play(env: gymnasium.Env, frames: int, seed: int = 0) -> ImageSet:
     for i in range(frames):
         images[i] = seen
         over = over or i == frames - 1
-        action = action if over else int(dice.integers(env.action_space.n))
+        action = action if over else int(generator.integers(env.action_space.n))
         known[i] = (action, over, info["cell"][0], info["cell"][1] % COLUMNS, info["wish"])
         if over:
             seen, info = env.reset()

@@ -35,11 +35,11 @@ def ask(code: str, seconds: float = 300) -> Answer:
         return Answer(error=f"no answer within {seconds:.0f} seconds")
     except OSError as error:
         return Answer(error=f"Python could not be started ({error.strerror})")
-    said = [line for line in done.stderr.strip().splitlines() if line.strip()]
+    lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
     if done.returncode < 0:
         return Answer(error=f"the process was ended by signal {-done.returncode}", everything=done.stderr)
     if done.returncode:
-        return Answer(error=said[-1].strip() if said else f"exit code {done.returncode}", everything=done.stderr)
+        return Answer(error=lines[-1].strip() if lines else f"exit code {done.returncode}", everything=done.stderr)
     try:
         return Answer(loads(done.stdout.strip().splitlines()[-1]), everything=done.stderr)
     except (IndexError, ValueError):

@@ -55,8 +55,8 @@ def measure(seconds: float, kinds: Sequence[str] = ("cpu",)) -> dict[str, Any]:
 
 def training_rate(device: torch.device, seconds: float) -> float:
     """Steps per second of `train.pretrain` with the course's recipe for rotation, on random images: speed is the same."""
-    dice = devices.generator(0)
-    images = torch.randint(0, 256, (1024, 3, 32, 32), dtype=torch.uint8, generator=dice)  # (N, 3, H, W)
+    generator = devices.generator(0)
+    images = torch.randint(0, 256, (1024, 3, 32, 32), dtype=torch.uint8, generator=generator)  # (N, 3, H, W)
     recipe = store.recipe("rotation")
     task = recipe.build(images.shape[-1])
 
@@ -70,8 +70,8 @@ def training_rate(device: torch.device, seconds: float) -> float:
 def product_rate(device: torch.device, seconds: float) -> float:
     """10^9 floating-point operations per second of a float32 matrix product, each of its n^3 steps counted as two."""
     n = 1024 if device.type == "cpu" else 4096
-    dice = devices.generator(0)
-    left, right = (torch.rand(n, n, generator=dice).to(device) for _ in range(2))
+    generator = devices.generator(0)
+    left, right = (torch.rand(n, n, generator=generator).to(device) for _ in range(2))
 
     def work(times: int) -> None:
         for _ in range(times):

@@ -23,7 +23,7 @@ LITTLE = 2 * 2**30  # bytes of a GPU's memory that a lesson is comfortable with
 # What torch says without touching a device, but for the line that reports on the best one.
 TORCH = """
 import warnings
-with warnings.catch_warnings(record=True) as said:
+with warnings.catch_warnings(record=True) as warned:
     warnings.simplefilter("always")
     import torch
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
@@ -39,7 +39,7 @@ tell({
     "rocm": torch.version.hip,
     "mps built": torch.backends.mps.is_built(),
     "threads": torch.get_num_threads(),
-    "said": [str(w.message).splitlines()[0] for w in said if "cuda" in str(w.message).lower()],
+    "warned": [str(w.message).splitlines()[0] for w in warned if "cuda" in str(w.message).lower()],
 })
 """
 # A matrix product, a convolution and their gradient on every device, right and not only without an error.
@@ -210,10 +210,10 @@ def lacks_kernels(capability: list[int], kernels: list[str]) -> str:
         (k.partition("_")[0], k.partition("_")[2].rstrip("af")) for k in kernels if k.partition("_")[2][:1].isdigit()
     ]
     known = [(kind, (int(n[:-1]), int(n[-1]))) for kind, n in have]
-    mine = (capability[0], capability[1])
-    if any(k <= mine and (kind == "compute" or k[0] == mine[0]) for kind, k in known) or not known:
+    version = (capability[0], capability[1])
+    if any(k <= version and (kind == "compute" or k[0] == version[0]) for kind, k in known) or not known:
         return ""
-    return "newer" if all(k < mine for _, k in known) else "older"
+    return "newer" if all(k < version for _, k in known) else "older"
 
 
 def why_no_gpu(facts: dict[str, Any], driver: Driver | None) -> str:
@@ -233,9 +233,9 @@ def why_no_gpu(facts: dict[str, Any], driver: Driver | None) -> str:
             )
         if all(c.mig for c in driver.cards) and not driver.instances:
             return on_the_cpu("The GPU is divided (MIG) without an instance, as said above.")
-        said = f" It says: {facts['said'][0]}" if facts["said"] else ""
+        warned = f" It says: {facts['warned'][0]}" if facts["warned"] else ""
         return on_the_cpu(
-            f"The driver sees a GPU, and torch doesn't.{said}\nOften the machine needs a restart after a new driver, or a "
+            f"The driver sees a GPU, and torch doesn't.{warned}\nOften the machine needs a restart after a new driver, or a "
             "container must be started with\n    docker run --gpus all …"
         )
     if system.exists("dev/kfd") and not facts["rocm"]:
@@ -323,8 +323,10 @@ def mend_gpu(gpu: dict[str, Any], kernels: list[str], facts: dict[str, Any]) -> 
         )
     age = lacks_kernels(gpu["capability"], kernels) if gpu["capability"] and not facts["rocm"] else ""
     if age or "no kernel image" in gpu["error"]:
-        mine = ".".join(map(str, gpu["capability"] or "?"))
-        why = f"This torch has no code for a GPU of compute capability {mine}; it has it for {', '.join(kernels)}."
+        capability = ".".join(map(str, gpu["capability"] or "?"))
+        why = (
+            f"This torch has no code for a GPU of compute capability {capability}; it has it for {', '.join(kernels)}."
+        )
         if age == "older":
             why += "\nBuilds for an older CUDA have code for older GPUs:"
             build = torch_for_this_driver().replace("--torch-backend auto", "--torch-backend cu126")

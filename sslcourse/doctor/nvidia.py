@@ -51,11 +51,11 @@ def ask_driver() -> Driver | None:
     program = next(filter(None, map(shutil.which, PLACES)), None)
     if program is None:
         return None
-    code, said = smi(program)
-    if code or "No devices were found" in said:
-        return Driver(error=first_line(said) or f"nvidia-smi ended with exit code {code}")
+    code, output = smi(program)
+    if code or "No devices were found" in output:
+        return Driver(error=first_line(output) or f"nvidia-smi ended with exit code {code}")
     # "CUDA Version: 12.4", or "CUDA UMD Version: 13.1" of newer ones
-    cuda = re.search(r"CUDA (?:UMD )?Version\s*:\s*(\d+)\.(\d+)", said)
+    cuda = re.search(r"CUDA (?:UMD )?Version\s*:\s*(\d+)\.(\d+)", output)
     fields = FIELDS
     code, rows = smi(program, f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits")
     if code and "compute_cap" in rows:  # drivers before 510 don't know the word
@@ -115,5 +115,5 @@ def smi(program: str, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def first_line(said: str) -> str:
-    return next((line.strip() for line in said.splitlines() if line.strip()), "")
+def first_line(output: str) -> str:
+    return next((line.strip() for line in output.splitlines() if line.strip()), "")

@@ -97,8 +97,8 @@ def load(
     own = path / "backbone.safetensors" if path.is_dir() else path
     if _is_ours(own) or path.is_dir() and own.exists():
         return _load_ours(own, hints)
-    if (said := classifiers.about(own)) is not None:
-        return _load_classifier(own, said, hints, quiet)
+    if (description := classifiers.about(own)) is not None:
+        return _load_classifier(own, description, hints, quiet)
     contents = read(path)
     found = layouts.find(contents, network, prefix)
     origin = sources.of(contents, found)
@@ -140,9 +140,9 @@ def _load_ours(path: Path, hints: dict[str, Any]) -> Backbone:
     return backbone
 
 
-def _load_classifier(path: Path, said: dict[str, Any], hints: dict[str, Any], quiet: bool) -> Backbone:
+def _load_classifier(path: Path, description: dict[str, Any], hints: dict[str, Any], quiet: bool) -> Backbone:
     """The backbone of a classifier that this course wrote. It may have learned from labels, which the report says."""
-    backbone = classifiers.backbone_of(path, said)
+    backbone = classifiers.backbone_of(path, description)
     _say_unused(path, backbone, hints)
     with safetensors.safe_open(path, framework="pt") as file:
         left = tuple(name for name in file.keys() if not name.startswith(classifiers.BACKBONE))
@@ -216,8 +216,8 @@ def _vit_measures(config: dict[str, Any], found: Found, origin: Source, hints: d
 def _activation(config: dict[str, Any], origin: Source, hints: dict[str, Any]) -> str:
     """The activation of the blocks. CourseError where nothing says it."""
     timm = config.get("architecture", "") if config.get("pretrained_cfg") else ""
-    said = "quick-gelu" if "quickgelu" in str(timm) else "gelu" if timm else openclip.activation(config)
-    found = hints["activation"] or said or origin.activation
+    named = "quick-gelu" if "quickgelu" in str(timm) else "gelu" if timm else openclip.activation(config)
+    found = hints["activation"] or named or origin.activation
     if found is None:
         raise CourseError(
             f"the blocks of {origin.name} have one of two activations, which the weights don't tell; give it as activation="

@@ -27,10 +27,10 @@ def about(path: Path) -> dict[str, Any] | None:
         return None
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            said = json.loads((file.metadata() or {}).get(KEY, "null"))
+            description = json.loads((file.metadata() or {}).get(KEY, "null"))
     except Exception:  # a damaged header may raise anything
         return None
-    return said if isinstance(said, dict) else None
+    return description if isinstance(description, dict) else None
 
 
 def describe(measures: ResNetMeasures | VitMeasures) -> dict[str, Any]:
@@ -50,19 +50,19 @@ def trunk_of(described: dict[str, Any]) -> nn.Module:
     return MeasuredResNet(ResNetMeasures(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}))
 
 
-def backbone_of(path: Path, said: dict[str, Any]) -> Backbone:
+def backbone_of(path: Path, description: dict[str, Any]) -> Backbone:
     """The backbone of a classifier's file, with its own preprocessing; its notes hold image size and stage.
 
-    said  what `about` found in it. Raises CourseError for a damaged file.
+    description  what `about` found in it. Raises CourseError for a damaged file.
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             state = {
                 name.removeprefix(BACKBONE): file.get_tensor(name) for name in file.keys() if name.startswith(BACKBONE)
             }
-        backbone = Backbone(trunk_of(said["network"]), said["arch"], said["stem"])
+        backbone = Backbone(trunk_of(description["network"]), description["arch"], description["stem"])
         backbone.load_state_dict(state)
-        backbone.notes = {"image_size": int(said["image_size"]), "stage": str(said["stage"])}
+        backbone.notes = {"image_size": int(description["image_size"]), "stage": str(description["stage"])}
     except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CourseError(
             f"{path} contradicts itself ({str(error).splitlines()[-1].strip()}); it is damaged: write it again."

@@ -58,9 +58,8 @@ class Explorer(widgets.VBox):
     def __init__(self, draw: Callable[..., Figure], controls: Mapping[str, widgets.Widget], alt: str):
         self.draw, self.controls, self.alt = draw, controls, alt
         self.picture = widgets.HTML()
-        label = max(
-            80, *(9 * len(control.description) for control in controls.values())
-        )  # pixels; 80 cuts "temperature"
+        # pixels; 80, the usual, cuts "temperature"
+        label = max(80, *(9 * len(control.description) for control in controls.values()))
         for control in controls.values():
             control.style.description_width, control.layout.width = f"{label}px", f"{label + 220}px"
             control.observe(self.update, names="value")

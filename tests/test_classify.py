@@ -669,10 +669,8 @@ def test_features_of_patches_average_to_those_of_the_picture(tmp_path, folder, n
             classify.embed(network, folder, tmp_path / "x", patches=True, **(given | {"stage": stage}))
 
 
-@pytest.mark.parametrize("name", ["f.npy", "f.parquet"])
-def test_a_file_of_features_is_whole_or_not_there(tmp_path, folder, network, monkeypatch, name):
-    if name.endswith("parquet"):
-        pytest.importorskip("pyarrow")
+def stop_at_the_second_batch(patch):
+    """Ctrl-C while the second batch of pictures is decoded."""
     real, calls = classify.prediction.decode.decode, []
 
     def once(*args, **kwargs):
@@ -681,7 +679,14 @@ def test_a_file_of_features_is_whole_or_not_there(tmp_path, folder, network, mon
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(classify.prediction.decode, "decode", once)
+    patch.setattr(classify.prediction.decode, "decode", once)
+
+
+@pytest.mark.parametrize("name", ["f.npy", "f.parquet"])
+def test_a_file_of_features_is_whole_or_not_there(tmp_path, folder, network, monkeypatch, name):
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    stop_at_the_second_batch(monkeypatch)
     given = {"size": 16, "batch_size": 5, "device": "cpu", "progress": False}
     with pytest.raises(KeyboardInterrupt):
         classify.embed(network, folder, tmp_path / name, **given)
@@ -839,16 +844,8 @@ def test_numbers_that_are_not_finite_are_no_prediction_and_no_features(tmp_path,
 
 def interrupted(model, folder, table, monkeypatch):
     """Predictions of the first batch of five, and no more."""
-    real, calls = classify.prediction.decode.decode, []
-
-    def once(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return real(*args, **kwargs)
-
     with monkeypatch.context() as patch:
-        patch.setattr(classify.prediction.decode, "decode", once)
+        stop_at_the_second_batch(patch)
         with pytest.raises(KeyboardInterrupt):
             classify.predict(model, folder, table, device="cpu", batch_size=5, progress=False)
 

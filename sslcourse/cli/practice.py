@@ -153,10 +153,12 @@ def search(
     with locking.claimed_files(out):
         x = explore.unit(known.features)
         similarity, found = explore.nearest(x, x[number : number + 1], count + 1)
-        said = [f"{known.names[i]}: {s:.2f}" for i, s in zip(found[0].tolist(), similarity[0].tolist(), strict=True)]
+        captions = [
+            f"{known.names[i]}: {s:.2f}" for i, s in zip(found[0].tolist(), similarity[0].tolist(), strict=True)
+        ]
         about = "The nearest first, with the cosine of their features."
-        known.page(out, f"Like {known.names[number]}", about, found[0], said)
-    print(f"{shown(out)}: {len(said) - 1} pictures like {shown(known.names[number])}")
+        known.page(out, f"Like {known.names[number]}", about, found[0], captions)
+    print(f"{shown(out)}: {len(captions) - 1} pictures like {shown(known.names[number])}")
 
 
 @command(stopped=texts.page_stopped, name="explore")
@@ -192,11 +194,11 @@ def explore_pictures(
         "label-next": lambda: known.label_next(count, labelled, how, seed),
     }
     with locking.claimed_files(out):
-        title, about, numbers, said = ways[what]()
-        known.page(out, title, about, numbers, said)
-    for line in said if what == "label-next" else ():
+        title, about, numbers, captions = ways[what]()
+        known.page(out, title, about, numbers, captions)
+    for line in captions if what == "label-next" else ():
         print(shown(line))
-    texts.notices([f"{shown(out)}: {title.lower()}, {len(said)} pictures"])
+    texts.notices([f"{shown(out)}: {title.lower()}, {len(captions)} pictures"])
 
 
 def _backbone(source: str, size: int | None) -> tuple[Backbone, int | None]:

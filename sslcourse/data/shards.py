@@ -3,7 +3,8 @@
 PATTERN is one tar file, a folder of them, or a name with *, ? or braces: shards/train-{000..146}.tar. Within a tar, files
 whose names agree up to the first dot of the last part are one sample: cat/0001.jpg, cat/0001.cls. A sample has one image, and
 where it has a .cls, the text in it is its class. Images of samples without one are for pretraining; where all have none, so
-are all. Other files (.json, .txt) are passed over, and counted. Only tars without compression: a compressed one has no middle to begin at.
+are all. Other files (.json, .txt) are passed over, and counted. Only tars without compression: a compressed one has no
+middle to begin at.
 
 The course's loop asks for the images of step s by their numbers, so that a run goes on anywhere with the same bits. The
 library `webdataset` reads shards from front to back through a shuffling buffer, whose state no checkpoint holds, and its

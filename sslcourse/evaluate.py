@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -226,22 +227,24 @@ def finetune_accuracy(
     seed: int,
     config: train.TrainConfig = train.FINETUNE,
     rates: Sequence[float] = (),
+    lengths: Sequence[int] = (),
     seen: Callable[[Tensor], None] | None = None,
     **options: Any,
 ) -> float:
     """Test accuracy, in [0, 1], after fine-tuning a copy of the whole backbone on few labels drawn by `seed`.
 
-    With several learning `rates` in place of the one in `config`, the classifier that is best on validation is tested.
+    With several learning `rates`, and `lengths` in steps, in place of those in `config`, each rate is tried with each
+    length, and the classifier that is best on validation is tested.
     `seen` is given what was counted: probabilities of the classes of each test image, float64 (N, C).
     """
     refuse_unlabelled(splits)
     few = splits.train.sample_per_class(labels_per_class, seed)
     where = options.get("device", "auto")
-    classifier = best_of_rates(
+    trials = itertools.product(rates or [config.learning_rate], lengths or [config.steps])
+    classifier = best_of(
+        [dataclasses.replace(config, seed=seed, learning_rate=rate, steps=steps) for rate, steps in trials],
         lambda trial: train.finetune(backbone, few, trial, **options)[0],
         lambda classifier: _share_right(classifier.logits(splits.val, device=where), splits.val),
-        dataclasses.replace(config, seed=seed),
-        rates,
     )
     return _share_right(classifier.logits(splits.test, device=where).double().softmax(dim=1), splits.test, seen)
 
@@ -252,12 +255,20 @@ def best_of_rates(
     config: train.TrainConfig,
     rates: Sequence[float] = (),
 ) -> Model:
-    """The model that is best on validation, of one for each learning rate in `rates` in place of that of `config`.
+    """The model that is best on validation, of one for each learning rate in `rates` in place of that of `config`."""
+    return best_of([dataclasses.replace(config, learning_rate=rate) for rate in rates] or [config], trained, score)
+
+
+def best_of(
+    trials: Sequence[train.TrainConfig],
+    trained: Callable[[train.TrainConfig], Model],
+    score: Callable[[Model], float],
+) -> Model:
+    """The model that is best on validation, of one for each of one configuration or more.
 
     trained  a configuration to a model;  score: a model to how good it is on validation, larger is better; it isn't
              asked where there is no choice. A score that is NaN loses, and at a tie the first one stays
     """
-    trials = [dataclasses.replace(config, learning_rate=rate) for rate in rates] or [config]
     if len(trials) == 1:
         return trained(trials[0])
     best, chosen = -math.inf, None

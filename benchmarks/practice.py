@@ -6,27 +6,37 @@ One backbone is pretrained on all pictures of the pool without labels. For each 
 random or chosen on the backbone's features; everything is trained on these alone. Learning rate and length of training
 are chosen, for each row on its own, on a fifth of the labels, and then all of them are trained on. Test is touched once
 for each figure. What is done already is kept in --out, so that the command goes on after an interruption.
+
+"then FixMatch" goes on from the fine-tuned classifier with the pool's other pictures, still without labels (lesson 17: 600
+steps). "choosing" is a linear classifier on frozen features against the number of labels, drawn or chosen.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
+import functools
+import itertools
 import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from sslcourse import backbones, classify, evaluate, explore, pretext, train
 from sslcourse import device as devices
 from sslcourse.classify import fitting, folds
 from sslcourse.data import load
 from sslcourse.data.imageset import ImageSet
+from sslcourse.transfer import semisupervised
 
 RESULTS = Path(__file__).with_name("practice.json")
 TUNING = [(rate, steps) for steps in (200, 600) for rate in (1e-3, 3e-3, 1e-2)]  # learning rate, steps
+FIXMATCH = dataclasses.replace(semisupervised.SEMI, steps=600)
+CHOOSING = (50, 100, 200)  # labels
 
 
 def pretrained(given: argparse.Namespace, images: ImageSet) -> tuple[backbones.Backbone, float]:
@@ -47,20 +57,29 @@ def labelled(images: ImageSet, features: torch.Tensor, how: str, given: argparse
     return images.select(explore.choose(features, given.labels, how=how, seed=seed))
 
 
-def tuned(backbone: backbones.Backbone, few: ImageSet, test: ImageSet, seed: int, device: torch.device) -> float:
-    """Test accuracy after fine-tuning on all of `few`, with the rate and length that are best on a fifth of it."""
-    groups = torch.arange(len(few))
-    learned, held = next(folds.parts(few.labels, groups, 5, seed))
+def right(images: ImageSet, model: train.Classifier, device: torch.device) -> float:
+    return (model.predict(images, device=device) == images.labels).float().mean().item()
+
+
+def tuned(backbone: backbones.Backbone, few: ImageSet, seed: int, device: torch.device) -> train.Classifier:
+    """Fine-tuned on all of `few`, with the rate and length that are best on a fifth of it."""
+    learned, held = next(folds.parts(few.labels, torch.arange(len(few)), 5, seed))
 
     def classifier(images: ImageSet, rate: float, steps: int) -> train.Classifier:
         config = dataclasses.replace(train.FINETUNE, learning_rate=rate, steps=steps, seed=seed)
         return train.finetune(backbone, images, config, device=device, progress=False)[0]
 
-    def right(images: ImageSet, model: train.Classifier) -> float:
-        return (model.predict(images) == images.labels).float().mean().item()
+    judged = few.select(held)
+    scores = {choice: right(judged, classifier(few.select(learned), *choice), device) for choice in TUNING}
+    return classifier(few, *max(TUNING, key=scores.__getitem__))
 
-    scores = {choice: right(few.select(held), classifier(few.select(learned), *choice)) for choice in TUNING}
-    return right(test, classifier(few, *max(TUNING, key=scores.__getitem__)))
+
+def matched(
+    start: train.Classifier, few: ImageSet, pool: ImageSet, seed: int, device: torch.device
+) -> train.Classifier:
+    """A copy of a classifier after FixMatch on the few and on the whole pool, whose labels are hidden."""
+    config, objective = dataclasses.replace(FIXMATCH, seed=seed), semisupervised.FixMatch(copy.deepcopy(start))
+    return semisupervised.learn(objective, few, pool.without_labels(), config, device=device, progress=False)[0]
 
 
 def probed(backbone: backbones.Backbone, few: ImageSet, test: ImageSet, seed: int, device: torch.device) -> float:
@@ -70,10 +89,29 @@ def probed(backbone: backbones.Backbone, few: ImageSet, test: ImageSet, seed: in
 
 
 def pixels(few: ImageSet, test: ImageSet, seed: int) -> float:
-    learned, held = next(folds.parts(few.labels, torch.arange(len(few)), 5, seed))
-    flat = few.images.flatten(1).float() / 255  # (N, 3 * H * W)
-    probe = evaluate.LinearProbe().fit(flat[learned], few.labels[learned], flat[held], few.labels[held])
-    return (probe.predict(test.images.flatten(1).float() / 255) == test.labels).float().mean().item()
+    flat = [images.images.flatten(1).float() / 255 for images in (few, test)]  # (N, 3 * H * W) each
+    return linear(*flat, few.labels, test.labels, seed)
+
+
+def linear(learned: Tensor, tested: Tensor, known: Tensor, truth: Tensor, seed: int) -> float:
+    """Test accuracy of a linear probe on features (N, d) and (M, d), its penalty chosen on a fifth of the labels."""
+    inner, held = next(folds.parts(known, torch.arange(len(known)), 5, seed))
+    probe = evaluate.LinearProbe().fit(learned[inner], known[inner], learned[held], known[held])
+    return (probe.predict(tested) == truth).float().mean().item()
+
+
+def choosing(pool: ImageSet, test: ImageSet, features: tuple[Tensor, Tensor], given: argparse.Namespace) -> dict:
+    """{how: {labels: accuracies over seeds}} of a linear classifier on features of the pool and of test; kept as it goes."""
+    state = given.out / "choosing.json"
+    found: dict[str, dict[str, list[float]]] = json.loads(state.read_text()) if state.exists() else {}
+    for seed, count, how in itertools.product(range(given.seeds), CHOOSING, ("random", "typiclust", "k-center")):
+        values = found.setdefault(how, {}).setdefault(str(count), [])
+        if len(values) == seed:
+            numbers = explore.choose(features[0], count, how=how, seed=seed)
+            values.append(linear(features[0][numbers], features[1], pool.labels[numbers], test.labels, seed))
+            state.write_text(json.dumps(found))
+            print(f"seed {seed}, {count} labels, {how}: {values[-1]:.3f}", flush=True)
+    return found
 
 
 def ways(
@@ -90,14 +128,18 @@ def ways(
     drawn, typical, covering = (
         labelled(pool, features, how, given, seed) for how in ("random", "typiclust", "k-center")
     )
+    learned = functools.cache(lambda network: tuned(network, drawn, seed, device))
+    grown = lambda network: matched(learned(network), drawn, pool, seed, device)  # noqa: E731
     return {
         "raw pixels, linear": lambda: pixels(drawn, test, seed),
-        "scratch, fine-tuned": lambda: tuned(fresh, drawn, test, seed, device),
+        "scratch, fine-tuned": lambda: right(test, learned(fresh), device),
         "pretrained, linear": lambda: probed(backbone, drawn, test, seed, device),
-        "pretrained, fine-tuned": lambda: tuned(backbone, drawn, test, seed, device),
+        "pretrained, fine-tuned": lambda: right(test, learned(backbone), device),
         "pretrained, linear, typiclust": lambda: probed(backbone, typical, test, seed, device),
-        "pretrained, fine-tuned, typiclust": lambda: tuned(backbone, typical, test, seed, device),
+        "pretrained, fine-tuned, typiclust": lambda: right(test, tuned(backbone, typical, seed, device), device),
         "pretrained, linear, k-center": lambda: probed(backbone, covering, test, seed, device),
+        "scratch, then FixMatch": lambda: right(test, grown(fresh), device),
+        "pretrained, then FixMatch": lambda: right(test, grown(backbone), device),
     }
 
 
@@ -115,9 +157,12 @@ def measure(given: argparse.Namespace) -> dict:
                 rows[name].append(way())
                 state.write_text(json.dumps(rows))
                 print(f"seed {seed}, {name}: {rows[name][-1]:.3f}", flush=True)
+    tested = evaluate.extract(backbone, splits.test, device=device)
+    chosen = choosing(pool, splits.test, (features, tested), given)
     return {
         "task": given.task, "steps": given.steps, "batch_size": given.batch_size, "labels": given.labels,
         "pool": len(pool), "test": len(splits.test), "seconds": seconds, "device": devices.report(device), "rows": rows,
+        "choosing": chosen,
     }  # fmt: skip
 
 
@@ -129,10 +174,14 @@ def text(result: dict) -> str:
         ("pretrained, fine-tuned", "scratch, fine-tuned"),
         ("pretrained, fine-tuned, typiclust", "pretrained, fine-tuned"),
         ("pretrained, linear, typiclust", "pretrained, linear"),
+        ("pretrained, then FixMatch", "scratch, fine-tuned"),
+        ("pretrained, then FixMatch", "scratch, then FixMatch"),
     ):
         difference = evaluate.paired_difference(rows[a], rows[b])
         low, high = difference.interval
         lines.append(f"{a} - {b}: {100 * difference.mean:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})")
+    for how, counts in result["choosing"].items():
+        lines += [f"linear, {how}, {count} labels: {evaluate.Summary(tuple(v))}" for count, v in counts.items()]
     return "\n".join(lines)
 
 

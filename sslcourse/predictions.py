@@ -19,13 +19,16 @@ import ipywidgets as widgets
 from sslcourse import progress
 from sslcourse.errors import CourseError
 
+RANGE = re.compile(r"\((\d[\d.]*) to (\d[\d.]*)\)")  # what a unit says in parentheses: "nats (0 to 4.16)"
+LIMITS = {"accuracy": (0.0, 1.0), "points": (-100.0, 100.0), "nats": (0.0, math.inf)}  # a loss or an entropy in nats
 LOGARITHM = re.compile(r"(log|ln) ?\(?([^()]+)\)?")  # natural, as everywhere in the course
 
 
 def ask(name: str, question: str, *, unit: str = "", choices: Sequence[str] = ()) -> widgets.VBox:
     """A field for a number, or for one of `choices`; what is entered is kept under `name`, "lesson/what".
 
-    Shown as the last expression of a cell. Whoever enters another answer before measuring replaces the first.
+    Shown as the last expression of a cell. Whoever enters another answer before measuring replaces the first. A number
+    that can't be, such as 60 for a share, isn't kept: it was meant otherwise, and its distance would say nothing.
     """
     kept = progress.predictions().get(name, {}).get("predicted")
     message = widgets.HTML(said_of(kept, unit), layout=widgets.Layout(margin="0 0 0 8px"))
@@ -45,6 +48,11 @@ def ask(name: str, question: str, *, unit: str = "", choices: Sequence[str] = ()
         answer = change["new"] if choices else number(change["new"], unit)
         if answer is None:
             message.value = "A number is needed, such as 0.5; the lesson goes on without one, too."
+            return
+        if not choices and not within(answer, unit):
+            message.value = (
+                f"{answer:.3g} can't be: {wanted(unit)}. It isn't kept; the lesson goes on without one, too."
+            )
             return
         progress.keep("predictions", name, asked=question, unit=unit, predicted=answer)
         message.value = said_of(answer, unit)
@@ -70,6 +78,29 @@ def number(text: str, unit: str = "") -> float | None:
     except (ValueError, ZeroDivisionError):
         return None
     return found if math.isfinite(found) else None
+
+
+def limits(unit: str) -> tuple[float, float]:
+    """The least and the greatest number that a unit allows: "of 1" and "(0 to 1)" say both, "nats" the least."""
+    if written := RANGE.search(unit):
+        return float(written[1]), float(written[2])
+    name, _, whole = unit.partition(" ")
+    if name == "of" and whole.isdigit():
+        return 0.0, float(whole)
+    return LIMITS.get(unit, (-math.inf, math.inf))
+
+
+def within(answer: float, unit: str) -> bool:
+    low, high = limits(unit)
+    return low <= answer <= high
+
+
+def wanted(unit: str) -> str:
+    """ "it lies between 0 and 1 (60% is 0.6)"."""
+    low, high = limits(unit)
+    if math.isinf(high):
+        return f"it is {low:g} or more"
+    return f"it lies between {low:g} and {high:g}" + (" (60% is 0.6)" if high == 1 else "")
 
 
 def said_of(answer: Any, unit: str) -> str:

@@ -567,7 +567,7 @@ bayes_loss = Check(
             hint="You add up over the pictures; the loss is an expectation, so it is their mean."),
         Wrong("identity not counted", change=("len(_stabilizer(picture))", "max(len(_stabilizer(picture)) - 1, 1)"),
             also=(("range(4)", "range(1, 4)"),
-            lambda pictures: torch.tensor([len(_stabilizer(picture)) - 1.0 for picture in pictures]).log().mean()),
+            lambda pictures: torch.tensor([len(_stabilizer(x)) - 1.0 for x in pictures]).log().mean().item()),
             hint="""You leave out the turn by 0, which leaves every picture as it is: a picture without symmetry has one
             such turn, and costs log 1 = 0."""),
         Wrong("half turn alone", change=("range(4)", "(0, 2)"),

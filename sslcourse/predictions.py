@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -121,15 +122,19 @@ def compare(name: str, measured: float | str, *, unit: str = "") -> None:
     measured = measured if isinstance(measured, str) else float(measured)
     entry = progress.predictions().get(name)
     if entry is None:
-        print(f"No prediction was entered; it came out as {with_unit(measured, unit)}.")
+        print(filled(f"No prediction was entered; it came out as {with_unit(measured, unit)}."))
         return
     predicted, unit = entry["predicted"], unit or entry.get("unit", "")
     if isinstance(predicted, str) != isinstance(measured, str):
         raise CourseError(f"the prediction {name!r} is {predicted!r}, which can't be compared with {measured!r}.")
     progress.keep("predictions", name, measured=measured)
-    print(
-        f"You predicted {with_unit(predicted, unit)}; it came out as {with_unit(measured, unit)}: {verdict(entry, measured)}."
-    )
+    came = f"it came out as {with_unit(measured, unit)}: {verdict(entry, measured)}."
+    print(filled(f"You predicted {with_unit(predicted, unit)}; {came}"))
+
+
+def filled(sentence: str) -> str:
+    """The sentence in lines that a window of 1024 pixels holds: JupyterLab breaks longer ones in the middle of a word."""
+    return textwrap.fill(sentence, 72, break_long_words=False, break_on_hyphens=False)
 
 
 def verdict(entry: dict[str, Any], measured: float | str) -> str:

@@ -104,6 +104,13 @@ def test_what_is_unlikely_is_kept(typed, unit):
     assert "00/share" in progress.predictions()
 
 
+def test_no_line_is_longer_than_a_small_window(capsys):
+    field_of(predictions.ask("11/centring", "The entropy?", unit="nats (0 to 4.16)")).value = "log 64"
+    predictions.compare("11/centring", 0.272)
+    said = capsys.readouterr().out
+    assert said == "You predicted 4.16 nats; it came out as 0.272 nats: you were 3.9 too\nhigh.\n"
+
+
 @pytest.mark.parametrize(
     "typed", ["much", "nan", "", "1.2.3", "%", "log", "log 0", "log -1", "1/0", "/2", "1/2/3", "catalog 4"]
 )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,13 +20,16 @@ import ipywidgets as widgets
 from sslcourse import progress
 from sslcourse.errors import CourseError
 
+RANGE = re.compile(r"\((\d[\d.]*) to (\d[\d.]*)\)")  # what a unit says in parentheses: "nats (0 to 4.16)"
+LIMITS = {"accuracy": (0.0, 1.0), "points": (-100.0, 100.0), "nats": (0.0, math.inf)}  # a loss or an entropy in nats
 LOGARITHM = re.compile(r"(log|ln) ?\(?([^()]+)\)?")  # natural, as everywhere in the course
 
 
 def ask(name: str, question: str, *, unit: str = "", choices: Sequence[str] = ()) -> widgets.VBox:
     """A field for a number, or for one of `choices`; what is entered is kept under `name`, "lesson/what".
 
-    Shown as the last expression of a cell. Whoever enters another answer before measuring replaces the first.
+    Shown as the last expression of a cell. Whoever enters another answer before measuring replaces the first. A number
+    that can't be, such as 60 for a share, isn't kept: it was meant otherwise, and its distance would say nothing.
     """
     kept = progress.predictions().get(name, {}).get("predicted")
     message = widgets.HTML(said_of(kept, unit), layout=widgets.Layout(margin="0 0 0 8px"))
@@ -45,6 +49,11 @@ def ask(name: str, question: str, *, unit: str = "", choices: Sequence[str] = ()
         answer = change["new"] if choices else number(change["new"], unit)
         if answer is None:
             message.value = "A number is needed, such as 0.5; the lesson goes on without one, too."
+            return
+        if not choices and not within(answer, unit):
+            message.value = (
+                f"{answer:.3g} can't be: {wanted(unit)}. It isn't kept; the lesson goes on without one, too."
+            )
             return
         progress.keep("predictions", name, asked=question, unit=unit, predicted=answer)
         message.value = said_of(answer, unit)
@@ -72,6 +81,29 @@ def number(text: str, unit: str = "") -> float | None:
     return found if math.isfinite(found) else None
 
 
+def limits(unit: str) -> tuple[float, float]:
+    """The least and the greatest number that a unit allows: "of 1" and "(0 to 1)" say both, "nats" the least."""
+    if written := RANGE.search(unit):
+        return float(written[1]), float(written[2])
+    name, _, whole = unit.partition(" ")
+    if name == "of" and whole.isdigit():
+        return 0.0, float(whole)
+    return LIMITS.get(unit, (-math.inf, math.inf))
+
+
+def within(answer: float, unit: str) -> bool:
+    low, high = limits(unit)
+    return low <= answer <= high
+
+
+def wanted(unit: str) -> str:
+    """ "it lies between 0 and 1 (60% is 0.6)"."""
+    low, high = limits(unit)
+    if math.isinf(high):
+        return f"it is {low:g} or more"
+    return f"it lies between {low:g} and {high:g}" + (" (60% is 0.6)" if high == 1 else "")
+
+
 def said_of(answer: Any, unit: str) -> str:
     return "" if answer is None else f"Kept: {with_unit(answer, unit)}."
 
@@ -90,15 +122,19 @@ def compare(name: str, measured: float | str, *, unit: str = "") -> None:
     measured = measured if isinstance(measured, str) else float(measured)
     entry = progress.predictions().get(name)
     if entry is None:
-        print(f"No prediction was entered; it came out as {with_unit(measured, unit)}.")
+        print(filled(f"No prediction was entered; it came out as {with_unit(measured, unit)}."))
         return
     predicted, unit = entry["predicted"], unit or entry.get("unit", "")
     if isinstance(predicted, str) != isinstance(measured, str):
         raise CourseError(f"the prediction {name!r} is {predicted!r}, which can't be compared with {measured!r}.")
     progress.keep("predictions", name, measured=measured)
-    print(
-        f"You predicted {with_unit(predicted, unit)}; it came out as {with_unit(measured, unit)}: {verdict(entry, measured)}."
-    )
+    came = f"it came out as {with_unit(measured, unit)}: {verdict(entry, measured)}."
+    print(filled(f"You predicted {with_unit(predicted, unit)}; {came}"))
+
+
+def filled(sentence: str) -> str:
+    """The sentence in lines that a window of 1024 pixels holds: JupyterLab breaks longer ones in the middle of a word."""
+    return textwrap.fill(sentence, 72, break_long_words=False, break_on_hyphens=False)
 
 
 def verdict(entry: dict[str, Any], measured: float | str) -> str:

@@ -414,6 +414,7 @@ def sharpening_slider(logits: Tensor, center: Tensor) -> widgets.VBox:
         with plt.rc_context(plots.STYLE):
             figure, axis = plt.subplots(figsize=(6.2, 2.8))
             draw_answers(axis, logits - share * center, temperature)
+            axis.set_title(f"{share:.0%} of the centre taken off, {axis.get_title()}", fontsize=9)
         return figure
 
     slider = widgets.FloatLogSlider(

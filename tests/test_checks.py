@@ -260,6 +260,10 @@ def test_wrong_answers_get_their_own_hint(check):
         assert not [r for r in results if isinstance(r, Raised) and r.type in ("NameError", "UnboundLocalError")], (
             results
         )
+    wanted = check._results(check.reference, 0)[0] if check.kind == "function" else ()
+    if wanted and all(isinstance(number, int | float) for number in wanted):  # a tensor fits no learner's number
+        written = [(w.name, answer) for w in check.wrongs for answer in w.answers(check.reference)]
+        assert [] == [n for n, a in written if any(isinstance(r, torch.Tensor) for r in check._results(a, 0)[0])]
     for seed in (0, 1):
         for name, hint, answer in known:
             with pytest.raises(CheckFailed) as caught:

@@ -70,6 +70,48 @@ def test_a_range_beside_the_field_is_left_out_of_the_sentence(capsys):
 
 
 @pytest.mark.parametrize(
+    ("typed", "unit", "words"),
+    [
+        ("7", "(0 to 1)", "7 can't be: it lies between 0 and 1 (60% is 0.6)."),
+        ("60", "of 1", "60 can't be"),
+        ("-0.1", "accuracy", "between 0 and 1"),
+        ("8", "of 7", "between 0 and 7."),
+        ("4.2", "nats (0 to 4.16)", "between 0 and 4.16."),
+        ("-2", "nats", "-2 can't be: it is 0 or more."),
+        ("101", "points", "between -100 and 100."),
+    ],
+)
+def test_what_cannot_be_is_not_kept(typed, unit, words):
+    box = predictions.ask("00/share", "Which share?", unit=unit)
+    field_of(box).value = typed
+    assert progress.predictions() == {} and words in box.children[2].value
+
+
+@pytest.mark.parametrize(
+    ("typed", "unit"),
+    [
+        ("0", "(0 to 1)"),
+        ("1", "of 1"),
+        ("4.16", "nats (0 to 4.16)"),
+        ("-3", "points"),
+        ("9", "(1: a tie)"),
+        ("-9", ""),
+        ("120%", "%"),
+    ],
+)
+def test_what_is_unlikely_is_kept(typed, unit):
+    field_of(predictions.ask("00/share", "Which share?", unit=unit)).value = typed
+    assert "00/share" in progress.predictions()
+
+
+def test_no_line_is_longer_than_a_small_window(capsys):
+    field_of(predictions.ask("11/centring", "The entropy?", unit="nats (0 to 4.16)")).value = "log 64"
+    predictions.compare("11/centring", 0.272)
+    said = capsys.readouterr().out
+    assert said == "You predicted 4.16 nats; it came out as 0.272 nats: you were 3.9 too\nhigh.\n"
+
+
+@pytest.mark.parametrize(
     "typed", ["much", "nan", "", "1.2.3", "%", "log", "log 0", "log -1", "1/0", "/2", "1/2/3", "catalog 4"]
 )
 def test_what_is_no_number_is_not_kept(typed):

@@ -318,6 +318,14 @@ def test_sharpening_slider():
         widgets.sharpening_slider(logits, logits[:3])
 
 
+def test_the_sharpening_slider_says_how_much_of_the_centre_is_off(monkeypatch):
+    monkeypatch.setattr(widgets, "explorer", lambda draw, *_: draw)
+    logits = torch.tensor([0.3, 0.1, 0.0, -0.1])
+    figure = widgets.sharpening_slider(logits, logits)(temperature=0.1, share=0.4)
+    assert figure.axes[0].get_title().startswith("40% of the centre taken off, temperature 0.1: ")
+    plt.close(figure)
+
+
 def test_normality_slider():
     assert_every_control_redraws(widgets.normality_slider())
 

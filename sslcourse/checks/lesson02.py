@@ -91,6 +91,10 @@ rotate_batch = Check(
             also=(("torch.rot90(image, int(k), dims=(1, 2))",
             "[image, image.mT.flip(1), image.flip(2), image.mT.flip(2)][k]"),),
             hint="Half a turn flips rows and columns; with one flip alone you get a mirror image."),
+        Wrong("all turns at once", lambda images, quarter_turns: torch.rot90(images, quarter_turns, (2, 3)),
+            also=(lambda images, quarter_turns: images.rot90(quarter_turns, (2, 3)),), hint="""torch.rot90 takes one whole
+            number k for all that it is given, and no tensor of them: turn picture by picture, with k =
+            int(quarter_turns[i])."""),
         Wrong("order of the batch lost",
             lambda images, quarter_turns: torch.cat([images[quarter_turns == k].rot90(k, (2, 3)) for k in range(4)]),
             """Each picture is turned rightly, but they come back sorted by their turn: write each one to the place
@@ -148,6 +152,14 @@ four_rotations = Check(
             ("range(4)]", "range(4)], dim=1).flatten(0, 1")), hint="""Your labels come in blocks (0, 0, ..., 1, 1, ...),
             but your pictures come picture by picture in four rotations: almost every picture has another's label. Join
             along the batch with torch.cat, one block per rotation."""),
+        Wrong("pictures repeated one by one", lambda images: (augment.rotate90(images.repeat_interleave(4, dim=0),
+            turns := torch.arange(4).repeat_interleave(len(images))), turns), """You repeat each picture four times in a
+            row, and turn by the labels of blocks (0, 0, ..., 1, 1, ...): images.repeat(4, 1, 1, 1) repeats the whole
+            batch, so that each block holds every picture."""),
+        Wrong("pictures not repeated",
+            lambda images: (augment.rotate90(images, turns := torch.arange(4).repeat_interleave(len(images))), turns),
+            """You have 4N turns for N pictures. Every picture is wanted four times, once for each turn:
+            images.repeat(4, 1, 1, 1)."""),
         Wrong("picture by picture", change=(("torch.cat(", "torch.stack("),
             ("range(4)]", "range(4)], dim=1).flatten(0, 1"), ("repeat_interleave", "repeat")),
             hint="""Pictures and labels match each other, so a network could learn from this; but the order asked for is
@@ -555,7 +567,7 @@ bayes_loss = Check(
             hint="You add up over the pictures; the loss is an expectation, so it is their mean."),
         Wrong("identity not counted", change=("len(_stabilizer(picture))", "max(len(_stabilizer(picture)) - 1, 1)"),
             also=(("range(4)", "range(1, 4)"),
-            lambda pictures: torch.tensor([len(_stabilizer(picture)) - 1.0 for picture in pictures]).log().mean()),
+            lambda pictures: torch.tensor([len(_stabilizer(x)) - 1.0 for x in pictures]).log().mean().item()),
             hint="""You leave out the turn by 0, which leaves every picture as it is: a picture without symmetry has one
             such turn, and costs log 1 = 0."""),
         Wrong("half turn alone", change=("range(4)", "(0, 2)"),

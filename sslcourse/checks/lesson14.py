@@ -200,9 +200,9 @@ mean_intersection_over_union = Check(
             also=(("both[either > 0] / either[either > 0]", "torch.where(either > 0, both / either, 1.0)"),),
             hint="""A class that is neither found nor there counts in your mean, as 0 or as 1. It has no IoU, 0 / 0:
             leave it out."""),
-        Wrong("pixel accuracy", lambda predicted, truth, classes: (predicted == truth).double().mean(), """That is the
-            share of right pixels. A picture that is three quarters background scores 0.75 by answering *background*
-            everywhere. Work out intersection over union for each class, then average over the classes."""),
+        Wrong("pixel accuracy", lambda predicted, truth, classes: (predicted == truth).double().mean().item(),
+            """That is the share of right pixels. A picture that is three quarters background scores 0.75 by answering
+            *background* everywhere. Work out intersection over union for each class, then average over the classes."""),
         Wrong("a mean of images",
             lambda predicted, truth, classes: sum(map(mean_iou, predicted, truth, [classes] * len(truth))) / len(truth),
             """You worked out mIoU for each image and averaged. Count the pixels of all images together first: one wrong
@@ -439,7 +439,7 @@ average_precision_of_a_class = Check(
         Wrong("the area under the raw curve",
             change=("_at_levels(precision, recall, 101)", "torch.trapezoid(precision, recall)"), hint="""That is the
             area under the curve as it zigzags. Take, at each of the 101 levels, the best precision to the right."""),
-        Wrong("precision of everything", lambda hits, scores, count: hits.double().mean(),
+        Wrong("precision of everything", lambda hits, scores, count: hits.double().mean().item(),
             """That is the precision of all boxes together, one point of the curve. Work out precision and recall after
             each box, best score first."""),
     ),

@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 FORMAT = "sslcourse checkpoint 1"
 HISTORY = "history.jsonl"
 PARTS = {"run", "step", "model", "optimizer", "history", "random"}
+FLAGS = {"validation.every": "--validate-every", "validation.signal": "--signal"}  # how the command line asks for it
+FLAGS |= {
+    f"config.{name}": f"--{name.replace('_', '-')}"
+    for name in ("steps", "batch_size", "optimizer", "learning_rate", "schedule", "warmup", "weight_decay", "seed")
+}
 FREE = {"log_every", "checkpoint_every"}  # what may differ between a run and its continuation
 SINCE = {"config.schedule": "cosine"}  # what checkpoints of earlier versions don't name, and what their runs did
 RESUME = ", and go on with --resume"  # after an error that a run survives
@@ -201,8 +206,17 @@ class Store:
             if name.split(".")[-1] not in FREE and asked.get(name) != found.get(name):
                 raise CourseError(
                     f"the run in {self.folder} has {name} {found.get(name)!r}, and this one {asked.get(name)!r}; "
-                    "resume with the same settings, or choose another folder."
+                    f"resume with the same settings{_typed(name, found.get(name))}, or choose another folder."
                 )
+
+
+def _typed(name: str, value: Any) -> str:
+    """How the command line asks for a setting of a run, in brackets; nothing where it doesn't."""
+    if name.startswith("options."):
+        return f" (--option {name.removeprefix('options.')}={value})"
+    if name not in FLAGS:
+        return ""
+    return f" (without {FLAGS[name]})" if value is None else f" ({FLAGS[name]} {value})"
 
 
 def recorded_steps(folder: str | Path) -> int | None:

@@ -52,22 +52,30 @@ def nearest(bank: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
 
 
-def near_duplicates(features: Tensor, *, least: float = 0.95) -> list[tuple[int, int, float]]:
+def near_duplicates(features: Tensor, *, least: float = 0.95, most: int | None = None) -> list[tuple[int, int, float]]:
     """Pairs (i, j, cosine) with i < j and a cosine of at least `least`, the most alike first; features (N, d).
+
+    most   how many pairs are kept, the most alike; default: all. After little training, whole classes are this alike
 
     Features throw away what their training told them to ignore, so that two crops of one photograph come out alike and
     so may two things that only look alike: it is for a person to look.
     """
     if not -1 <= least <= 1:
         raise CourseError(f"least is a cosine, from -1 to 1, and {least!r} was given.")
+    most = most if most is None else whole_number("most", most)
     x, found = unit(features), []
     for begin in range(0, len(x), ROWS):
         similarity = x[begin : begin + ROWS] @ x.T  # (rows, N)
         rows, columns = (similarity >= least).nonzero(as_tuple=True)
         later = columns > rows + begin
-        values = similarity[rows[later], columns[later]]
-        found += zip((rows[later] + begin).tolist(), columns[later].tolist(), values.tolist(), strict=True)
-    return sorted(found, key=lambda pair: (-pair[2], pair[:2]))
+        rows, columns = rows[later], columns[later]
+        values = similarity[rows, columns]
+        if most is not None and len(values) > most:  # of those that are as alike as the last one kept, the first
+            best = values.argsort(descending=True, stable=True)[:most]
+            rows, columns, values = rows[best], columns[best], values[best]
+        found += zip((rows + begin).tolist(), columns.tolist(), values.tolist(), strict=True)
+        found = sorted(found, key=lambda pair: (-pair[2], pair[:2]))[:most]
+    return found
 
 
 def oddness(features: Tensor, k: int = 10) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sslcourse.backbones import STAGES, Backbone
 from sslcourse.console import say
+from sslcourse.data import labels as tables
 from sslcourse.data import spec
 from sslcourse.data.decode import DEFAULT
 from sslcourse.paths import typed
@@ -79,7 +80,13 @@ def own_size(backbone: Backbone) -> int | None:
 def notes(data: str, labels: str | Path | None = None, stage: int | str = "all") -> dict[str, str]:
     """What a run on `data` writes beside its backbone, for `of` to read; `train.pretrain` adds the images' size."""
     found = {"spec": canonical(data), "stage": str(stage)}
-    return found | ({"labels": str(typed(labels).absolute())} if labels is not None else {})
+    return found | ({"labels": _table(data, labels)} if labels is not None else {})
+
+
+def _table(data: str | None, labels: str | Path) -> str:
+    """The whole path of a table of labels, which may lie in the folder of the pictures."""
+    parsed, table = spec.parse(data or "world"), typed(labels)
+    return str((tables.beside(typed(parsed.path), table) if parsed.kind == "folder" else table).absolute())
 
 
 def canonical(data: str) -> str:
@@ -122,7 +129,7 @@ def settled_for_data(
     The run's table goes with the run's data. Of another size, `say_other_size` tells when it is measured.
     """
     if labels is not None:
-        known = settled(source, known, labels=str(typed(labels).absolute()))
+        known = settled(source, known, labels=_table(data or known.data, labels))
     if data is None:
         return dataclasses.replace(known, image_size=known.image_size if size is None else size)
     inside = spec.parse(data).size

@@ -283,6 +283,36 @@ def test_a_frozen_classifier_learns_and_keeps_the_backbone(images, network, prot
     assert (named == fresh.labels).float().mean() > 0.9
 
 
+def test_the_temperature_fits_the_setting_that_the_model_has():
+    """Folds that choose other penalties give logits of other scales, and a temperature of the mixture fits none of them."""
+    generator = torch.Generator().manual_seed(4)
+    labels = torch.arange(4).repeat(20)
+    features = torch.randn(80, 40, generator=generator) + functional.one_hot(labels, 4).repeat(1, 10) * 0.35
+    pixels = torch.randint(0, 256, (80, 3, 8, 8), generator=generator, dtype=torch.uint8)
+    noisy = ImageSet(pixels, labels, classes=tuple("abcd"))
+    learner = fitting._Linear(backbones.build("resnet-tiny", image_size=8, seed=0), features, labels, 4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "_learner", lambda *given: learner)
+        fitted = classify.fit(learner.backbone, noisy, protocol="linear", device="cpu")
+    cut = folds.Folds.of(noisy)
+    inner = {cut.chosen(learner, learner.settings, learned) for learned, _ in cut.parts()}
+    alike, fold_of = cut.judged(learner, (fitted.setting,))
+    assert inner != {fitted.setting}  # otherwise this tests nothing
+    assert fitted.model.temperature == pytest.approx(calibration.fit_temperature(alike, labels))
+    assert fitted.error == pytest.approx(fitting._calibration_error(alike, labels, fold_of))
+
+
+def test_no_class_is_impossible_for_neighbours_and_files_without_smoothing_stay_as_they_were(tmp_path, images, network):
+    made = classify.fit(network, images, protocol="knn", settings=(3,), device="cpu").model
+    votes = made.logits(images.images, device="cpu").exp()
+    assert torch.allclose(votes.sum(1), torch.ones(len(images))) and votes.min() > 1 / 7  # one of 3 + 3 votes, at least
+    made.head.smoothing, path = 0.0, tmp_path / "earlier.safetensors"
+    bare = made.logits(images.images, device="cpu")
+    assert torch.equal(bare.argmax(1), votes.argmax(1)) and bare.min() < -13
+    made.save(path)
+    assert torch.equal(classify.load(path).logits(images.images, device="cpu"), bare)
+
+
 def test_a_linear_classifier_is_the_probe_with_its_scaler_folded_in(images, network):
     features = evaluate.extract(network, images, device="cpu")
     probe = evaluate.LinearProbe((0.1,)).fit(features, images.labels, features, images.labels)

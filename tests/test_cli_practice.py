@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -185,6 +186,82 @@ def test_features_as_a_parquet_table_serve_the_same(call, run, photographs, tmp_
     code, out, err = call("search", "f.parquet", photographs, "--like", photographs / "красное" / "03.png")
     assert code == 0 and (tmp_path / "search.html").exists(), err
     assert call("explore", "outliers", "f.parquet", photographs)[0] == 0
+
+
+def test_labels_that_lie_beside_the_pictures_are_found_by_every_command(call, run, photographs, tmp_path):
+    """Notices say "--labels labels.csv" of a table in the folder, so that this must do from any other folder."""
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    rows = []
+    for i, picture in enumerate(sorted(photographs.rglob("*.png"))):
+        shutil.copy(picture, flat / f"{i}.png")
+        rows.append(f"{i}.png,{'red' if i % 40 >= 20 else 'blue'}\n" * (i % 4 < 3))  # some have no label
+    (flat / "labels.csv").write_text("path,label\n" + "".join(rows), encoding="utf-8")
+    given = ("--data", "folder:flat", "--labels", "labels.csv")
+    code, out, err = call("evaluate", run, *given, "--protocol", "knn", "--folds", "3", "--json")
+    assert code == 0 and json.loads(out)["test_images"] == 30, err
+    assert "cut from the training images" not in err  # folds cut nothing away
+    code, out, err = call("finetune", run, *given, "--protocol", "knn", "--out", "m.safetensors")
+    assert code == 0 and "classifier, of all 30 labels" in out and "cut from the training images" not in err, err
+    code, out, err = call("finetune", run, *given, "--protocol", "knn", "--out", "m.safetensors", "--test")
+    assert code == 0 and "classifier, of these 24 labels" in out and "cut from the training images" in err, err
+    code, out, err = call("predict", "m.safetensors", "flat", "--csv", "out.csv", "--labels", "labels.csv")
+    assert code == 0 and "30 images" in out, err
+    assert call("embed", run, "flat", "--out", "f.npy")[0] == 0
+    code, out, err = call("explore", "label-next", "f.npy", "flat", "--count", "10", "--labelled", "labels.csv")
+    assert code == 0 and set(out.split()) == {f"{i}.png" for i in range(40) if i % 4 == 3}, err
+    code, out, err = call(
+        "pretrain", "rotation", *given, "--steps", "1", "--batch-size", "4", "--size", "16", "--out", "again"
+    )
+    assert code == 0, err
+    code, out, err = call("evaluate", "again", "--protocol", "knn", "--labels-per-class", "2", "--seeds", "1")
+    assert code == 0, err  # the run's folder knows where its table lies
+
+
+def test_measuring_reads_no_picture_without_a_label(call, run, photographs, tmp_path, monkeypatch):
+    from sslcourse.data import decode
+
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    pictures = sorted(photographs.rglob("*.png"))
+    for i, picture in enumerate(pictures):
+        shutil.copy(picture, flat / f"{i}.png")
+    (flat / "labels.csv").write_text(
+        "".join(f"{i}.png,{'red' if i >= 20 else 'blue'}\n" for i in (*range(8), *range(20, 28))), encoding="utf-8"
+    )
+    seen, before = [], decode.decode
+    monkeypatch.setattr(
+        decode, "decode", lambda names, *rest, **more: seen.extend(names) or before(names, *rest, **more)
+    )
+    given = ("--data", "folder:flat", "--labels", "labels.csv", "--protocol", "knn")
+    assert call("finetune", run, *given, "--out", "m.safetensors")[0] == 0
+    assert len(seen) == 16
+    code, _, err = call("evaluate", run, *given, "--folds", "2")
+    assert code == 0 and len(seen) == 16 and "stay on disk" not in err, err  # the second time they come from the cache
+
+
+def test_what_is_found_is_a_table_as_well(call, run, photographs, tmp_path):
+    assert call("embed", run, photographs, "--out", "f.npy")[0] == 0
+    rows = {}
+    for what, more in (("duplicates", 3), ("outliers", 3), ("clusters", 3), ("label-next", 3)):
+        code, _, err = call("explore", what, "f.npy", photographs, "--count", str(more), "--csv", f"{what}.csv")
+        assert code == 0, err
+        with open(f"{what}.csv", encoding="utf-8", newline="") as file:
+            rows[what] = list(csv.DictReader(file))
+    picture = photographs / "красное" / "03.png"
+    assert call("search", "f.npy", photographs, "--like", picture, "--count", "2", "--csv", "search.csv")[0] == 0
+    names = sorted(path.relative_to(photographs).as_posix() for path in photographs.rglob("*.png"))
+    assert sorted(row["path"] for row in rows["clusters"]) == names == sorted(row["path"] for row in rows["outliers"])
+    assert len({row["cluster"] for row in rows["clusters"]}) == 3
+    distance = [float(row["distance"]) for row in rows["outliers"]]
+    assert distance == sorted(distance, reverse=True)
+    assert len(rows["duplicates"]) <= 3 and [row["order"] for row in rows["label-next"]] == ["1", "2", "3"]
+    with open("search.csv", encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    assert len(found) == 3 and found[0] == {"path": "красное/03.png", "cosine": "1.000000"}
+    (tmp_path / "mine.csv").write_text("my own\n", encoding="utf-8")
+    code, _, err = call("explore", "outliers", "f.npy", photographs, "--csv", "mine.csv")
+    assert code == 2 and "isn't a table of outliers" in err and (tmp_path / "mine.csv").read_text() == "my own\n"
 
 
 def test_json_is_alone_on_standard_output(call, run, photographs):

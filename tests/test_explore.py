@@ -44,6 +44,14 @@ def test_copies_are_found_once_and_not_with_themselves(heap):
     assert pairs[0][2] >= pairs[-1][2]
 
 
+def test_of_very_many_pairs_the_most_alike_are_kept(heap, monkeypatch):
+    every = explore.near_duplicates(heap, least=-1.0)
+    monkeypatch.setattr(explore, "ROWS", 7)
+    kept = explore.near_duplicates(heap, least=-1.0, most=5)
+    assert [s for _, _, s in kept] == pytest.approx([s for _, _, s in every[:5]], abs=1e-6)
+    assert len(every) == len(heap) * (len(heap) - 1) // 2
+
+
 def test_the_odd_one_out_is_the_oddest(heap):
     distance = explore.oddness(heap, 5)
     assert distance.argmax() == 65

@@ -256,7 +256,9 @@ def test_a_checkpoint_from_before_there_were_schedules_is_gone_on_from(tmp_path)
     torch.save(state, tmp_path / "checkpoint.pt")
     run(tmp_path)
     torch.save(state, tmp_path / "checkpoint.pt")
-    with pytest.raises(CourseError, match="config.schedule 'cosine', and this one 'constant'"):
+    with pytest.raises(
+        CourseError, match=r"config.schedule 'cosine', and this one 'constant'; .*\(--schedule cosine\)"
+    ):
         run(tmp_path, config=dataclasses.replace(CONFIG, schedule="constant"))
 
 

@@ -133,7 +133,7 @@ def test_another_signal_is_another_run(tmp_path):
     run(tmp_path, held_out())
     with pytest.raises(CourseError, match="has validation.signal 'retrieval', and this one 'rankme'"):
         run(tmp_path, held_out(signal="rankme"), resume=True)
-    with pytest.raises(CourseError, match="has validation.every 4, and this one None"):
+    with pytest.raises(CourseError, match=r"has validation.every 4, and this one None; .*\(--validate-every 4\)"):
         run(tmp_path, None, resume=True)
 
 

@@ -41,8 +41,8 @@ class Fitted:
 
     logits     float32 (N, C), each picture's from the fold that didn't learn from it, before calibration
     measures   of these logits
-    error      expected calibration error of these logits: (without, with) temperature; the temperature of a fold's
-               pictures comes from the other folds
+    error      expected calibration error (without, with temperature) of such logits of models with the final model's
+               setting, to whose scale a temperature belongs; that of a fold's pictures comes from the other folds
     setting    the penalty, number of neighbours or learning rate that the final model has
     folds      how many there were
     """
@@ -97,13 +97,14 @@ def fit(
     logits, fold_of = cut.judged(learner, settings)
     everything = torch.arange(len(images))
     setting = cut.chosen(learner, settings, everything)
+    alike = logits if len(settings) == 1 else cut.judged(learner, (setting,))[0]  # another penalty, another scale
     made = learner.make(everything, setting)
     model = Model(
         made.backbone, made.head, images.classes, image_size=images.size[0], stage=stage,
-        temperature=calibration.fit_temperature(logits, cut.labels),
+        temperature=calibration.fit_temperature(alike, cut.labels),
     )  # fmt: skip
     measures = Measures.of(logits.argmax(dim=1), cut.labels, images.classes, cut.independent)
-    error = _calibration_error(logits, cut.labels, fold_of)
+    error = _calibration_error(alike, cut.labels, fold_of)
     return Fitted(model.eval(), logits, measures, error, setting, cut.count)
 
 

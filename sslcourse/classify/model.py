@@ -38,15 +38,16 @@ class NeighbourHead(nn.Module):
     """Features (N, d) -> logits (N, C): the log of each class's share of the votes of the k nearest of a bank.
 
     bank (M, d), on the unit sphere; labels int64 (M,). A neighbour's vote weighs exp(cosine / 0.1) (Wu et al., 2018,
-    1805.01978). A class without a vote gets the share 1e-6.
+    1805.01978). Beside the neighbours, each class has `smoothing` votes of their mean weight (Laplace's rule): without them
+    a class that none of k neighbours is of would be impossible, and no temperature mends that. No class overtakes another.
     """
 
     kind = "knn"
-    TEMPERATURE, FLOOR = 0.1, 1e-6
+    TEMPERATURE, FLOOR = 0.1, 1e-6  # FLOOR: the least share, where nothing smooths, as in files of earlier versions
 
-    def __init__(self, dim: int, classes: int, size: int, k: int):
+    def __init__(self, dim: int, classes: int, size: int, k: int, smoothing: float = 1.0):
         super().__init__()
-        self.classes, self.k = classes, k
+        self.classes, self.k, self.smoothing = classes, k, smoothing
         self.register_buffer("bank", torch.zeros(size, dim))
         self.register_buffer("labels", torch.zeros(size, dtype=torch.int64))
 
@@ -55,7 +56,8 @@ class NeighbourHead(nn.Module):
         nearest, index = similarity.topk(min(self.k, len(self.bank)), dim=1)  # (N, k)
         votes = functional.one_hot(self.labels[index], self.classes).to(nearest.dtype)  # (N, k, C)
         share = ((nearest / self.TEMPERATURE).softmax(dim=1)[..., None] * votes).sum(dim=1)  # (N, C), rows sum to 1
-        return share.clamp(min=self.FLOOR).log()
+        added = self.smoothing / min(self.k, len(self.bank))  # to each class, where the neighbours share 1
+        return ((share + added) / (1 + self.classes * added)).clamp(min=self.FLOOR).log()
 
 
 class Model(nn.Module):
@@ -109,8 +111,9 @@ class Model(nn.Module):
         about = {
             "format": classifiers.FORMAT, "arch": self.backbone.arch, "stem": self.backbone.stem,
             "network": classifiers.describe(weights.measures_of(self.backbone)), "head": self.head.kind,
-            "neighbours": getattr(self.head, "k", None), "classes": list(self.classes), "image_size": self.image_size,
-            "stage": self.stage, "temperature": self.temperature, "notes": self.notes,
+            "neighbours": getattr(self.head, "k", None), "smoothing": getattr(self.head, "smoothing", None),
+            "classes": list(self.classes), "image_size": self.image_size, "stage": self.stage,
+            "temperature": self.temperature, "notes": self.notes,
         }  # fmt: skip
         write_atomically(Path(path), safetensors.torch.save(state, metadata={classifiers.KEY: json.dumps(about)}))
 
@@ -160,7 +163,8 @@ def _built(about: dict, state: dict[str, Tensor]) -> Model:
     if about["head"] == LinearHead.kind:
         head: nn.Module = LinearHead(state["head.weight"].shape[1], len(classes))
     else:
-        head = _neighbours(state, len(classes), whole_number("neighbours", about["neighbours"]))
+        smoothing = real_number("smoothing", about.get("smoothing") or 0.0, 0.0)
+        head = _neighbours(state, len(classes), whole_number("neighbours", about["neighbours"]), smoothing)
     return Model(
         backbone, head, classes, image_size=size, stage=about["stage"],
         temperature=real_number("temperature", about["temperature"], 1e-3), notes=about["notes"],
@@ -174,8 +178,8 @@ def _classes(names: object) -> tuple[str, ...]:
     return tuple(map(str, names))
 
 
-def _neighbours(state: dict[str, Tensor], classes: int, k: int) -> NeighbourHead:
+def _neighbours(state: dict[str, Tensor], classes: int, k: int, smoothing: float) -> NeighbourHead:
     bank, labels = state["head.bank"], state["head.labels"]
     size, dim = bank.shape
     checked_labels(labels, size, classes)
-    return NeighbourHead(dim, classes, size, k)
+    return NeighbourHead(dim, classes, size, k, smoothing)

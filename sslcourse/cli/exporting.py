@@ -39,7 +39,11 @@ def export(
     ] = "auto",
     image_size: Annotated[
         int | None,
-        typer.Option(help="Pixels a side of the images that the network is to get (default: as in training)."),
+        typer.Option(
+            "--image-size",
+            "--size",
+            help="Pixels a side of the images that the network is to get (default: as in training).",
+        ),
     ] = None,
     stage: options.Stage = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what others wrote to OUT.")] = False,

@@ -89,7 +89,7 @@ def evaluate(
     from sslcourse import backbones, locking, record, weights
     from sslcourse import device as devices
     from sslcourse.classify import pages
-    from sslcourse.data import load
+    from sslcourse.data.spec import load_labelled
 
     protocol = _protocol(source, protocol)
     budgets = None if labels_per_class is None else options.whole_numbers(labels_per_class, "--labels-per-class")
@@ -105,8 +105,8 @@ def evaluate(
     read_at = _stage(source, stage, protocol, fixed)
     if mistakes is not None:
         pages.refuse_foreign(mistakes)
-    splits = load(used.data or "world", size=used.image_size, labels=used.labels)
-    texts.notices(splits.notes)
+    splits = load_labelled(used.data or "world", size=used.image_size, labels=used.labels)
+    texts.notices(splits.notes if folds is None else splits.notes_of_all)
     measured = fixed or _baseline(backbone, splits)
     asked = {"protocol": protocol, "seeds": seeds, "stage": read_at, "device": where, "progress": True}
     with locking.claimed_files(mistakes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ from sslcourse.paths import typed
 if TYPE_CHECKING:
     from sslcourse.backbones import Backbone
     from sslcourse.classify import Fitted
+    from sslcourse.classify.heap import Found, Heap
     from sslcourse.data.imageset import ImageSet
 
 Weights = Annotated[str, typer.Argument(help="A run's folder, or a file of weights (the course's or other people's).")]
@@ -40,6 +42,12 @@ def finetune(
     mistakes: options.Mistakes = None,
     seed: options.Seed = 0,
     size: options.Size = None,
+    network: options.Network = None,
+    prefix: options.Prefix = None,
+    heads: options.Heads = None,
+    stem: options.Stem = None,
+    activation: options.Activation = None,
+    normalize: options.Normalize = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
 ) -> None:
@@ -52,26 +60,37 @@ def finetune(
         files.refuse_foreign(out, model.is_classifier, "a classifier that finetune wrote")
         if mistakes is not None:
             pages.refuse_foreign(mistakes)
+        hints = {"network": network, "prefix": prefix, "heads": heads, "stem": stem}
+        hints |= {"activation": activation, "normalize": normalize}
         asked = {"protocol": protocol, "folds": folds, "seed": seed, "device": device}
-        fitted, images, result = _fitted(source, data, labels, size, stage, test, **asked)
+        fitted, images, result = _fitted(source, data, labels, size, stage, test, hints, **asked)
         fitted.model.notes = {"source": source, "data": data, "measured": result}
         fitted.model.save(out)
         if mistakes is not None:
             result["mistakes"] = pages.mistakes(mistakes, fitted, images)
-    texts.show(result, texts.fitted(result, fitted.measures.text(), out), as_json)
+    texts.show(result, texts.fitted(result, fitted.measures.text(), out, mistakes), as_json)
 
 
 def _fitted(
-    source: str, data: str, labels: Path | None, size: int | None, stage: str | None, test: bool, **asked: Any
+    source: str,
+    data: str,
+    labels: Path | None,
+    size: int | None,
+    stage: str | None,
+    test: bool,
+    hints: dict[str, Any],
+    **asked: Any,
 ) -> tuple[Fitted, ImageSet, dict[str, Any]]:
     """A classifier, the pictures that it learned from, and what was measured."""
     from sslcourse import classify, record
     from sslcourse.classify import fitting
-    from sslcourse.data import load
+    from sslcourse.data.spec import load_labelled
 
-    backbone, side = (None, size) if source == "scratch" else _backbone(source, size)
-    splits = load(data, size=side, labels=labels)
-    texts.notices(splits.notes)
+    if source == "scratch":
+        options.refuse_idle(hints, None, "WEIGHTS in place of scratch")
+    backbone, side = (None, size) if source == "scratch" else _backbone(source, size, **hints)
+    splits = load_labelled(data, size=side, labels=labels)
+    texts.notices(splits.notes if test else splits.notes_of_all)
     images = fitting.together(splits, test=not test)
     read_at = options.stage(stage)
     if backbone is not None and asked["protocol"] != "finetune":
@@ -122,13 +141,20 @@ def embed(
         bool, typer.Option("--patches", help="The features of each place of a stage's map, not their mean.")
     ] = False,
     size: options.Size = None,
+    network: options.Network = None,
+    prefix: options.Prefix = None,
+    heads: options.Heads = None,
+    stem: options.Stem = None,
+    activation: options.Activation = None,
+    normalize: options.Normalize = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
 ) -> None:
     """Write the features of every picture of a folder, a row each."""
     from sslcourse import classify, record
 
-    backbone, side = _backbone(source, size)
+    hints = {"network": network, "prefix": prefix, "heads": heads, "stem": stem}
+    backbone, side = _backbone(source, size, **hints, activation=activation, normalize=normalize)
     side = record.size_of(source, backbone, side)
     read_at = 4 if patches and stage is None else record.stage_of(source, backbone, options.stage(stage))
     done = classify.embed(backbone, pictures, out, size=side, stage=read_at, patches=patches, device=device)
@@ -143,22 +169,30 @@ def search(
     like: Annotated[Path, options.path_option(help="The picture to look for, one of the folder.")],
     out: Annotated[Path, options.path_option(help="The page to write.")] = Path("search.html"),
     count: Annotated[int, typer.Option(min=1, max=1000, help="How many pictures to show.")] = 30,
+    csv: Annotated[Path | None, options.path_option("--csv", help="The same as a table: path, cosine.")] = None,
 ) -> None:
     """Show the pictures of a folder that are most like one of them, on a page with thumbnails."""
-    from sslcourse import explore, locking
     from sslcourse.classify import heap
 
     known = heap.load(features, pictures)
     number = known.number(like)
-    with locking.claimed_files(out):
-        x = explore.unit(known.features)
-        similarity, found = explore.nearest(x, x[number : number + 1], count + 1)
-        captions = [
-            f"{known.names[i]}: {s:.2f}" for i, s in zip(found[0].tolist(), similarity[0].tolist(), strict=True)
-        ]
-        about = "The nearest first, with the cosine of their features."
-        known.page(out, f"Like {known.names[number]}", about, found[0], captions)
-    print(f"{shown(out)}: {len(captions) - 1} pictures like {shown(known.names[number])}")
+    found = _written(known, "search", lambda: known.like(number, count), out, csv)
+    print(f"{shown(out)}: {len(found.captions) - 1} pictures like {shown(known.names[number])}")
+
+
+def _written(known: Heap, what: str, look: Callable[[], Found], out: Path, csv: Path | None) -> Found:
+    """What was looked for, as a page and, where one is asked for, as a table."""
+    from sslcourse import locking
+    from sslcourse.classify import heap
+
+    with locking.claimed_files(out, csv):
+        if csv is not None:
+            heap.refuse_foreign_table(csv, what)
+        found = look()
+        known.page(out, found)
+        if csv is not None:
+            heap.write_table(csv, what, found.rows)
+    return found
 
 
 @command(stopped=texts.page_stopped, name="explore")
@@ -177,10 +211,15 @@ def explore_pictures(
             help="label-next: a CSV of what has a label already, as --labels takes it, or a list of paths."
         ),
     ] = None,
+    csv: Annotated[
+        Path | None,
+        options.path_option(
+            "--csv", help="A table as well: of the pairs, of the chosen, or of all pictures' distances or clusters."
+        ),
+    ] = None,
     seed: options.Seed = 0,
 ) -> None:
     """Find near-duplicates, outliers, clusters, or the pictures that are worth labelling next."""
-    from sslcourse import locking
     from sslcourse.classify import heap
     from sslcourse.errors import suggest
 
@@ -193,19 +232,17 @@ def explore_pictures(
         "clusters": lambda: known.clusters(count, seed),
         "label-next": lambda: known.label_next(count, labelled, how, seed),
     }
-    with locking.claimed_files(out):
-        title, about, numbers, captions = ways[what]()
-        known.page(out, title, about, numbers, captions)
-    for line in captions if what == "label-next" else ():
+    found = _written(known, what, ways[what], out, csv)
+    for line in found.captions if what == "label-next" else ():
         print(shown(line))
-    texts.notices([f"{shown(out)}: {title.lower()}, {len(captions)} pictures"])
+    texts.notices([f"{shown(out)}: {found.title.lower()}, {len(found.captions)} pictures"])
 
 
-def _backbone(source: str, size: int | None) -> tuple[Backbone, int | None]:
+def _backbone(source: str, size: int | None, **hints: Any) -> tuple[Backbone, int | None]:
     """The backbone, and the side in pixels that pictures are brought to: what was asked for, or what it was trained with."""
     from sslcourse import record, weights
 
-    backbone = weights.load(source)
+    backbone = weights.load(source, **hints)
     used = record.settled(source, record.of(backbone), image_size=size)
     return backbone, used.image_size
 

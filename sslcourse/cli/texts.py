@@ -219,7 +219,7 @@ def deployed(out: Path, about: dict[str, Any], format: str) -> str:
     )
 
 
-def fitted(result: dict[str, Any], measures: str, out: Path) -> str:
+def fitted(result: dict[str, Any], measures: str, out: Path, mistakes: Path | None = None) -> str:
     """What a classifier is worth, and the command that uses it."""
     before, after = (result["calibration_error"][key] for key in ("before", "after"))
     lines = [
@@ -235,9 +235,9 @@ def fitted(result: dict[str, Any], measures: str, out: Path) -> str:
             f"{result['test']['images']} images)"
         )
     if "mistakes" in result:
-        lines.append(f"mistakes: {result['mistakes']}")
+        lines.append(f"mistakes: {result['mistakes']}, in {shown(mistakes)}")
     lines += [
-        f"classifier, of all labels: {shown(out)}",
+        f"classifier, of {'these' if 'test' in result else 'all'} {result['labels']} labels: {shown(out)}",
         f"use it: {typed_command('predict', out, 'FOLDER', csv='out.csv')}",
     ]
     return "\n".join(lines)

@@ -80,6 +80,11 @@ def tables_in(top: Path) -> list[str]:
     return sorted(name for name in names if name.lower().endswith(ENDINGS))
 
 
+def beside(top: Path, table: Path) -> Path:
+    """Where a table is: as it says, or, where nothing is there, in the folder of the pictures."""
+    return table if table.exists() or table.is_absolute() else top / table
+
+
 def labelled(files: Sequence[str], top: Path, table: Path) -> Layout:
     """The layout that a table gives to the files of a folder.
 
@@ -89,8 +94,7 @@ def labelled(files: Sequence[str], top: Path, table: Path) -> Layout:
     Raises CourseError for a table that can't be read, whose columns can't be told apart, that names no file of the
     folder, or a split that isn't one.
     """
-    table = table if table.exists() or table.is_absolute() else top / table
-    index = _Index(files, top)
+    table, index = beside(top, table), _Index(files, top)
     rows = _rows(_text(table), index)
     if not rows:
         raise CourseError(
@@ -110,7 +114,7 @@ def with_label(files: Sequence[str], top: Path, table: Path) -> set[str]:
 
     Raises CourseError for a table that can't be read, or whose columns can't be told apart.
     """
-    index = _Index(files, top)
+    table, index = beside(top, table), _Index(files, top)
     rows = _rows(_text(table), index, least=1)
     if max(map(len, rows), default=0) < 2:
         return {file for row in rows if (file := index.find(row[0])) is not None}

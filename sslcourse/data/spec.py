@@ -16,12 +16,14 @@ import contextlib
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from sslcourse.console import say
 from sslcourse.data import sources, world
 from sslcourse.data.folder import load_folder
 from sslcourse.data.huggingface import load_huggingface
+from sslcourse.data.listing import STREAMED
 from sslcourse.data.options import LoadOptions
 from sslcourse.data.photos import PHOTOS, load_photos
 from sslcourse.data.shards import load_shards
@@ -106,6 +108,15 @@ def load(
     for line in splits.warnings:
         say(f"{splits.name}: {line}")
     return splits
+
+
+def load_labelled(spec: str | os.PathLike, **given: Any) -> Splits:
+    """`load` for who asks for labelled images alone: of photographs, those without a label aren't read.
+
+    given  size, seed, cache, progress and labels, as `load` takes them
+    """
+    splits = load(spec, stream=parse(spec).kind in LISTED or None, **given)
+    return replace(splits, notes=tuple(note for note in splits.notes if note != STREAMED))
 
 
 def parse(spec: str | os.PathLike) -> Spec:

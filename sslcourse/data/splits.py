@@ -26,6 +26,7 @@ from sslcourse.errors import CourseError
 NAMES = ("unlabeled", "train", "val", "test")
 ALL_THREE = (3, 1, 1)  # train : val : test, where a source has one set of images
 WITHOUT_LABELS = "unlabeled is the training images without their labels."
+CUT = "cut from the training images by seed"
 ONE_MORE = (9, 1)  # train : the split that a source lacks
 
 
@@ -50,6 +51,11 @@ class Splits:
     name: str = ""
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def notes_of_all(self) -> tuple[str, ...]:
+        """`notes` for who takes the labelled images of all splits together (`classify.fitting.together`)."""
+        return tuple(note for note in self.notes if CUT not in note and note != WITHOUT_LABELS)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -189,7 +195,7 @@ def complete(
                 notes.append(
                     f"class {class_name!r} has too few different images, or groups of them, to be in every split."
                 )
-        notes.append(f"{shares} cut from the training images by seed {seed}, class by class.")
+        notes.append(f"{shares} {CUT} {seed}, class by class.")
     if "unlabeled" not in sets:
         sets["unlabeled"] = sets["train"].without_labels()
         notes.append(WITHOUT_LABELS)

@@ -19,11 +19,11 @@ import dataclasses
 import functools
 import itertools
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from long import Clock
 from torch import Tensor
 
 from sslcourse import backbones, classify, evaluate, explore, pretext, train
@@ -31,25 +31,30 @@ from sslcourse import device as devices
 from sslcourse.classify import fitting, folds
 from sslcourse.data import load
 from sslcourse.data.imageset import ImageSet
+from sslcourse.summary import Summary
 from sslcourse.transfer import semisupervised
 
 RESULTS = Path(__file__).with_name("practice.json")
 TUNING = [(rate, steps) for steps in (200, 600) for rate in (1e-3, 3e-3, 1e-2)]  # learning rate, steps
 FIXMATCH = dataclasses.replace(semisupervised.SEMI, steps=600)
 CHOOSING = (50, 100, 200)  # labels
+GAINS = (  # rows of which the first is compared with the second
+    ("pretrained, fine-tuned", "scratch, fine-tuned"),
+    ("pretrained, then FixMatch", "scratch, fine-tuned"),
+    ("pretrained, then FixMatch", "scratch, then FixMatch"),
+    ("pretrained, fine-tuned, typiclust", "pretrained, fine-tuned"),
+    ("pretrained, linear, typiclust", "pretrained, linear"),
+)
 
 
-def pretrained(given: argparse.Namespace, images: ImageSet) -> tuple[backbones.Backbone, float]:
-    """The backbone, and the seconds that it took when it was trained."""
+def pretrained(given: argparse.Namespace, images: ImageSet) -> tuple[backbones.Backbone, dict[str, float]]:
+    """The backbone, and the seconds that its training took: of the wall and of processors, over all interruptions."""
     kind = pretext.find(given.task)
     config = train.TrainConfig(**kind.recipe | {"steps": given.steps, "batch_size": given.batch_size})
     task = pretext.build(given.task, backbones.build("resnet-tiny", image_size=images.size[0]))
-    begin = time.perf_counter()
-    train.pretrain(task, images.without_labels(), config, out=given.out, resume=True)
-    seconds = given.out / "seconds.json"
-    if not seconds.exists():
-        seconds.write_text(json.dumps(time.perf_counter() - begin))
-    return task.backbone, json.loads(seconds.read_text())
+    clock = Clock(given.out / "seconds.json")
+    train.pretrain(task, images.without_labels(), config, out=given.out, resume=True, on_log=clock)
+    return task.backbone, clock.seconds
 
 
 def labelled(images: ImageSet, features: torch.Tensor, how: str, given: argparse.Namespace, seed: int) -> ImageSet:
@@ -161,28 +166,36 @@ def measure(given: argparse.Namespace) -> dict:
     chosen = choosing(pool, splits.test, (features, tested), given)
     return {
         "task": given.task, "steps": given.steps, "batch_size": given.batch_size, "labels": given.labels,
-        "pool": len(pool), "test": len(splits.test), "seconds": seconds, "device": devices.report(device), "rows": rows,
+        "pool": len(pool), "test": len(splits.test), **seconds, "device": devices.report(device), "rows": rows,
         "choosing": chosen,
     }  # fmt: skip
 
 
+def gains(result: dict) -> list[list[str]]:
+    """Cells: the paired differences in points, with their intervals, of the rows that were measured."""
+    rows, lines = result["rows"], []
+    for a, b in GAINS:
+        if a in rows and b in rows:
+            difference = evaluate.paired_difference(rows[a], rows[b])
+            low, high = difference.interval
+            lines.append([a, b, f"{100 * difference.mean:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"])
+    return lines
+
+
+def chosen_table(result: dict) -> list[list[str]]:
+    """Cells: a linear classifier's accuracy against the number of labels, drawn or chosen."""
+    counts = [str(count) for count in CHOOSING]
+    lines = [[how, *(str(Summary(tuple(found[c]))) for c in counts)] for how, found in result["choosing"].items()]
+    return [["labels", *counts], *lines]
+
+
 def text(result: dict) -> str:
-    lines = [f"{result['labels']} labels, {result['task']}, {result['steps']} steps, {result['seconds']:.0f} s"]
-    lines += [f"{name:<36} {evaluate.Summary(tuple(values))}" for name, values in result["rows"].items()]
-    rows = result["rows"]
-    for a, b in (
-        ("pretrained, fine-tuned", "scratch, fine-tuned"),
-        ("pretrained, fine-tuned, typiclust", "pretrained, fine-tuned"),
-        ("pretrained, linear, typiclust", "pretrained, linear"),
-        ("pretrained, then FixMatch", "scratch, fine-tuned"),
-        ("pretrained, then FixMatch", "scratch, then FixMatch"),
-    ):
-        difference = evaluate.paired_difference(rows[a], rows[b])
-        low, high = difference.interval
-        lines.append(f"{a} - {b}: {100 * difference.mean:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})")
-    for how, counts in result["choosing"].items():
-        lines += [f"linear, {how}, {count} labels: {evaluate.Summary(tuple(v))}" for count, v in counts.items()]
-    return "\n".join(lines)
+    lines = [
+        f"{result['labels']} labels, {result['task']}, {result['steps']} steps, {result['processor_seconds']:.0f} s of a processor"
+    ]
+    lines += [f"{name:<36} {Summary(tuple(values))}" for name, values in result["rows"].items()]
+    lines += [f"{a} - {b}: {points} points" for a, b, points in gains(result)]
+    return "\n".join([*lines, *map("  ".join, chosen_table(result))])
 
 
 def main() -> None:

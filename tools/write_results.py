@@ -1,4 +1,4 @@
-"""Write the tables of results.json, dense.json, long.json and control.json, in benchmarks/, into README.md and benchmarks/README.md.
+"""Write the tables of the files of results in benchmarks/ into README.md and benchmarks/README.md.
 
     python tools/write_results.py            write them
     python tools/write_results.py --check    say which file differs from the results, and fail
@@ -73,6 +73,29 @@ def control(measure: str, digits: int) -> str:
     return tables.markdown(lines)
 
 
+def scratch() -> str:
+    """Training from scratch, tuned in rate and length, against labels per class."""
+    curve = comparison.curve(comparison.scratch(), comparison.SCRATCH, "finetune")
+    return tables.markdown([["labels per class", *map(str, curve)], [comparison.SCRATCH, *map(str, curve.values())]])
+
+
+def practice(part: str) -> str:
+    """benchmarks/practice.json: what was measured, the differences, and what choosing adds; a column or a row for each record."""
+    program = runpy.run_path(str(ROOT / "benchmarks" / "practice.py"))
+    found = json.loads(program["RESULTS"].read_text(encoding="utf-8"))
+    if part == "rows":
+        names = dict.fromkeys(name for record in found.values() for name in record["rows"])
+        cells = [
+            [str(Summary(tuple(r["rows"][name]))) if name in r["rows"] else "" for r in found.values()]
+            for name in names
+        ]
+        return tables.markdown([["", *found], *([name, *line] for name, line in zip(names, cells, strict=True))])
+    if part == "gains":
+        lines = [[record, *line] for record, its in found.items() for line in program["gains"](its)]
+        return tables.markdown([["", "row", "over", "points"], *lines])
+    return "\n\n".join(tables.markdown(program["chosen_table"](its)) for its in found.values() if "choosing" in its)
+
+
 TABLES = {
     "short": short,
     "table": lambda results: tables.markdown(tables.table(results)),
@@ -87,6 +110,10 @@ TABLES = {
     "long variants": variants,
     "long rank": lambda results: longer(results, "effective rank", 0),
     "long alignment": lambda results: longer(results, "alignment", 0),
+    "scratch": lambda results: scratch(),
+    "practice": lambda results: practice("rows"),
+    "practice gains": lambda results: practice("gains"),
+    "practice choosing": lambda results: practice("choosing"),
     "control": lambda results: control("returns", 2),
     "explorers": lambda results: control("cells", 0),
     "long uniformity": lambda results: longer(results, "uniformity", 0),

@@ -97,11 +97,11 @@ def within(answer: float, unit: str) -> bool:
 
 
 def wanted(unit: str) -> str:
-    """ "it lies between 0 and 1 (60% is 0.6)"."""
+    """ "the answer lies between 0 and 1 (60% is 0.6)"."""
     low, high = limits(unit)
     if math.isinf(high):
-        return f"it is {low:g} or more"
-    return f"it lies between {low:g} and {high:g}" + (" (60% is 0.6)" if high == 1 else "")
+        return f"the answer is {low:g} or more"
+    return f"the answer lies between {low:g} and {high:g}" + (" (60% is 0.6)" if high == 1 else "")
 
 
 def said_of(answer: Any, unit: str) -> str:

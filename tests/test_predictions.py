@@ -72,12 +72,12 @@ def test_a_range_beside_the_field_is_left_out_of_the_sentence(capsys):
 @pytest.mark.parametrize(
     ("typed", "unit", "words"),
     [
-        ("7", "(0 to 1)", "7 can't be: it lies between 0 and 1 (60% is 0.6)."),
+        ("7", "(0 to 1)", "7 can't be: the answer lies between 0 and 1 (60% is 0.6)."),
         ("60", "of 1", "60 can't be"),
         ("-0.1", "accuracy", "between 0 and 1"),
         ("8", "of 7", "between 0 and 7."),
         ("4.2", "nats (0 to 4.16)", "between 0 and 4.16."),
-        ("-2", "nats", "-2 can't be: it is 0 or more."),
+        ("-2", "nats", "-2 can't be: the answer is 0 or more."),
         ("101", "points", "between -100 and 100."),
     ],
 )

@@ -92,8 +92,8 @@ rotate_batch = Check(
             "[image, image.mT.flip(1), image.flip(2), image.mT.flip(2)][k]"),),
             hint="Half a turn flips rows and columns; with one flip alone you get a mirror image."),
         Wrong("all turns at once", lambda images, quarter_turns: torch.rot90(images, quarter_turns, (2, 3)),
-            also=(lambda images, quarter_turns: images.rot90(quarter_turns, (2, 3)),), hint="""torch.rot90 takes one whole
-            number k for all that it is given, and no tensor of them: turn picture by picture, with k =
+            also=(lambda images, quarter_turns: images.rot90(quarter_turns, (2, 3)),), hint="""torch.rot90 takes one
+            whole number k for all that it is given, and no tensor of them: turn picture by picture, with k =
             int(quarter_turns[i])."""),
         Wrong("order of the batch lost",
             lambda images, quarter_turns: torch.cat([images[quarter_turns == k].rot90(k, (2, 3)) for k in range(4)]),

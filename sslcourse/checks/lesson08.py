@@ -465,8 +465,9 @@ how_evenly_spread = Check(
             (".mean()", ".sum()")),),
             hint="You sum over pairs where the mean belongs: the result would grow with the number of rows."),
         Wrong("zeros in the mean", change=(("torch.pdist(z)", "torch.cdist(z, z)"),
-            (".exp()", ".exp().triu(diagonal=1)")), hint="""Half of the table is set to 0 and still counted in the mean.
-            Take the mean over the pairs alone: torch.pdist gives each of them once."""),
+            (".exp()", ".exp().triu(diagonal=1)")), also=((("torch.pdist(z)", "torch.cdist(z, z)"),
+            (".exp()", ".exp().fill_diagonal_(0)")),), hint="""What you set to 0, the diagonal or half of the table,
+            still counts in the mean. Take it over the pairs alone: torch.pdist gives each of them once."""),
     ),
     hints=(
         "Three steps from the inside: directions, squared distances of all pairs, then one number from them.",

@@ -255,6 +255,9 @@ pairs_of_crops = Check(
         Wrong("softmax taken again", change=("teacher[t] *", "teacher[t].softmax(dim=1) *"),
             hint="""You take a softmax of the teacher's distributions: they are distributions already, and a second
             softmax makes them nearly uniform."""),
+        Wrong("softmax over the batch", change=("log_softmax(dim=1)", "log_softmax(dim=0)"),
+            hint="""Your log_softmax runs over the pictures of the batch, dim=0. Each picture has a distribution over
+            the K answers: dim=1."""),
         Wrong("temperature multiplied", change=("/ temperature", "* temperature"),
             hint="You multiply the student's logits by the temperature. Divide by it."),
         Wrong("temperature forgotten", change=("(student[s] / temperature)", "student[s]"),

@@ -202,7 +202,7 @@ mean_intersection_over_union = Check(
             leave it out."""),
         Wrong("pixel accuracy", lambda predicted, truth, classes: (predicted == truth).double().mean().item(),
             """That is the share of right pixels. A picture that is three quarters background scores 0.75 by answering
-            *background* everywhere. Work out intersection over union for each class, then average over the classes."""),
+            *background* everywhere. Work out intersection over union for each class, then average over classes."""),
         Wrong("a mean of images",
             lambda predicted, truth, classes: sum(map(mean_iou, predicted, truth, [classes] * len(truth))) / len(truth),
             """You worked out mIoU for each image and averaged. Count the pixels of all images together first: one wrong

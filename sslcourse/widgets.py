@@ -199,7 +199,7 @@ def temperature_slider(task: Colorization, images: Tensor) -> widgets.VBox:
                 min=-2,
                 max=0.5,
                 step=0.05,
-                description="T",
+                description="temperature",
                 readout_format=".2g",
                 continuous_update=False,
             ),
@@ -292,7 +292,7 @@ def similarity_temperature_slider(situations: Mapping[str, Tensor]) -> widgets.V
         return figure
 
     slider = widgets.FloatLogSlider(
-        0.2, base=10, min=-2, max=1, step=0.05, description="T", readout_format=".2g", continuous_update=False
+        0.2, base=10, min=-2, max=1, step=0.05, description="temperature", readout_format=".2g", continuous_update=False
     )
     names = widgets.Dropdown(options=list(situations), description="situation")
     return explorer(

@@ -27,9 +27,12 @@ ROOT = Path(__file__).resolve().parents[1]
 LESSON, EXERCISE = "notebooks/00_start_here.ipynb", "exercises/02_rotation_mathematics/exercises_02.ipynb"
 UNOPENED = ("notebooks/02_rotation_mathematics.ipynb", "notebooks/08_contrastive_learning.ipynb")
 WIDGETS = "notebooks/widgets.ipynb"
-WITH_WIDGETS = (
-    "from sslcourse import widgets\nfrom sslcourse.data import world\npictures = world.draw('test', 8).images",
+WITH_WIDGETS = (  # those of lessons 02 and 08, and one with two lists
+    "from sslcourse import backbones, pretext, widgets\nfrom sslcourse.data import world\nimport torch\n"
+    "pictures = world.draw('test', 8).images\ntask = pretext.build('rotation', backbones.build(seed=0))",
     "widgets.symmetry_picker(pictures[0])",
+    "widgets.rotation_slider(task, pictures)",
+    "widgets.similarity_temperature_slider({'one': torch.tensor([0.9, 0.1]), 'two': torch.tensor([0.4, 0.5])})",
     "widgets.view_strength_slider(pictures)",
 )
 OUTPUT = f"{NOTEBOOK} .jp-OutputArea-output"
@@ -183,7 +186,9 @@ def test_every_widget_answers_mouse_and_keyboard(widgets):
     assert moved >= 4 and scrolling(page, OUTPUT) == [] and serious(page, OURS[1]) == []
     found = pictures(page, OUTPUT)
     assert (
-        len(found) == 2 and all(len(alt) >= 10 and own >= shown for alt, own, shown in found) and faults(widgets) == []
+        len(found) == len(WITH_WIDGETS) - 1
+        and all(len(alt) >= 10 and own >= shown for alt, own, shown in found)
+        and faults(widgets) == []
     )
 
 
@@ -195,7 +200,7 @@ def test_opened_again_a_widget_is_a_still_picture_with_words(lab, widgets, chrom
         seen.page.locator(f"{OUTPUT} img").first.wait_for()
         assert "model not found" not in seen.page.locator(NOTEBOOK).inner_text()
         found = pictures(seen.page, OUTPUT)
-        assert len(found) == 2 and all(len(alt) >= 10 and own > 50 for alt, own, _ in found)
+        assert len(found) == len(WITH_WIDGETS) - 1 and all(len(alt) >= 10 and own > 50 for alt, own, _ in found)
         seen.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
 
 
@@ -209,7 +214,11 @@ def test_a_lesson_that_was_never_run_shows_its_pictures_with_words(lab, chromium
         found = pictures(seen.page, OUTPUT)
         assert len(found) >= 5 and all(len(alt) >= 10 and own > 50 for alt, own, _ in found)
         assert scrolling(seen.page, PAGE) == [] and scrolling(seen.page, TEXT) == []  # formulas and tables fit
-        assert scrolling(seen.page, OUTPUT) == [] and serious(seen.page, OURS[0]) == [] and faults(seen) == []
+        assert scrolling(seen.page, OUTPUT) == [] and faults(seen) == []
+        assert len(links(seen.page, TEXT)) > 3 and dead(lab, seen.page, TEXT, "notebooks") == []
+        for theme in THEMES:
+            choose_theme(seen.page, theme)
+            assert serious(seen.page, OURS[0]) == []
         seen.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
 
 

@@ -40,6 +40,7 @@ def other_value(control):
 
 
 def assert_every_control_redraws(box):
+    assert all(len(name) > 1 for name in controls(box))  # a handle's name, for who hears the page
     picture = box.children[1]
     assert box.png[:8] == b"\x89PNG\r\n\x1a\n" and f'alt="{html.escape(box.alt)}"' in picture.value and box.alt
     assert controls(box)
@@ -194,7 +195,7 @@ def test_temperature_slider_paints_at_the_chosen_temperature(arguments):
     shown = arguments(plots, "grid")
     box = widgets.temperature_slider(task, images)
     for picture, temperature in ((0, 0.1), (1, 1.0)):
-        controls(box)["picture"].value, controls(box)["T"].value = picture, temperature
+        controls(box)["picture"].value, controls(box)["temperature"].value = picture, temperature
         gray, painted, truth = shown[-1][0]
         one = images[picture : picture + 1]
         assert torch.equal(truth, augment.to_float(one)[0])

@@ -68,7 +68,9 @@ class Row:
     pixels     uint8 (N, 3, H, W) -> features (N, d)
     recipe     of a pretext task, by seed
     most       labels per class up to which it is probed
-    published  a digest of weights that someone else trained, which are the same for every seed
+    published  a digest of weights that someone else trained, which are the same for every seed, and the stage where it is
+               another than all
+    stage      where features are read
     scratch    whether its networks are also trained from scratch with every number of labels
     """
 
@@ -80,6 +82,7 @@ class Row:
     most: int | None = None
     published: str = ""
     scratch: bool = False
+    stage: int | str = "all"
 
     @property
     def baseline(self) -> str:
@@ -122,12 +125,14 @@ def rows(
     backbone: str | None = None,
     stem: str | None = None,
     published: Mapping[str, backbones.Backbone] | None = None,
+    stage: int | str | None = None,
     **options: Any,
 ) -> list[Row]:
     """The baselines, the tasks and published weights.
 
     recipes         task -> seed -> how it is pretrained
     backbone, stem  of the networks of chance, beside the backbones of the tasks
+    stage           of published weights (default: what their record says, or all)
     options         as `store.made` takes them
     """
     side, archs = unlabeled.size[0], {backbone or "resnet-tiny", *(recipe(0).arch for recipe in recipes.values())}
@@ -145,7 +150,10 @@ def rows(
     for task, recipe in recipes.items():
         result.append(Row(task, recipe(0).arch, pretrained(recipe), recipe=recipe))
     for name, network in (published or {}).items():
-        result.append(Row(name, network.arch, lambda seed, network=network: network, published=weights_digest(network)))
+        read_at = stage or record_of.of(network).stage or "all"
+        digest = weights_digest(network) + ("" if read_at == "all" else f" at {read_at}")
+        made = {"network": lambda seed, network=network: network, "published": digest, "stage": read_at}
+        result.append(Row(name, network.arch, **made))
     return result
 
 
@@ -174,6 +182,7 @@ def run(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     published: Sequence[str | Path] = (),
     reading: Mapping[str, Any] | None = None,
+    stage: int | str | None = None,
     out: str | Path | None = None,
     size: int | None = None,
     labels_file: str | Path | None = None,
@@ -192,7 +201,7 @@ def run(
               chance as well
     options   task -> its options
     published files of weights that someone else trained, or folders of runs, each a row of its own;  reading: what their
-              files don't say, as `weights.load` takes it
+              files don't say, as `weights.load` takes it;  stage: where their features are read, as `evaluate` takes it
     labels_file  a CSV file with the classes of the images of a folder
     out       a JSON file that is written after every measurement and read at the start
 
@@ -219,7 +228,7 @@ def run(
         refused = refusals(recipes, splits.unlabeled)
         if refused and len(refused) == len(recipes):
             raise CourseError(f"none of the tasks can learn from {data}: {' '.join(refused.values())}")
-        refused |= unmeasurable(checkpoints, splits, device)
+        refused |= unmeasurable(checkpoints, splits, device, stage)
         recipes, checkpoints = (
             {name: made for name, made in found.items() if name not in refused} for found in (recipes, checkpoints)
         )
@@ -228,7 +237,8 @@ def run(
         for kind, found in (("tasks", recipes), ("published", checkpoints)):
             results[kind] = sorted({*results[kind], *found})
         chance = {"backbone": backbone, "stem": stem}
-        lines = rows(recipes, splits.unlabeled, published=checkpoints, device=device, progress=False, **chance)
+        chance |= {"published": checkpoints, "stage": stage}
+        lines = rows(recipes, splits.unlabeled, device=device, progress=False, **chance)
         jobs = _jobs(results, lines, seeds, splits, wanted, factors, stem)
         _measure(jobs, splits, results, out, device, progress)
         results["advice"] = advice(results)
@@ -312,12 +322,16 @@ def refusals(recipes: Mapping[str, Callable[[int], store.Recipe]], unlabeled: Im
     return found
 
 
-def unmeasurable(networks: Mapping[str, backbones.Backbone], splits: Splits, device: Any) -> dict[str, str]:
-    """{name: why} for the networks that don't take images of this size; for the others, says where it isn't their own."""
+def unmeasurable(
+    networks: Mapping[str, backbones.Backbone], splits: Splits, device: Any, stage: int | str | None = None
+) -> dict[str, str]:
+    """{name: why} for the networks that don't take images of this size, or lack the stage; for the others, says where it
+    isn't their own."""
     found = {}
     for name, network in networks.items():
         try:
-            evaluate.extract(network, splits.train.images[:2], device=device)
+            read_at = record_of.stage_of(name, network, stage)
+            evaluate.extract(network, splits.train.images[:2], stage=read_at, device=device)
             record_of.say_other_size(network, splits.size[1])
         except CourseError as error:
             found[name] = str(error)
@@ -394,9 +408,9 @@ def _records(
 
 
 def features_of(row: Row, network: backbones.Backbone | None, splits: Splits, device: Any) -> Features:
-    """All four stages of the network side by side, or what the row takes from the pixels."""
+    """Those of the row's stage of the network, or what the row takes from the pixels."""
     if network is not None:
-        return Features.of(network, splits, device=device)
+        return Features.of(network, splits, stage=row.stage, device=device)
     return Features(*(row.pixels(part.images) for part in (splits.train, splits.val, splits.test)))
 
 

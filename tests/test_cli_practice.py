@@ -6,9 +6,10 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from sslcourse import backbones
+from sslcourse import backbones, classify
 
 
 @pytest.fixture(scope="module")
@@ -262,6 +263,22 @@ def test_what_is_found_is_a_table_as_well(call, run, photographs, tmp_path):
     (tmp_path / "mine.csv").write_text("my own\n", encoding="utf-8")
     code, _, err = call("explore", "outliers", "f.npy", photographs, "--csv", "mine.csv")
     assert code == 2 and "isn't a table of outliers" in err and (tmp_path / "mine.csv").read_text() == "my own\n"
+
+
+def test_what_their_file_does_not_say_is_said_to_finetune_and_embed_as_to_evaluate(call, photographs, tmp_path):
+    network = backbones.build("resnet-tiny", image_size=16, seed=3)
+    torch.save(network.trunk.state_dict(), tmp_path / "theirs.pth")
+    hints = ("--stem", network.stem, "--normalize", "none", "--size", "16")
+    assert call("embed", "theirs.pth", photographs, "--out", "none.npy", *hints)[0] == 0
+    code, _, err = call("embed", "theirs.pth", photographs, "--out", "half.npy", *hints[:3], "half", *hints[4:])
+    assert code == 0 and not np.allclose(np.load("none.npy"), np.load("half.npy")), err
+    given = ("--data", f"folder:{photographs}", "--protocol", "knn", "--out", "m.safetensors")
+    code, _, err = call("finetune", "theirs.pth", *given, *hints)
+    assert code == 0, err
+    made = classify.load(tmp_path / "m.safetensors").backbone
+    assert made.stem == network.stem and made.mean.flatten().tolist() == [0, 0, 0]
+    code, _, err = call("finetune", "scratch", *given, "--heads", "3")
+    assert code == 2 and "heads says how to read a file of weights" in err
 
 
 def test_json_is_alone_on_standard_output(call, run, photographs):

@@ -365,6 +365,19 @@ def test_published_weights_are_rows_beside_own_pretraining_and_scratch(toy_world
     assert of(theirs[1], again) == of(theirs[1], results)
 
 
+def test_published_weights_are_read_at_the_stage_that_evaluate_reads(toy_world, tmp_path, counted, capsys):
+    network = backbones.build(image_size=16, seed=77)
+    backbones.save(network, tmp_path / "one.safetensors", image_size=16, stage="2")  # where their own probe read them
+    name, few = str(tmp_path / "one.safetensors"), FEW | {"factors": False, "finetune": ()}
+    for asked, stage in ((None, 2), (3, 3)):
+        results = compare.run([], published=[name], stage=asked, out=tmp_path / "results.json", **few)
+        features = evaluate.Features.of(network, toy_world, stage=stage)
+        want = [evaluate.probe_accuracy(features, toy_world, 2, seed) for seed in (0, 1)]
+        assert compare.values(results, name, "linear") == want, stage
+    results = compare.run([], published=[name], stage="class", **few)
+    assert name not in results["runs"] and "has no class token" in compare.text(results)
+
+
 def test_features_of_published_weights_are_computed_once(theirs, monkeypatch):
     original, taken = compare.features_of, []
     monkeypatch.setattr(compare, "features_of", lambda row, *rest: (taken.append(row.name), original(row, *rest))[1])

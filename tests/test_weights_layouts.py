@@ -1,13 +1,15 @@
 """Checkpoints in the layouts of newer methods' own code, against independent implementations of the same networks.
 
 A network of Transformers or timm, with weights drawn at random, is written under the names that the method's own repository
-gives them (facebookresearch/dinov2, dinov3, ijepa, moco-v3, swav, bytedance/ibot, openai/CLIP, mlfoundations/open_clip), and
+gives them (facebookresearch/dinov2, dinov3, ijepa, moco-v3, swav, bytedance/ibot, openai/CLIP, mlfoundations/open_clip, google-research/big_vision), and
 what the course makes of the file must give the same features, to 1e-5.
 """
 
 import argparse
 import json
+import re
 
+import numpy as np
 import pytest
 import torch
 from test_weights import (
@@ -449,6 +451,84 @@ def test_huggingface_siglip_pools_by_attention(tmp_path):
     whole = shaken(whole)
     whole.save_pretrained(tmp_path / "whole")
     assert_same(weights.load(tmp_path / "whole", normalize="half"), *siglip_answers(whole.vision_model), HALF)
+
+
+def in_big_visions_names(model, heads=3):
+    """timm's weights as the arrays that google-research/big_vision saves."""
+    arrays = {}
+    for name, tensor in without(model.state_dict(), "head").items():
+        part, _, last = name.rpartition(".")
+        part = re.sub(r"^blocks\.(\d+)\.", r"Transformer/encoderblock_\1/", part)
+        part = re.sub(r"^attn_pool\.?", "MAPHead_0/", part)
+        for ours, theirs in {
+            "norm1": "LayerNorm_0", "norm2": "LayerNorm_1", "mlp.fc1": "MlpBlock_0/Dense_0", "mlp.fc2": "MlpBlock_0/Dense_1",
+            "patch_embed.proj": "embedding", "MAPHead_0/norm": "MAPHead_0/LayerNorm_0",
+        }.items():  # fmt: skip
+            part = part.replace(ours, theirs)
+        part = "Transformer/encoder_norm" if part == "norm" else part
+        attention = re.sub(r"(attn\.)?(qkv|q|kv|proj)$", "MultiHeadDotProductAttention_0/", part)
+        if name in ("pos_embed", "attn_pool.latent"):
+            arrays["pos_embedding" if name == "pos_embed" else "MAPHead_0/probe"] = tensor
+        elif attention == part:
+            last = "bias" if last == "bias" else "scale" if "Norm_" in part or part.endswith("_norm") else "kernel"
+            order = {4: (2, 3, 1, 0), 2: (1, 0)}.get(tensor.dim(), (0,))
+            arrays[f"{part}/{last}"] = tensor.permute(order)
+        else:
+            kind = part.rpartition(".")[2].rpartition("/")[2]
+            names = {"qkv": ("query", "key", "value"), "q": ("query",), "kv": ("key", "value"), "proj": ("out",)}[kind]
+            for what, piece in zip(names, tensor.chunk(len(names)), strict=True):
+                d = len(piece)
+                if last == "bias":
+                    arrays[f"{attention}{what}/bias"] = piece if what == "out" else piece.reshape(heads, d // heads)
+                else:
+                    shape = (heads, d // heads, d) if what == "out" else (d, heads, d // heads)
+                    arrays[f"{attention}{what}/kernel"] = piece.T.reshape(shape)
+    return {f"params/img/{name}": tensor.contiguous().numpy() for name, tensor in arrays.items()}
+
+
+def stacked(arrays):
+    """The arrays of all blocks in one, as big_vision saves them where it scans over the blocks."""
+    first = "/encoderblock_0/"
+    whole = {name: array for name, array in arrays.items() if "/encoderblock_" not in name}
+    for name in [name for name in arrays if first in name]:
+        whole[name.replace(first, "/encoderblock/")] = np.stack(
+            [arrays[name.replace(first, f"/encoderblock_{i}/")] for i in range(4)]
+        )
+    return whole
+
+
+def test_siglip_of_big_vision(tmp_path):
+    theirs = timm_vit(class_token=False, global_pool="map", act_layer="gelu_tanh")
+    with torch.no_grad():
+        theirs.attn_pool.latent.normal_()
+    arrays = in_big_visions_names(theirs) | {"params/t": np.ones(1), "params/txt/Embed_0/embedding": np.ones((3, 4))}
+    answers = (theirs.forward_features, lambda x: theirs.forward_head(theirs.forward_features(x), pre_logits=True))
+    for name, kept in (("siglip.npz", arrays), ("siglip2.npz", stacked(arrays))):
+        np.savez(tmp_path / name, **kept)
+        backbone = weights.load(tmp_path / name)  # the shapes say how many heads
+        assert_same(backbone, *answers, HALF)
+        assert backbone.report.source == "SigLIP" and "params.t" in backbone.report.left
+        assert "params.img.MAPHead_0.probe" in backbone.report.used
+    again = timm_vit(class_token=False, global_pool="map", act_layer="gelu_tanh")
+    again.load_pretrained(str(tmp_path / "siglip.npz"))  # timm reads the same from it
+    x = normalized(images(32), *HALF)
+    with torch.no_grad():
+        torch.testing.assert_close(again.eval().forward_features(x), theirs.forward_features(x))
+
+
+def test_arrays_in_half_precision_and_of_objects(tmp_path):
+    theirs = timm_vit(class_token=False, global_pool="map", act_layer="gelu_tanh")
+    arrays = in_big_visions_names(theirs)
+    halves = {name: (a.view(np.uint32) >> 16).astype(np.uint16).view("V2") for name, a in arrays.items()}
+    cut = {name: (h.view(np.uint16).astype(np.uint32) << 16).view(np.float32) for name, h in halves.items()}
+    for name, kept in (("half.npz", halves), ("cut.npz", cut), ("objects.npz", {"a": np.array([{}], dtype=object)})):
+        np.savez(tmp_path / name, **kept)
+    same = [weights.load(tmp_path / name)(images(32)) for name in ("half.npz", "cut.npz")]
+    assert torch.equal(*same)
+    for damaged in ("objects.npz", "torn.npz"):
+        (tmp_path / "torn.npz").write_bytes((tmp_path / "cut.npz").read_bytes()[:5000])
+        with pytest.raises(CourseError, match="damaged, or no file of arrays"):
+            weights.load(tmp_path / damaged)
 
 
 def test_siglip_as_openclip_and_timm_write_it(written):

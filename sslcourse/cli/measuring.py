@@ -163,6 +163,10 @@ def compare(
     network: options.Network = None,
     prefix: options.Prefix = None,
     heads: options.Heads = None,
+    stage: Annotated[
+        str | None,
+        typer.Option(help="Where features of --weights are read: 1 to 4, all, or class (default: as their file says)."),
+    ] = None,
     their_stem: Annotated[
         str | None, typer.Option(help="Of --weights, as evaluate's --stem: small, tiny or solo-learn.")
     ] = None,
@@ -183,7 +187,7 @@ def compare(
     curve = options.whole_numbers(budgets, "--budgets")
     hints = {"network": network, "prefix": prefix, "heads": heads, "stem": their_stem}
     hints |= {"activation": activation, "normalize": normalize}
-    options.refuse_idle(hints, weights, "--weights")
+    options.refuse_idle(hints | {"stage": stage}, weights, "--weights")
     names = [name.strip() for name in tasks.split(",")] if tasks else None if not weights else []
     known = {
         name: pretext.option_defaults(pretext.find(name)) for name in (pretext.tasks() if names is None else names)
@@ -204,6 +208,7 @@ def compare(
         options=options.options_by_task(option, known),
         published=weights,
         reading=hints,
+        stage=options.stage(stage),
         out=out,
         labels_file=labels,
         size=size,

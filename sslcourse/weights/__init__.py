@@ -207,7 +207,12 @@ def _vit_measures(config: dict[str, Any], found: Found, origin: Source, hints: d
         )  # fmt: skip
         huggingface.refuse_vit_contradiction(measures, config)
         return measures
-    known = config.get("model_args", {}).get("num_heads") or openclip.heads(config, width) or origin.heads.get(width)
+    known = (
+        found.heads
+        or config.get("model_args", {}).get("num_heads")
+        or openclip.heads(config, width)
+        or origin.heads.get(width)
+    )
     return networks.vit_measures(
         found.weights, eps=origin.epsilon, heads=hints["heads"] or known, activation=_activation(config, origin, hints)
     )

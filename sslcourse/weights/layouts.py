@@ -17,7 +17,8 @@ prefix, and what begins with it and isn't part of the network must be a known he
     DINOv3 (2508.10104)           (none)                                          timm's, rope_embed, storage_tokens
     I-JEPA (2301.08243)           target_encoder.module. | encoder.module.        timm's, without a class token
     CLIP (2103.00020), OpenCLIP   [state_dict.module.]visual.                     transformer.resblocks.0.ln_1
-    SigLIP (2303.15343)           visual.trunk., or (none)                        timm's, attn_pool beside them
+    SigLIP (2303.15343)           params.img.                                     embedding, Transformer.encoderblock_0
+      in OpenCLIP and timm        visual.trunk., or (none)                        timm's, attn_pool beside them
     VISSL                         classy_state_dict.base_model.model.trunk.[base_model.]_feature_blocks.
                                   model_state_dict._feature_blocks., or bare      torchvision's
     SimCLR to PyTorch (tonylins)  state_dict.                                     torchvision's
@@ -137,6 +138,48 @@ def clip(key: str) -> str:
     return f"blocks.{match[1]}.{inside.get(match[2], match[2])}.{match[3]}" if match else outside.get(key, key)
 
 
+# big_vision's names: what a block and the pooling hold, and what lies outside.
+FLAX = {
+    "LayerNorm_0": "norm1",
+    "LayerNorm_1": "norm2",
+    "MlpBlock_0.Dense_0": "mlp.fc1",
+    "MlpBlock_0.Dense_1": "mlp.fc2",
+}
+FLAX |= {
+    f"MultiHeadDotProductAttention_0.{theirs}": f"attn.{ours}"
+    for theirs, ours in {"query": "q", "key": "k", "value": "v", "out": "proj"}.items()
+}
+FLAX_POOL = FLAX | {"LayerNorm_0": "norm", "MultiHeadDotProductAttention_0.out": "proj"}
+FLAX_OUTSIDE = {"embedding": "patch_embed.proj", "Transformer.encoder_norm": "norm"}
+FLAX_LAST = {"kernel": "weight", "scale": "weight", "bias": "bias"}
+
+
+def big_vision(key: str) -> str:
+    """Names of SigLIP's own code, google-research/big_vision."""
+    part, _, last = key.rpartition(".")
+    last = FLAX_LAST.get(last, last)
+    if match := re.match(r"Transformer\.encoderblock_(\d{1,4})\.(.+)$", part):
+        return f"blocks.{match[1]}.{FLAX.get(match[2], match[2])}.{last}"
+    if part.startswith("MAPHead_0."):
+        inside = part.removeprefix("MAPHead_0.")
+        return f"attn_pool.{FLAX_POOL.get(inside, inside)}.{last}"
+    whole = {"pos_embedding": "pos_embed", "MAPHead_0.probe": "attn_pool.latent", "cls": "cls_token"}
+    return whole.get(key) or (f"{FLAX_OUTSIDE.get(part, part)}.{last}" if part else key)
+
+
+def from_flax(key: str, tensor: Tensor) -> Tensor:
+    """An array of Flax in PyTorch's order: (in, out) to (out, in), filters (h, w, in, out) to (out, in, h, w), and the axis
+    of the heads, which queries, keys, values and what comes out of them have of their own, joined to what it divides."""
+    headed = re.search(r"\.(query|key|value|out)\.(kernel|bias)$", key)
+    if headed and tensor.dim() == 3:  # (d, heads, d / heads), and (heads, d / heads, d) of what comes out
+        tensor = tensor.flatten(0, 1) if headed[1] == "out" else tensor.flatten(1)
+    elif headed and tensor.dim() == 2 and headed[2] == "bias":
+        tensor = tensor.flatten()
+    if not key.endswith("kernel"):
+        return tensor
+    return tensor.permute(3, 2, 0, 1) if tensor.dim() == 4 else tensor.mT if tensor.dim() == 2 else tensor
+
+
 # Transformers' names of what lies in a block of a vision transformer: those in its files, and those in memory since v5.
 IN_BLOCK = {
     r"layernorm_before": "norm1",
@@ -222,6 +265,7 @@ class Layout:
     block: str
     without: str = ""
     keys_unbiased: bool = False  # queries and values have a bias, and keys have none
+    arrange: Callable[[str, Tensor], Tensor] = lambda key, tensor: tensor  # their key and tensor -> in PyTorch's order
 
 
 LAYOUTS = (
@@ -239,6 +283,14 @@ LAYOUTS = (
     Layout("timm", "vit", timm, "patch_embed.proj.weight", "blocks.0.norm1.weight"),
     Layout("dinov2", "vit", dinov2, "patch_embed.proj.weight", "blocks.0.0.norm1.weight"),
     Layout("clip", "vit", clip, "conv1.weight", "transformer.resblocks.0.ln_1.weight"),
+    Layout(
+        "big_vision",
+        "vit",
+        big_vision,
+        "embedding.kernel",
+        "Transformer.encoderblock_0.LayerNorm_0.scale",
+        arrange=from_flax,
+    ),
     Layout(
         "huggingface",
         "vit",
@@ -275,6 +327,7 @@ class Found:
     prefix: str
     weights: dict[str, Tensor]
     sources: dict[str, list[str]]  # the course's name to the names in the file
+    heads: int | None = None  # of a vision transformer, where the file says it
 
     def origins(self, names: list[str]) -> list[str]:
         """The names in the file of these parts."""
@@ -358,7 +411,9 @@ def _collect(contents: Contents, layout: Layout, prefix: str) -> Found:
             raise CourseError(f"two entries of the file, {both}, are both {named(name)}; get it again.")
         if not HEAD.match(name):
             refuse_unusual(key, tensor, contents.path)
-        found.weights[name], found.sources[name] = tensor, [key]
+        if layout.name == "big_vision" and name == "blocks.0.attn.q.weight" and tensor.dim() == 3:
+            found.heads = tensor.shape[1]  # (d, heads, d / heads)
+        found.weights[name], found.sources[name] = layout.arrange(key, tensor), [key]
     _join(found)
     _divide(found)
     return found
@@ -393,7 +448,7 @@ def _divide(found: Found) -> None:
             tokens = found.weights[name]
             found.weights[name] = tokens.reshape(1, -1, tokens.shape[-1] if tokens.dim() else 1)
     for last in ("weight", "bias"):
-        if (name := f"attn_pool.qkv.{last}") in found.weights:
+        for name in {f"attn_pool.qkv.{last}", f"attn_pool.attn.qkv.{last}"} & found.weights.keys():
             both, origin = found.weights.pop(name), found.sources.pop(name)
             for part, rows in (("q", slice(0, len(both) // 3)), ("kv", slice(len(both) // 3, None))):
                 found.weights[f"attn_pool.{part}.{last}"] = both[rows]

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ HUGGING_FACE_FILES = ("model.safetensors", "pytorch_model.bin")
 OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 OPEN_CLIP = "open_clip"  # where a configuration of OpenCLIP stands in `Contents.config`
 TOWER = "vision_config"  # of the image tower, in a configuration of images and texts
-WEIGHTS = (".pth", ".pt", ".ckpt", ".torch", ".bin", ".safetensors", ".tar")
+WEIGHTS = (".pth", ".pt", ".ckpt", ".torch", ".bin", ".safetensors", ".tar", ".npz")
 TENSORFLOW = re.compile(r"\.(index|meta|pb|h5|hdf5|keras|msgpack|data-\d+-of-\d+)$|^checkpoint$")
 # What a checkpoint holds beside networks; it is left, and not looked into.
 DEEPEST = 30  # dictionaries within dictionaries; a checkpoint has three or four, and one that holds itself has no end
@@ -149,6 +150,8 @@ def _file(path: Path) -> Mapping:
         raise _tensorflow(path)
     if path.suffix == ".safetensors" or start[8:9] == b"{":
         return _safetensors(path)
+    if path.suffix == ".npz":
+        return _arrays(path)
     return _pickle(path)
 
 
@@ -162,6 +165,36 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
         raise CourseError(
             f"{path} is not a readable safetensors file ({error}); it is damaged or was not copied to the end: get it again."
         ) from None
+
+
+def _arrays(path: Path) -> dict[str, Tensor]:
+    """A file of `numpy.savez`, as big_vision (SigLIP) writes them: "params/img/embedding/kernel" to "params.img.embedding.kernel".
+
+    Blocks that lie stacked in one array, (depth, …), become one entry each.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = {name.replace("/", "."): _tensor(file[name]) for name in file.files}
+    except PermissionError:
+        raise
+    except Exception as error:  # a damaged archive may raise anything, and so does an array of Python's objects
+        raise CourseError(
+            f"{path} is damaged, or no file of arrays ({type(error).__name__}); give what `numpy.savez` wrote of numbers alone, "
+            "and compare its size with the original's."
+        ) from None
+    tree = {}
+    for name, tensor in found.items():
+        before, stacked, rest = name.partition(".encoderblock.")
+        parts = enumerate(tensor.unbind()) if stacked and tensor.dim() else ()
+        tree |= {f"{before}.encoderblock_{i}.{rest}": part for i, part in parts} if stacked else {name: tensor}
+    return tree
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    """NumPy has no bfloat16: such numbers are saved as two bytes each, the upper half of a float32."""
+    if array.dtype == np.dtype("V2"):
+        array = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    return torch.from_numpy(np.array(array))  # a copy: the archive is closed
 
 
 def _pickle(path: Path) -> Mapping:

@@ -130,6 +130,7 @@ SOURCES = (
     # Theirs say no activation, and it isn't the same in all of them.
     Source("CLIP", _clip_openai, epsilon=1e-5, activation="quick-gelu", normalization="clip"),
     Source("CLIP or OpenCLIP", _clip, epsilon=1e-5, activation=None, normalization="clip"),
+    Source("SigLIP", lambda c, found: found.layout.name == "big_vision", activation="gelu-tanh", normalization="half"),
     Source("SigLIP", lambda contents, found: "attn_pool.latent" in found.weights, normalization="half"),
     Source("timm", lambda contents, found: bool(contents.config.get("pretrained_cfg"))),
     # VISSL's transformers keep the epsilon that PyTorch's layer norm has by default

@@ -24,6 +24,7 @@ FACTOR = "factor "  # before the name of a factor, a protocol
 STORED = Path(__file__).resolve().parents[1] / "benchmarks" / "results.json"  # the course's own, beside the package
 TUNED = STORED.with_name("scratch.json")  # training from scratch, tuned in rate and length: the floor of every table
 PIXELS, SCRATCH = "raw pixels", "trained from scratch"
+SCENES = "scenes, every label"  # in TUNED: the ceiling on world:scenes
 
 WAYS = {"linear": "a linear probe", "knn": "nearest neighbours", "finetune": "fine-tuning"}
 

@@ -356,3 +356,23 @@ def test_without_a_choice_of_rates_validation_is_not_asked():
     config = train.TrainConfig(steps=1)
     for rates, rate in (((), config.learning_rate), ((0.5,), 0.5)):
         assert evaluate.best_of_rates(lambda trial: trial.learning_rate, None, config, rates) == rate
+
+
+def test_every_rate_is_tried_with_every_length(splits, monkeypatch):
+    tried = []
+
+    class Answers:
+        def __init__(self, config):
+            self.right = (config.learning_rate, config.steps) == (0.2, 7)
+
+        def logits(self, images, device):
+            labels = images.labels if self.right else (images.labels + 1) % len(images.classes)
+            return torch.nn.functional.one_hot(labels, len(images.classes)).float()
+
+    def finetune(backbone, few, config, **options):
+        tried.append((config.learning_rate, config.steps, config.seed))
+        return Answers(config), None
+
+    monkeypatch.setattr(evaluate.train, "finetune", finetune)
+    found = evaluate.finetune_accuracy(backbones.build(), splits, 1, 5, rates=(0.1, 0.2), lengths=(3, 7))
+    assert found == 1 and sorted(tried) == [(0.1, 3, 5), (0.1, 7, 5), (0.2, 3, 5), (0.2, 7, 5)]

@@ -17,7 +17,15 @@ from sslcourse.classify import fitting
 
 pytestmark = pytest.mark.commands
 LESSON = next((Path(__file__).parents[1] / "notebooks").glob("22_*.ipynb"))
-SMALLER = {"--steps": 2, "--batch-size": 8, "--labels-per-class": "1,2", "--seeds": 1, "--count": 3}
+SMALLER = {
+    "--steps": 2,
+    "--batch-size": 8,
+    "--labels-per-class": "1,2",
+    "--seeds": 1,
+    "--count": 3,
+    "--like": "red00.jpg",
+}
+COMPARED = ["--labels-per-class", 2, "--budgets", "1,2", "--batch-size", 8, "--no-finetune"]
 LABELLED = 12  # of 15 pictures of each class
 
 
@@ -32,7 +40,8 @@ def commands():
 def smaller(arguments):
     """The same command on less."""
     values = [SMALLER.get(option) for option in [None, *arguments[:-1]]]
-    return [given if less is None else less for given, less in zip(arguments, values, strict=True)]
+    less = [given if less is None else less for given, less in zip(arguments, values, strict=True)]
+    return [*less, *COMPARED] if arguments[0] == "compare" else less
 
 
 @pytest.fixture
@@ -64,11 +73,11 @@ def test_the_commands_of_the_lesson_in_their_order(call, pictures, tmp_path, mon
         code, out, err = call(*smaller(arguments))
         assert code == 0, (arguments, err)
         said[" ".join(arguments)] = out
-    steps = "pretrain finetune evaluate embed explore predict export"
+    steps = "pretrain finetune evaluate embed explore search compare predict export"
     assert {text.split()[0] for text in said} == set(steps.split())
 
     known = {row["path"] for row in csv.DictReader((tmp_path / "labels.csv").open(encoding="utf-8"))}
-    chosen = next(out for text, out in said.items() if text.startswith("explore")).split()[:3]
+    chosen = next(out for text, out in said.items() if text.startswith("explore label-next")).split()[:3]
     assert len(set(chosen)) == 3 and not known & set(chosen)
     with (tmp_path / "predictions.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -78,4 +87,10 @@ def test_the_commands_of_the_lesson_in_their_order(call, pictures, tmp_path, mon
     image[:, 0] += 110
     probabilities = torch.export.load(tmp_path / "model.pt2").module()(image)  # of blue and red
     assert probabilities.argmax() == 1
+    for page in ("outliers", "clusters", "search"):
+        assert (tmp_path / f"{page}.html").read_text(encoding="utf-8").count("<img") >= 3, page
+    assert (tmp_path / "duplicates.html").is_file()
+    assert (tmp_path / "duplicates.csv").read_text(encoding="utf-8").count(",cosine") == 1  # noise has no twins
+    compared = next(out for text, out in said.items() if text.startswith("compare"))
+    assert "rotation" in compared and (tmp_path / "compared.json").is_file()
     assert "of 24 pictures were taken" in (tmp_path / "mistakes.html").read_text(encoding="utf-8")

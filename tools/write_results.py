@@ -25,11 +25,14 @@ BLOCK = re.compile(r"(<!-- results: (?P<name>[a-z ]+) -->\n).*?(<!-- end -->)", 
 def short(results: Results) -> str:
     """The table of the front page: linear probe and fine-tuning, the best at the end."""
     lines = [["", "linear probe", "fine-tuned"]]
+    floor = comparison.floors_and_ceiling(results["labels"])[comparison.SCRATCH]
     rows = comparison.order(results)
     baselines = [row for row in rows if row not in results["tasks"]]
     for row in [*baselines, *reversed([row for row in rows if row in results["tasks"]])]:
         found = [comparison.accuracies(results, row, protocol) for protocol in ("linear", "finetune")]
         lines.append([tables.titled(results, row), *(str(summary or "") for summary in found)])
+        if row == baselines[-1]:
+            lines.append(["trained from scratch, for as long as pays", "", str(floor)])
     return tables.markdown(lines)
 
 

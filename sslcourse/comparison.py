@@ -26,6 +26,8 @@ TUNED = STORED.with_name("scratch.json")  # training from scratch, tuned in rate
 PIXELS, SCRATCH = "raw pixels", "trained from scratch"
 SCENES = "scenes, every label"  # in TUNED: the ceiling on world:scenes
 
+FEW = 100  # test images, below which folds know more
+
 WAYS = {"linear": "a linear probe", "knn": "nearest neighbours", "finetune": "fine-tuning"}
 
 Way = tuple[str, str]  # a row and a protocol
@@ -252,6 +254,8 @@ def advice(results: Results) -> str:
     if results.get("test_images"):
         seeds = len(by_seed(results, *best))
         where += f", {results['test_images']:,} test images, {seeds} seed{'' if seeds == 1 else 's'}"
+        if results["test_images"] < FEW:
+            where += "; `sslcourse evaluate --folds 5` would test on every label"
     if not close:
         second = f", against {_named(results, others[0])} as the next best" if others else ""
         return f"Use {_named(results, best)}{second} ({where})."

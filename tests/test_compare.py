@@ -446,12 +446,14 @@ def made_up(images=10000, **rows):
         (
             made_up(30, a_linear=[0.8, 0.81, 0.8], b_linear=[0.79, 0.8, 0.79], random_finetune=[0.2, 0.21, 0.2]),
             "Too few to tell: a with a linear probe (0.803) is highest, and b with a linear probe (0.793) can't be told "
-            "from it (10 labels per class, 30 test images, 3 seeds).",
+            "from it (10 labels per class, 30 test images, 3 seeds; "
+            "`sslcourse evaluate --folds 5` would test on every label).",
         ),
         (
             made_up(30, a_linear=[0.8, 0.81], random_finetune=[0.8, 0.79], raw_linear=[0.7, 0.71]),
             "Too few to tell: a with a linear probe (0.805) is highest, and training from scratch (0.795), raw pixels with "
-            "a linear probe (0.705) can't be told from it (10 labels per class, 30 test images, 2 seeds); so pretraining "
+            "a linear probe (0.705) can't be told from it (10 labels per class, 30 test images, 2 seeds; "
+            "`sslcourse evaluate --folds 5` would test on every label); so pretraining "
             "isn't shown to help here.",
         ),
         (made_up(a_linear=[0.9], b_linear=[0.1]), "Too few to tell: a"),

@@ -18,6 +18,7 @@ from sslcourse.comparison import Results
 from sslcourse.summary import Summary
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "benchmarks"))  # its programs share a few things
 FILES = ("README.md", "benchmarks/README.md")
 BLOCK = re.compile(r"(<!-- results: (?P<name>[a-z ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

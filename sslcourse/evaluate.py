@@ -227,8 +227,9 @@ def finetune_accuracy(
     seed: int,
     config: train.TrainConfig = train.FINETUNE,
     rates: Sequence[float] = (),
-    lengths: Sequence[int] = (),
     seen: Callable[[Tensor], None] | None = None,
+    *,
+    lengths: Sequence[int] = (),
     **options: Any,
 ) -> float:
     """Test accuracy, in [0, 1], after fine-tuning a copy of the whole backbone on few labels drawn by `seed`.

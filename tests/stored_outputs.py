@@ -4,8 +4,8 @@
 
 nbval compares claims alone. This compares every other cell as well, after the run that is made anyway: printed lines and
 tables have the same words, and their numbers are near the stored ones. Another processor trains another network, so a
-number may be off by ABSOLUTE or by RELATIVE of itself, whichever is more; a whole number, such as how many pictures there
-are, is exact. Another definition of what is measured is another number, and is found. Tags of a cell widen this:
+number may be off by ABSOLUTE or by RELATIVE of itself, whichever is more, and one in points (signed, with one decimal, as
+`tables.points` writes it) by as much of an accuracy, 3 points; a whole number, such as how many pictures there are, is exact. Another definition of what is measured is another number, and is found. Tags of a cell widen this:
 
     tolerance-3      three times as far, and whole numbers may differ as much
     names-vary       what is named in a line, such as the worst class, may be another one
@@ -23,6 +23,7 @@ import pytest
 
 ABSOLUTE, RELATIVE = 0.03, 0.15
 NUMBER = re.compile(r"(?<![\w.])[-+−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?(?!\w)|\b(?:nan|inf)\b")
+POINTS = re.compile(r"[-+−]\d+\.\d")
 EXACTLY, MACHINE, NAMES = "nbval-check-output", "of-this-machine", "names-vary"
 WIDER = re.compile(r"tolerance-(\d+)")
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -55,7 +56,8 @@ def near(stored: str, now: str, times: int = 0) -> bool:
         return stored == now
     if not times and all(re.fullmatch(r"[-+−]?[\d,]+", number) for number in (stored, now)):
         return a == b
-    return abs(a - b) <= max(times, 1) * max(ABSOLUTE, RELATIVE * abs(a))
+    absolute = 100 * ABSOLUTE if POINTS.fullmatch(stored) and POINTS.fullmatch(now) else ABSOLUTE
+    return abs(a - b) <= max(times, 1) * max(absolute, RELATIVE * abs(a))
 
 
 def differences(stored: list[str], now: list[str], times: int = 0, names_vary: bool = False) -> Iterator[str]:

@@ -5,7 +5,8 @@
 nbval compares claims alone. This compares every other cell as well, after the run that is made anyway: printed lines and
 tables have the same words, and their numbers are near the stored ones. Another processor trains another network, so a
 number may be off by ABSOLUTE or by RELATIVE of itself, whichever is more, and one in points (signed, with one decimal, as
-`tables.points` writes it) by as much of an accuracy, 3 points; a whole number, such as how many pictures there are, is exact. Another definition of what is measured is another number, and is found. Tags of a cell widen this:
+`tables.points` writes it) by as much of an accuracy, 3 points; a whole number, such as how many pictures there are, is
+exact. Another definition of what is measured is another number, and is found. Tags of a cell widen this:
 
     tolerance-3      three times as far, and whole numbers may differ as much
     names-vary       what is named in a line, such as the worst class, may be another one

@@ -79,3 +79,17 @@ def test_the_run_that_is_made_anyway_finds_a_stale_number(tmp_path):
     words = "-m pytest -q -p no:cacheprovider -p tests.stored_outputs --nbval-lax --nbval-current-env".split()
     run = subprocess.run([sys.executable, *words, path], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 1 and "stored '0.4', and now '0.5'" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("stored", "now", "close"),
+    [
+        ("+1.2", "+4.1", True),
+        ("+1.2", "+4.3", False),  # 3.1 points
+        ("-0.5", "+2.6", False),
+        ("1.2", "1.45", False),  # unsigned, and so no points
+        ("+0.012", "+0.052", False),
+    ],
+)
+def test_points_are_compared_as_accuracies(stored, now, close):
+    assert near(stored, now) is close

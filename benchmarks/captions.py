@@ -1,6 +1,6 @@
-"""The long run of lesson 16: CLIP with hard negatives on the lesson's captions, for more steps than a lesson can wait.
+"""The long run of lesson 16: CLIP with hard negatives on the lesson's captions, with more steps and more pictures than a lesson's.
 
-    python benchmarks/captions.py --steps 5000 --runs RUNS
+    python benchmarks/captions.py --steps 5000 --pictures 24000 --runs RUNS
 
 Goes on where it was stopped (RUNS holds its checkpoints), measures what the lesson measures, and writes both towers with 16 bits
 a number into the package, with a record beside them: command, commit, device, seconds, what was measured, SHA-256.
@@ -39,18 +39,22 @@ def measured(task: pretext.PretextTask) -> dict[str, float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--pictures", type=int, default=24_000, help="of one thing, and as many of several")
     parser.add_argument("--runs", type=Path, required=True, help="a folder for checkpoints")
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     task = pretext.build("clip", backbones.build(seed=0), swapped=True)
     config = train.TrainConfig(steps=options.steps, batch_size=128, **task.recipe)
     begin, where = time.perf_counter(), devices.pick_device(options.device)
-    train.pretrain(task, world_captions.gallery(), config, out=options.runs, resume=True, device=where)
+    train.pretrain(
+        task, world_captions.gallery(n=options.pictures), config, out=options.runs, resume=True, device=where
+    )
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     record = {
-        "command": " ".join(["python benchmarks/captions.py", "--steps", str(options.steps)]),
+        "command": f"python benchmarks/captions.py --steps {options.steps} --pictures {options.pictures}",
         "commit": commit, "device": devices.report(where), "seconds of the last piece": round(time.perf_counter() - begin),
-        "steps": options.steps, "measured": {name: round(value, 4) for name, value in measured(task).items()},
+        "steps": options.steps, "pictures of each kind": options.pictures,
+        "measured": {name: round(value, 4) for name, value in measured(task).items()},
     }  # fmt: skip
     print(language_file.put(task, record), record["measured"], sep="\n")
     return 0

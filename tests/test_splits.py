@@ -1,12 +1,14 @@
 """Splits: right sizes, class by class, from a seed, and never the same image on both sides."""
 
+import pickle
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sslcourse.data import ImageSet, Leak, Splits, find_leaks
-from sslcourse.data.splits import apportion, complete, fingerprints, groups_of, joined, stratified_split
+from sslcourse.data.splits import apportion, complete, fingerprints, groups_of, joined, stratified_split, without
 from sslcourse.errors import CourseError
 
 PARTS = st.lists(st.integers(1, 9), min_size=1, max_size=4)
@@ -171,3 +173,16 @@ def test_splits_describe_themselves():
     splits = complete("x", images(*range(10), labels=[0, 1] * 5))
     assert str(splits) == "x: 6 unlabeled, 6 train, 2 val, 2 test; 2 classes, 4x4 pixels"
     assert splits.classes == ("a", "b") and splits.size == (4, 4)
+
+
+def test_notes_are_left_out_by_what_they_are_about_and_not_by_their_words():
+    train = images(*range(40), labels=[0, 1] * 20)
+    splits = complete("toy", train=train, notes=["a file cut from the training images by seed.csv was left out."])
+    assert len(splits.notes) == 3 and [getattr(note, "about", "") for note in splits.notes] == [
+        "",
+        "a cut",
+        "unlabeled",
+    ]
+    assert splits.notes_of_all == splits.notes[:1] and without(splits.notes, "unlabeled") == splits.notes[:2]
+    again = pickle.loads(pickle.dumps(splits.notes))
+    assert again == splits.notes and again[1].about == "a cut"

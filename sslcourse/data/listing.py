@@ -25,13 +25,13 @@ from sslcourse.data import cache as caches
 from sslcourse.data import decode
 from sslcourse.data.imageset import ImageSet
 from sslcourse.data.options import LoadOptions
-from sslcourse.data.splits import WITHOUT_LABELS, Splits, complete
+from sslcourse.data.splits import Note, Splits, complete, without
 from sslcourse.data.stream import ImageFiles
 from sslcourse.errors import CourseError
 
 VERSION = 1  # counts changes of the decoder: an older cached result is not used
 FEW = 5  # labelled images of a class that are read in any case
-STREAMED = "the images to pretrain on stay on disk and are decoded while training."
+STREAMED = Note("the images to pretrain on stay on disk and are decoded while training.", "unlabeled")
 UNMEASURED = "there are no labels, so these images can be pretrained on, and nothing can be measured on them."
 NAMED = 8  # files named in a note; the others are counted
 
@@ -204,7 +204,7 @@ def _streamed(reader: _Reader, rows: list[Row], most: int | None) -> Splits:
         warnings.append(f"{len(candidates) - len(kept):,} files left out of unlabeled, being also in val or test.")
     if len(few) < len(labelled):
         notes.append(f"of {len(labelled):,} labelled images, {len(few):,} are read: what memory has room for.")
-    notes += [note for note in splits.notes if not (unlabeled and note == WITHOUT_LABELS)]
+    notes += without(splits.notes, "unlabeled") if unlabeled else splits.notes
     return dataclasses.replace(splits, unlabeled=_files(reader, kept), notes=tuple(notes), warnings=tuple(warnings))
 
 

@@ -23,11 +23,10 @@ from sslcourse.console import say
 from sslcourse.data import sources, world
 from sslcourse.data.folder import load_folder
 from sslcourse.data.huggingface import load_huggingface
-from sslcourse.data.listing import STREAMED
 from sslcourse.data.options import LoadOptions
 from sslcourse.data.photos import PHOTOS, load_photos
 from sslcourse.data.shards import load_shards
-from sslcourse.data.splits import Splits
+from sslcourse.data.splits import Splits, without
 from sslcourse.data.stl10 import load_stl10
 from sslcourse.errors import CourseError, suggest
 from sslcourse.paths import typed
@@ -116,7 +115,7 @@ def load_labelled(spec: str | os.PathLike, **given: Any) -> Splits:
     given  size, seed, cache, progress and labels, as `load` takes them
     """
     splits = load(spec, stream=parse(spec).kind in LISTED or None, **given)
-    return replace(splits, notes=tuple(note for note in splits.notes if note != STREAMED))
+    return replace(splits, notes=without(splits.notes, "unlabeled"))
 
 
 def parse(spec: str | os.PathLike) -> Spec:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,9 +25,26 @@ from sslcourse.errors import CourseError
 
 NAMES = ("unlabeled", "train", "val", "test")
 ALL_THREE = (3, 1, 1)  # train : val : test, where a source has one set of images
-WITHOUT_LABELS = "unlabeled is the training images without their labels."
-CUT = "cut from the training images by seed"
 ONE_MORE = (9, 1)  # train : the split that a source lacks
+
+
+class Note(str):
+    """A sentence on how splits came about that says what it is `about`, so that nobody has to read its words to leave it out.
+
+    about  "a cut": which images are val or test;  "unlabeled": which ones are pretrained on, or how they are read
+    """
+
+    about: str
+
+    def __new__(cls, sentence: str, about: str = "") -> Note:
+        note = super().__new__(cls, sentence)
+        note.about = about
+        return note
+
+
+def without(notes: Iterable[str], *about: str) -> tuple[str, ...]:
+    """The notes that are about none of these."""
+    return tuple(note for note in notes if getattr(note, "about", None) not in about)
 
 
 @dataclass(frozen=True)
@@ -55,7 +72,7 @@ class Splits:
     @property
     def notes_of_all(self) -> tuple[str, ...]:
         """`notes` for who takes the labelled images of all splits together (`classify.fitting.together`)."""
-        return tuple(note for note in self.notes if CUT not in note and note != WITHOUT_LABELS)
+        return without(self.notes, "a cut", "unlabeled")
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -195,10 +212,10 @@ def complete(
                 notes.append(
                     f"class {class_name!r} has too few different images, or groups of them, to be in every split."
                 )
-        notes.append(f"{shares} {CUT} {seed}, class by class.")
+        notes.append(Note(f"{shares} cut from the training images by seed {seed}, class by class.", "a cut"))
     if "unlabeled" not in sets:
         sets["unlabeled"] = sets["train"].without_labels()
-        notes.append(WITHOUT_LABELS)
+        notes.append(Note("unlabeled is the training images without their labels.", "unlabeled"))
     return Splits(**sets, name=name, notes=tuple(notes), warnings=tuple(warnings))
 
 

@@ -3,12 +3,14 @@
     python benchmarks/captions.py --steps 5000 --pictures 24000 --runs RUNS
 
 Goes on where it was stopped (RUNS holds its checkpoints), measures what the lesson measures, and writes both towers with 16 bits
-a number into the package, with a record beside them: command, commit, device, seconds, what was measured, SHA-256.
+a number into the package, with a record beside them: command, commit, device, seconds, what was measured, SHA-256. The record is
+kept in `captions.json` as well, beside those of other numbers of pictures.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import time
@@ -17,6 +19,7 @@ from pathlib import Path
 from sslcourse import backbones, pretext, train
 from sslcourse import device as devices
 from sslcourse.data import world, world_captions
+from sslcourse.files import write_atomically
 from sslcourse.transfer import language, language_file
 
 
@@ -36,12 +39,22 @@ def measured(task: pretext.PretextTask) -> dict[str, float]:
     return found
 
 
+def keep(record: dict, path: Path) -> None:
+    """The record into the file, in the place of one of as many steps and pictures."""
+    known = json.loads(path.read_text())["runs"] if path.exists() else []
+    same = [record[name] for name in ("steps", "pictures of each kind")]
+    others = [one for one in known if [one["steps"], one["pictures of each kind"]] != same]
+    runs = sorted([*others, record], key=lambda one: (one["pictures of each kind"], one["steps"]))
+    write_atomically(path, (json.dumps({"runs": runs}, indent=1) + "\n").encode())
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--pictures", type=int, default=24_000, help="of one thing, and as many of several")
     parser.add_argument("--runs", type=Path, required=True, help="a folder for checkpoints")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("captions.json"))
     options = parser.parse_args()
     task = pretext.build("clip", backbones.build(seed=0), swapped=True)
     config = train.TrainConfig(steps=options.steps, batch_size=128, **task.recipe)
@@ -56,6 +69,7 @@ def main() -> int:
         "steps": options.steps, "pictures of each kind": options.pictures,
         "measured": {name: round(value, 4) for name, value in measured(task).items()},
     }  # fmt: skip
+    keep(record, options.out)
     print(language_file.put(task, record), record["measured"], sep="\n")
     return 0
 

@@ -100,6 +100,22 @@ def practice(part: str) -> str:
     return "\n\n".join(tables.markdown(program["chosen_table"](its)) for its in found.values() if "choosing" in its)
 
 
+def captions() -> str:
+    """benchmarks/captions.json: what each run's network of images and texts does, by how many pictures it learned from."""
+    runs = json.loads((ROOT / "benchmarks" / "captions.json").read_text(encoding="utf-8"))["runs"]
+    lines = [["", *(f"{run['pictures of each kind']:,} pictures of each kind" for run in runs)]]
+    lines += [[what, *(f"{run['measured'][what]:.3f}" for run in runs)] for what in runs[0]["measured"]]
+    return tables.markdown(lines)
+
+
+def binding() -> str:
+    """benchmarks/binding.json: the share of swapped captions told apart, by reader and by number of pictures."""
+    rows = json.loads((ROOT / "benchmarks" / "binding.json").read_text(encoding="utf-8"))["rows"]
+    lines = [["read by", "pictures with two colours", "pictures learned from", "new pictures"]]
+    lines += [[r["reader"], f"{r['pairs']:,}", f"{r['learned from']:.3f}", f"{r['new']:.3f}"] for r in rows]
+    return tables.markdown(lines)
+
+
 TABLES = {
     "short": short,
     "table": lambda results: tables.markdown(tables.table(results)),
@@ -119,6 +135,8 @@ TABLES = {
     "practice gains": lambda results: practice("gains"),
     "practice choosing": lambda results: practice("choosing"),
     "control": lambda results: control("returns", 2),
+    "captions": lambda results: captions(),
+    "binding": lambda results: binding(),
     "explorers": lambda results: control("cells", 0),
     "long uniformity": lambda results: longer(results, "uniformity", 0),
 }

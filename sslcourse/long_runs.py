@@ -189,14 +189,14 @@ def beside_budget_one(
 ) -> tuple[int, dict[str, tuple[Summary, Summary]]]:
     """(budget, {row: (at budget 1, at that budget)}), from the best at that budget down.
 
-    It is the longest budget that two of the rows at least were trained for: with one, nothing could change places. Raises
-    CourseError where there is none.
+    It is the longest budget that half of the rows were trained for, and two at least: with one, nothing could change places,
+    and with a few the table would be theirs and not the rows'. Raises CourseError where there is none.
     """
     known = {row: curve(found, row, protocol, labels, data) for row in rows}
     counts = Counter(budget for made in known.values() if 1 in made for budget in made if budget > 1)
-    shared = max((budget for budget, count in counts.items() if count > 1), default=None)
+    shared = max((budget for budget, count in counts.items() if count >= max(2, len(known) / 2)), default=None)
     if shared is None:
-        raise CourseError(f"no two of {', '.join(known)} on {data} are stored at budget 1 and at a longer one.")
+        raise CourseError(f"fewer than half of {', '.join(known)} on {data} are stored at budget 1 and at a longer one.")
     both = {row: (made[1], made[shared]) for row, made in known.items() if {1, shared} <= made.keys()}
     return shared, dict(sorted(both.items(), key=lambda one: -one[1][1].mean))
 

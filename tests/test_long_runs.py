@@ -122,7 +122,7 @@ def test_what_changes_places_between_budget_one_and_the_longest_that_is_shared(f
     means = {row: tuple(round(some.mean, 2) for some in pair) for row, pair in both.items()}
     assert list(means.items()) == [("rotation", (0.7, 0.8)), ("simclr", (0.6, 0.75)), ("mae", (0.65, 0.66))]
     assert long_runs.overtakings(both) == [("simclr", "mae")]
-    with pytest.raises(CourseError, match="no two of dino, simclr"):
+    with pytest.raises(CourseError, match="fewer than half of dino, simclr"):
         long_runs.beside_budget_one(long_runs.read(file), ("dino", "simclr"))
     assert long_runs.places(long_runs.read(file), rows) == [
         ["", "budget 1", "place", "budget 4", "place", "changes places"],
@@ -134,6 +134,9 @@ def test_what_changes_places_between_budget_one_and_the_longest_that_is_shared(f
     assert long_runs.lead(long_runs.read(file), "simclr", ("rotation", "byol")) == pytest.approx(-0.05)
     with pytest.raises(CourseError, match="simclr on world .* no budget"):
         long_runs.lead(long_runs.read(file), "simclr", ("byol", "simclr"))
+    long_runs.add(file, "world", {"test_images": 2000}, records=at("rotation", b16=0.85))
+    assert long_runs.beside_budget_one(long_runs.read(file), rows)[0] == 4, "two of five have 16: the table would be theirs"
+    assert long_runs.beside_budget_one(long_runs.read(file), ("rotation", "simclr", "mae"))[0] == 16
 
 
 # --- the program -------------------------------------------------------------------------------------------------

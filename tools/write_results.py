@@ -109,10 +109,11 @@ def captions() -> str:
 
 
 def binding() -> str:
-    """benchmarks/binding.json: the share of swapped captions told apart, by reader and by number of pictures."""
+    """benchmarks/binding.json: the share of swapped captions told apart, by reader, by what is swapped and by number of pictures."""
     rows = json.loads((ROOT / "benchmarks" / "binding.json").read_text(encoding="utf-8"))["rows"]
-    lines = [["read by", "pictures with two colours", "pictures learned from", "new pictures"]]
-    lines += [[r["reader"], f"{r['pairs']:,}", f"{r['learned from']:.3f}", f"{r['new']:.3f}"] for r in rows]
+    shares = ("learned from", "new", "blind")
+    lines = [["read by", "swapped", "pictures with two such things", *shares]]
+    lines += [[r["reader"], r["swapped"], f"{r['pairs']:,}", *(f"{r[share]:.3f}" for share in shares)] for r in rows]
     return tables.markdown(lines)
 
 

@@ -35,7 +35,7 @@ def test_another_result_would_be_noticed(name, results):
     assert TOOL["written"](wrong, results) == text
 
 
-NOT_YET = {"ibot", "ijepa", "lejepa"}  # lesson 21's, which stand in no table yet; benchmarks/README.md says so
+NOT_YET = {"ibot", "ijepa"}  # of lesson 21; benchmarks/README.md says so
 
 
 def test_every_task_was_measured_over_five_seeds(results):

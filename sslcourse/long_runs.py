@@ -196,7 +196,9 @@ def beside_budget_one(
     counts = Counter(budget for made in known.values() if 1 in made for budget in made if budget > 1)
     shared = max((budget for budget, count in counts.items() if count >= max(2, len(known) / 2)), default=None)
     if shared is None:
-        raise CourseError(f"fewer than half of {', '.join(known)} on {data} are stored at budget 1 and at a longer one.")
+        raise CourseError(
+            f"fewer than half of {', '.join(known)} on {data} are stored at budget 1 and at a longer one."
+        )
     both = {row: (made[1], made[shared]) for row, made in known.items() if {1, shared} <= made.keys()}
     return shared, dict(sorted(both.items(), key=lambda one: -one[1][1].mean))
 
@@ -274,9 +276,16 @@ def variants_table(found: Found, asked: Sequence[tuple[str, str, int]], data: st
 
     asked  (head, protocol, labels per class) of each measurement
 
-    A column is over the seeds that the task has together with every variant that was measured there at all.
+    A column is over the seeds that the task has together with every variant that was measured there at all; there is none for
+    a budget at which no variant was.
     """
-    columns = [(head, protocol, labels, b) for head, protocol, labels in asked for b in budgets(found, data)]
+    every = [row for variants in variants_of(found, data).values() for row in variants]
+    columns = [
+        (head, protocol, labels, b)
+        for head, protocol, labels in asked
+        for b in budgets(found, data)
+        if any(values(found, row, b, protocol, labels, data) for row in every)
+    ]
     lines = [["", *(f"{head}, budget {b}" for head, _, _, b in columns)]]
     for task, variants in variants_of(found, data).items():
         cells: dict[str, list[str]] = {row: [] for row in (task, *variants)}

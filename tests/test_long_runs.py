@@ -135,7 +135,9 @@ def test_what_changes_places_between_budget_one_and_the_longest_that_is_shared(f
     with pytest.raises(CourseError, match="simclr on world .* no budget"):
         long_runs.lead(long_runs.read(file), "simclr", ("byol", "simclr"))
     long_runs.add(file, "world", {"test_images": 2000}, records=at("rotation", b16=0.85))
-    assert long_runs.beside_budget_one(long_runs.read(file), rows)[0] == 4, "two of five have 16: the table would be theirs"
+    assert long_runs.beside_budget_one(long_runs.read(file), rows)[0] == 4, (
+        "two of five have 16: the table would be theirs"
+    )
     assert long_runs.beside_budget_one(long_runs.read(file), ("rotation", "simclr", "mae"))[0] == 16
 
 
@@ -420,11 +422,11 @@ def test_a_variant_stands_beside_its_task_and_nowhere_else(file):
     )
     assert [line[0] for line in long_runs.table(found)] == ["", "raw pixels", "simclr", "simclr, vit-tiny"]
     assert long_runs.variants_table(found, [("probe", "linear", 10), ("kNN", "knn", 10)]) == [
-        ["", "probe, budget 4", "probe, budget 16", "kNN, budget 4", "kNN, budget 16"],
-        ["simclr", "0.800", "0.900", "", ""],
-        ["simclr, crop 0.2", "0.600", "", "", ""],
-        ["simclr, crop 1", "", "0.700", "", ""],
-    ], "each column is of what was measured there; kNN was of one alone"  # fmt: skip
+        ["", "probe, budget 4", "probe, budget 16", "kNN, budget 4"],
+        ["simclr", "0.800", "0.900", ""],
+        ["simclr, crop 0.2", "0.600", "", ""],
+        ["simclr, crop 1", "", "0.700", ""],
+    ], "each column is of what was measured there; kNN was of one alone, and at one budget"  # fmt: skip
 
 
 def test_no_two_of_many_curves_look_alike():

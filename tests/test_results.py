@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from stored_outputs import printed
 
-from sslcourse import compare, pretext, tables
+from sslcourse import compare, evaluate, long_runs, pretext, tables
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOL = runpy.run_path(str(ROOT / "tools" / "write_results.py"))
@@ -62,3 +62,16 @@ def test_lesson_12_shows_what_the_file_says(results):
         row, colour, lighting, *_ = re.split(" {2,}", line)
         assert (colour, lighting) == tuple(f"{matrix[row][factor].mean:.2f}" for factor in ("colour", "lighting"))
     assert "FAILS" not in shown["claims"]
+
+
+def test_the_gain_of_masked_autoencoding_over_its_own_scratch_is_that_of_the_long_runs():
+    found = long_runs.read(ROOT / "benchmarks" / "long.json")
+    sides = [long_runs.values(found, row, 4, "finetune", 10) for row in ("mae", "random weights, vit-tiny")]
+    tuned, scratch = ([its[seed] for seed in sorted(its)] for its in sides)
+    gain = evaluate.paired_difference(tuned, scratch)
+    low, high = (100 * end for end in gain.interval)
+    text = " ".join((ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8").split())
+    assert sides[0].keys() == sides[1].keys() == {0, 1, 2}
+    assert (
+        f"above by {100 * gain.mean:.1f} points at budget 4 (95% interval {low:.1f} to {high:.1f}, three seeds" in text
+    )

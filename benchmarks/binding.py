@@ -74,16 +74,9 @@ RUNS = [Run(reader, "colours", pictures) for pictures in PICTURES for reader in 
 RUNS += [Run(UNASKED, "colours", PICTURES[-1]), Run(WORDS, "places", PICTURES[-1])]
 
 
-def told_apart(task: CLIP, choice: world_captions.Choice) -> float:
+def told_apart(task: CLIP, choice: world_captions.Choice, *, blind: bool = False) -> float:
     """Of pictures, the share that is nearer to its own sentence than to its double."""
-    return language.preferred(task, choice.images, choice.right, choice.wrong).float().mean().item()
-
-
-def blind(task: CLIP, choice: world_captions.Choice) -> float:
-    """The same for the mean of all pictures, which sees none of them."""
-    mean = language.of_images(task, choice.images).mean(dim=0)
-    right, wrong = (language.of_texts(task, sentences) @ mean for sentences in (choice.right, choice.wrong))
-    return (right > wrong).float().mean().item()
+    return language.preferred(task, choice.images, choice.right, choice.wrong, blind=blind).double().mean().item()
 
 
 def measured(run: Run, steps: int, folder: Path) -> dict:
@@ -95,7 +88,11 @@ def measured(run: Run, steps: int, folder: Path) -> dict:
     config = train.TrainConfig(steps=steps, batch_size=128, **task.recipe)
     train.pretrain(task, images, config, out=folder, resume=True, device="cpu")
     few = dataclasses.replace(seen, images=seen.images[:2000], right=seen.right[:2000], wrong=seen.wrong[:2000])
-    shares = {"learned from": told_apart(task, few), "new": told_apart(task, new), "blind": blind(task, new)}
+    shares = {
+        "learned from": told_apart(task, few),
+        "new": told_apart(task, new),
+        "blind": told_apart(task, new, blind=True),
+    }
     found = {"pairs": len(seen.right), "new pairs": len(new.right)} | {k: round(v, 4) for k, v in shares.items()}
     return dataclasses.asdict(run) | {"steps": steps} | found
 

@@ -35,7 +35,7 @@ def measured(task: pretext.PretextTask) -> dict[str, float]:
     found |= {"sentence by picture, recall at 10": language.recall(seen, heard)}
     for what in ("colours", "places"):
         c = world_captions.swapped(what)
-        found[f"{what} swapped"] = language.preferred(task, c.images, c.right, c.wrong).float().mean().item()
+        found[f"{what} swapped"] = language.preferred(task, c.images, c.right, c.wrong).double().mean().item()
     return found
 
 

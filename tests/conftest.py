@@ -96,3 +96,13 @@ def pytest_xdist_make_scheduler(config, log):
             return found.group(1) if found else "the tiny assignment"
 
     return ByAssignment(config, log)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A browser, for the tests of pages."""
+    import browser
+
+    assert browser.chromium(), "no Chromium here: install the package chromium"
+    with browser.browser() as started:
+        yield started

@@ -237,7 +237,7 @@ def test_of_stage_0_the_pixels_are_whitened(play):
 
 def test_a_curve_is_one_training(play):
     found, wrap = learning.agent(backbones.build(), play.images, frozen=True)
-    points = learning.curve(found, wrap, 160, pieces=2)
+    points = learning.curve(found, wrap, 160, pieces=2, episodes=50)
     assert [n for n, _ in points] == [0, 80, 160]
     assert found.exploration_rate == pytest.approx(found.exploration_final_eps)  # it fell over all frames, once
 

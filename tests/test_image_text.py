@@ -386,6 +386,12 @@ def test_the_nearer_of_two_sentences_is_preferred():
     assert found.tolist() == [True, False]
 
 
+def test_blind_every_image_prefers_what_most_would():
+    images, right, wrong = of_words("boat", "boat", "car"), ["a boat", "a boat", "a car"], ["a car", "a car", "a boat"]
+    assert language.preferred(Known(), images, right, wrong).tolist() == [True, True, True]
+    assert language.preferred(Known(), images, right, wrong, blind=True).tolist() == [True, True, False]
+
+
 def test_both_towers_in_one_file_and_back(tmp_path):
     task = build("siglip", dim=8, width=16, depth=1)
     language_file.save(task, tmp_path / "it", image_size=16, steps=3)

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from sslcourse import compare, comparison
+from sslcourse.data import world
+from sslcourse.data.splits import Splits
 
 PROGRAM = Path(__file__).resolve().parents[1] / "benchmarks" / "scratch.py"
 
@@ -37,6 +39,8 @@ def test_what_is_measured_is_not_measured_again(program, monkeypatch, tmp_path):
         asked.append((labels, seed, options.get("lengths")))
         return 0.5
 
+    few = world.draw("test", 4)
+    monkeypatch.setattr(program, "load", lambda name: Splits(few, few, few, few, name))
     monkeypatch.setattr(program.evaluate, "finetune_accuracy", measured)
     out = tmp_path / "scratch.json"
     monkeypatch.setattr(sys, "argv", ["scratch.py", "--seeds", "2", "--labels", "10", "--out", str(out)])

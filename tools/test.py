@@ -67,7 +67,7 @@ PHASES = {
     "lessons": [[*PYTEST, *TWO, *WHOLE_FILES, *STORED, "--nbval-lax", "--nbval-current-env", *lessons()]],
     "notebooks": [[*PYTEST, *TWO, "--dist", "loadscope", "tests", "-m", "notebooks"]],
     "devices": [[*PYTEST, *TWO, "tests/test_lessons_on_devices.py"]],
-    "browser": [[*PYTEST, "tests/test_browser.py"]],
+    "browser": [[*PYTEST, *TWO, "--dist", "loadfile", "tests/test_browser.py", "tests/test_site.py"]],
     "mutants": [[*PYTEST, *TWO, "tests/test_mutants.py", "-m", "mutants"]],
     "weights": [[*PYTEST, *TWO, "tests", "-m", "weights"]],
 }

@@ -86,7 +86,14 @@ def recall(queries: Tensor, gallery: Tensor, k: int = 10) -> float:
     return (before < k).double().mean().item()
 
 
-def preferred(task: ImageText, images: Tensor, right: Sequence[str], wrong: Sequence[str], **where: str) -> Tensor:
-    """For each image whether it is nearer to its right sentence than to its wrong one: bool (N,)."""
-    seen = of_images(task, images, **where)
-    return ((seen * of_texts(task, right, **where)).sum(1)) > ((seen * of_texts(task, wrong, **where)).sum(1))
+@torch.no_grad()
+def preferred(
+    task: ImageText, images: Tensor, right: Sequence[str], wrong: Sequence[str], *, blind: bool = False, **where: str
+) -> Tensor:
+    """For each image whether it is nearer to its right sentence than to its wrong one: bool (N,).
+
+    blind  the mean direction of all images stands in the place of each: what the sentences alone tell
+    """
+    seen = of_images(task, images, **where)  # (N, dim)
+    seen = seen.mean(dim=0, keepdim=True) if blind else seen  # (1, dim) or (N, dim)
+    return (seen * of_texts(task, right, **where)).sum(1) > (seen * of_texts(task, wrong, **where)).sum(1)

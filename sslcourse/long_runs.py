@@ -27,6 +27,7 @@ SCORES = ("knn", "linear", "finetune")
 SHAPE = ("effective rank", "alignment", "uniformity")  # protocols without labels: `geometry`'s, 0 labels per class
 RUN = ("data", "row", "budget", "seed")  # what a run is known by
 RECORD = (*RUN, "protocol", "labels")  # and what a measurement is
+PHOTOGRAPHS = "CIFAR-10 (JPEG)"  # what the course's photographs are called there, beside "world"
 
 Found = dict[str, Any]
 Entry = dict[str, Any]

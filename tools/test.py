@@ -39,7 +39,7 @@ STORED = ["-p", "tests.stored_outputs"]  # after nbval has run a cell, its numbe
 WHOLE_FILES = ["--dist", "loadfile", "--no-loadscope-reorder"]  # a notebook's cells share a kernel; files in our order
 # The longest lessons go first, so that none is left running alone at the end. Between two of them that take the same
 # backbones from the store (12, 13, 15, 20) stands one that doesn't: it gives the first the time to train them.
-FIRST = "12 10 08 13 11 09 07 15 06 05 20".split()
+FIRST = "12 16 21 13 11 08 04 03 15 10 06 05 07 09 18 17 20".split()
 
 
 def lessons() -> list[str]:

@@ -54,10 +54,10 @@ def dense() -> str:
     return program["report"](program["Record"]().found)
 
 
-def longer(results: Results, protocol: str, labels: int) -> str:
+def longer(results: Results, protocol: str, labels: int, data: str = "world") -> str:
     """A protocol of benchmarks/long.json against the training budget, with the comparison as budget 1."""
     both = long_runs.joined(long_runs.read(ROOT / "benchmarks" / "long.json"), results)
-    return tables.markdown(long_runs.table(both, protocol, labels))
+    return tables.markdown(long_runs.table(both, protocol, labels, data))
 
 
 def variants(results: Results) -> str:
@@ -129,6 +129,9 @@ TABLES = {
     "long finetuning": lambda results: longer(results, "finetune", 10),
     "long finetuning of a hundred": lambda results: longer(results, "finetune", 100),
     "long variants": variants,
+    "photographs probe": lambda results: longer(results, "linear", 10, long_runs.PHOTOGRAPHS),
+    "photographs probe of a hundred": lambda results: longer(results, "linear", 100, long_runs.PHOTOGRAPHS),
+    "photographs nearest neighbours": lambda results: longer(results, "knn", 100, long_runs.PHOTOGRAPHS),
     "long rank": lambda results: longer(results, "effective rank", 0),
     "long alignment": lambda results: longer(results, "alignment", 0),
     "scratch": lambda results: scratch(),

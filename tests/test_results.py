@@ -35,11 +35,8 @@ def test_another_result_would_be_noticed(name, results):
     assert TOOL["written"](wrong, results) == text
 
 
-NOT_YET = {"ibot", "ijepa"}  # of lesson 21; benchmarks/README.md says so
-
-
 def test_every_task_was_measured_over_five_seeds(results):
-    assert set(results["tasks"]) == set(pretext.tasks()) - NOT_YET
+    assert set(results["tasks"]) == set(pretext.tasks())
     for row in results["tasks"]:
         for protocol in ("knn", "linear", "finetune"):
             assert len(compare.values(results, row, protocol)) == 5, f"{row}, {protocol}"

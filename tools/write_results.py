@@ -60,10 +60,11 @@ def longer(results: Results, protocol: str, labels: int, data: str = "world") ->
     return tables.markdown(long_runs.table(both, protocol, labels, data))
 
 
-def variants(results: Results) -> str:
+def variants(results: Results, labels: int = 10, data: str = "world") -> str:
     """Every variant in benchmarks/long.json beside its task, of the same seeds."""
     both = long_runs.joined(long_runs.read(ROOT / "benchmarks" / "long.json"), results)
-    return tables.markdown(long_runs.variants_table(both, [("probe", "linear", 10), ("kNN", "knn", 10)]))
+    asked = [("probe", "linear", labels), ("kNN", "knn", labels)]
+    return tables.markdown(long_runs.variants_table(both, asked, data))
 
 
 def control(measure: str, digits: int) -> str:
@@ -131,6 +132,7 @@ TABLES = {
     "long variants": variants,
     "photographs probe": lambda results: longer(results, "linear", 10, long_runs.PHOTOGRAPHS),
     "photographs probe of a hundred": lambda results: longer(results, "linear", 100, long_runs.PHOTOGRAPHS),
+    "photographs variants": lambda results: variants(results, 100, long_runs.PHOTOGRAPHS),
     "photographs nearest neighbours": lambda results: longer(results, "knn", 100, long_runs.PHOTOGRAPHS),
     "long rank": lambda results: longer(results, "effective rank", 0),
     "long alignment": lambda results: longer(results, "alignment", 0),

@@ -242,7 +242,7 @@ among_the_first_k = Check(
             whether it is there."""),
     ),
     hints=(
-        "For one query: how many of the gallery are more alike than its own?",
+        "For one query: how many of the candidates are more alike than its own?",
         """Fewer than k may stand before one's own. All queries at once: compare the matrix with its diagonal, as a
         column.""",
         "own = similarity.diagonal()[:, None]; ((similarity > own).sum(dim=1) < k).float().mean().item()",

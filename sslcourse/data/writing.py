@@ -15,12 +15,12 @@ from sslcourse.errors import CourseError
 
 PAPER, INK = (250, 248, 240), (24, 24, 30)
 TALL, WIDE = 5, 3  # pixels of a letter; one more lies between two letters, and around the strip
-# Five rows of three pixels for each letter, as five digits in 0..7 whose bits are pixels, left to right.
+# Five rows of three pixels for each letter, as five digits in 0..7 whose bits are pixels, left to right; a space is blank.
 LETTERS = {
     "a": "25755", "b": "65656", "c": "34443", "d": "65556", "e": "74647", "f": "74644", "g": "34553", "h": "55755",
     "i": "72227", "j": "11152", "k": "55655", "l": "44447", "m": "57755", "n": "65555", "o": "25552", "p": "65644",
     "q": "25563", "r": "65655", "s": "34216", "t": "72222", "u": "55557", "v": "55552", "w": "55775", "x": "55255",
-    "y": "55222", "z": "71247",
+    "y": "55222", "z": "71247", " ": "00000",
 }  # fmt: skip
 
 
@@ -28,7 +28,7 @@ def write(images: Tensor, words: Sequence[str]) -> Tensor:
     """uint8 images (N, 3, H, W) with a word on each, on a strip of paper at the lower edge; an empty word leaves one as it is.
 
     A word is as wide as its letters, four pixels each: eight letters fill 32 pixels. Raises CourseError for one that is wider
-    than the image, and for anything but the letters a to z.
+    than the image, and for anything but the letters a to z and spaces, which leave the strip blank.
     """
     if len(words) != len(images):
         raise CourseError(
@@ -51,7 +51,7 @@ def write(images: Tensor, words: Sequence[str]) -> Tensor:
 def stamp(word: str) -> Tensor:
     """The strip with a word on it: uint8 (3, 7, 4 * letters), with a seam of one pixel above, below and left of letters."""
     for unknown in (letter for letter in word if letter not in LETTERS):
-        raise CourseError(f"words are written in the letters a to z, and {word!r} has {unknown!r}.")
+        raise CourseError(f"words are written in the letters a to z and spaces, and {word!r} has {unknown!r}.")
     strip = torch.zeros(TALL + 2, len(word) * (WIDE + 1), dtype=torch.bool)  # where there is ink
     for place, letter in enumerate(word):
         for row, digit in enumerate(LETTERS[letter]):

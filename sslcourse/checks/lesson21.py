@@ -236,8 +236,8 @@ the_statistic = Check(
     rights=(_statistic_in_loop, _statistic_by_complex),
     wrongs=(
         Wrong("sines forgotten", change=(" + angle.sin().mean(dim=0).square()", ""), hint="""You leave out the sines,
-            and with them whether the numbers lie left or right of 0: a cloud and its mirror image have the same
-            cosines. A normal distribution has no sine, so that the mean of the sines is all error: add its square."""),
+            and with them the signs: a number and its negative have the same cosine, so a cloud folded onto one side of 0
+            looks normal. A normal distribution has no sine, so that the mean of the sines is all error: add its square."""),
         Wrong("half of the integral", change=("2 * len", "len"), hint="""Your integral runs from 0 upwards alone. The
             other half is as large, since the integrand is even: twice."""),
         Wrong("not times N", change=("2 * len(numbers) *", "2 *"), hint="""Multiply by N, the number of embeddings.

@@ -75,7 +75,7 @@ def show(figure: Figure, alt: str) -> None:
     if (shell := get_ipython()) is not None:
         data, metadata = shell.display_formatter.format(figure)
         if png := data.get(notebook.PNG):  # the notebook draws figures
-            described, words = notebook.bundle(png, alt)
+            described, words = notebook.bundle(notebook.without_alpha(png), alt)
             words[notebook.PNG] |= metadata.get(notebook.PNG, {})
             data, metadata = data | described, metadata | words
         display(data, metadata=metadata, raw=True)

@@ -1,14 +1,18 @@
 """A person's own copy of the course: what they wrote is never lost, and nothing else grows old."""
 
+import base64
+import io
 import json
 import os
 import re
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 from course_notebooks import code, graded, markdown, notebook_of, read, write
 from nbformat.v4 import new_output
+from PIL import Image
 
 from sslcourse import notebook as notebooks
 from sslcourse import overview, work
@@ -355,3 +359,18 @@ def test_root_is_allowed_where_there_is_nobody_else(call, started, monkeypatch, 
     call("lab", "--no-browser", "--port", "9123")
     words, _ = started[0]
     assert ("--ServerApp.allow_root=True" in words) == (user == 0) and "--ServerApp.port=9123" in words
+
+
+@pytest.mark.parametrize("opaque", [True, False])
+def test_an_opaque_picture_loses_its_alpha_and_no_pixel(opaque):
+    pixels = np.random.default_rng(0).integers(256, size=(20, 30, 4), dtype=np.uint8)
+    if opaque:
+        pixels[..., 3] = 255
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "png")
+    found = notebooks.without_alpha(base64.b64encode(buffer.getvalue()).decode())
+    assert found == notebooks.without_alpha(buffer.getvalue())
+    assert (found == buffer.getvalue()) != opaque and len(found) <= len(buffer.getvalue())
+    picture = Image.open(io.BytesIO(found))
+    assert picture.mode == ("RGB" if opaque else "RGBA")
+    assert np.array_equal(np.asarray(picture), pixels[..., : len(picture.mode)])

@@ -72,3 +72,32 @@ def test_the_gain_of_masked_autoencoding_over_its_own_scratch_is_that_of_the_lon
     assert (
         f"above by {100 * gain.mean:.1f} points at budget 4 (95% interval {low:.1f} to {high:.1f}, three seeds" in text
     )
+
+
+def probed(row, budget, protocol="linear", labels=10, data="world"):
+    (value,) = long_runs.values(
+        long_runs.read(ROOT / "benchmarks" / "long.json"), row, budget, protocol, labels, data
+    ).values()
+    return value
+
+
+def test_what_is_said_of_photographs_and_of_sixteen_times_the_steps_is_in_the_long_runs():
+    text = " ".join((ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8").split())
+    there = {"data": long_runs.PHOTOGRAPHS}
+    ahead = [
+        100 * (probed("simclr, crop 0.2", 4, *asked, **there) - probed("rotation", 4, *asked, **there))
+        for asked in (("linear", 100), ("linear", 10), ("knn", 100))
+    ]
+    said = "by {:.1f} points with 100 labels per class, {:.1f} with 10 and {:.1f} by kNN"
+    assert said.format(*ahead) in text
+    behind = 100 * (probed("rotation", 4, "linear", 100, **there) - probed("vicreg", 4, "linear", 100, **there))
+    assert f"VICReg, level with rotation there, is {behind:.1f} points behind here" in text
+    at_16 = {m: probed(m, 16) for m in "vicreg barlow mae swav simclr byol rotation moco ijepa".split()}
+    assert list(at_16) == sorted(at_16, key=at_16.get, reverse=True)  # rotation is seventh
+    for said in (
+        "VICReg has {vicreg:.3f}, Barlow Twins {barlow:.3f},",
+        "SwAV {swav:.3f}, SimCLR {simclr:.3f}, BYOL {byol:.3f}, MoCo {moco:.3f}, I-JEPA {ijepa:.3f}",
+    ):
+        assert said.format(**at_16) in text
+    front = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert "VICReg has {vicreg:.3f} by the linear probe, Barlow Twins {barlow:.3f}".format(**at_16) in front
